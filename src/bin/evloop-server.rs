@@ -1,0 +1,2 @@
+//! The event-loop server.
+fn main() {}
