@@ -18,7 +18,8 @@ impl Lab {
         configure(&mut config);
         let now = Now { instant: Instant::now(), unix_ms: 1_700_000_000_000 };
         let stats = Arc::new(Stats::new());
-        let engine = Engine::new(Arc::new(config), "evloop", "epoch".to_owned(), Arc::clone(&stats), now);
+        let founding = Founding { model: "evloop", epoch: "epoch".to_owned(), report: None };
+        let engine = Engine::new(Arc::new(config), founding, Arc::clone(&stats), now);
         Self { engine, effects: Effects::new(stats), now, next_client: 0 }
     }
 
@@ -31,7 +32,7 @@ impl Lab {
         let client = ClientId(self.next_client);
         self.next_client += 1;
         let address = IpAddr::from([127, 0, 0, 1]);
-        self.engine.admit(address).expect("room for one more");
+        self.engine.vacancy(address).expect("room for one more");
         self.engine.open(self.now, client, address, opening, &mut self.effects);
         client
     }
@@ -211,12 +212,14 @@ fn places_are_limited_in_all_and_by_address_and_given_back() {
         config.max_clients = 2;
         config.max_clients_per_address = 1;
     });
+    let [here, there, elsewhere] = [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
     let first = lab.open(&CHAT);
-    assert_eq!(lab.engine.admit(IpAddr::from([127, 0, 0, 1])), Err(Full::Address));
-    lab.engine.admit(IpAddr::from([127, 0, 0, 2])).expect("another address");
-    assert_eq!(lab.engine.admit(IpAddr::from([127, 0, 0, 3])), Err(Full::Server));
+    assert_eq!(lab.engine.vacancy(here), Err(Full::Address));
+    assert_eq!(lab.engine.vacancy(there), Ok(()));
+    lab.engine.open(lab.now, ClientId(9), there, &Opening::Echo, &mut lab.effects);
+    assert_eq!(lab.engine.vacancy(elsewhere), Err(Full::Server));
     lab.engine.leave(lab.now, first, &mut lab.effects);
-    lab.engine.admit(IpAddr::from([127, 0, 0, 1])).expect("the place was given back");
+    assert_eq!(lab.engine.vacancy(here), Ok(()));
     lab.engine.drain();
-    assert_eq!(lab.engine.admit(IpAddr::from([127, 0, 0, 4])), Err(Full::Draining));
+    assert_eq!(lab.engine.vacancy(elsewhere), Err(Full::Draining));
 }
