@@ -15,11 +15,11 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 /// The paths a file is found under, its type, its name in `client/`.
 macro_rules! table {
     ($($paths:expr, $content_type:expr, $file:literal;)*) => {
-        [$(Asset::new(&$paths, $content_type, include_bytes!(concat!("../../client/", $file)))),*]
+        vec![$(Asset::new(&$paths, $content_type, include_bytes!(concat!("../../client/", $file)))),*]
     };
 }
 
-static ASSETS: LazyLock<[Asset; 9]> = LazyLock::new(|| {
+static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     table! {
         ["/", "/index.html"], HTML, "index.html";
         ["/chat", "/chat.html"], HTML, "chat.html";
