@@ -12,14 +12,14 @@ pub const DEFAULT_PORT: u16 = 8765;
 /// Sockets kept free above `--max-clients`, so that pages, `/healthz` and refusals still get through.
 pub const SPARE_SOCKETS: usize = 256;
 /// The longest duration a flag takes: far below where clock arithmetic could overflow.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// Everything a server can be told; both servers take the same.
 #[derive(Debug, Clone, Parser)]
 #[command(version, about, max_term_width = 110)]
 #[allow(missing_docs, reason = "each field's text is its --help")]
 pub struct Config {
-    /// Address to listen on; repeatable; port 0 picks a free one [default: 127.0.0.1:8765 and [::1]:8765]
+    /// Address to listen on; repeatable; port 0 picks a free one [default: `127.0.0.1:8765` and `[::1]:8765`]
     #[arg(long, value_name = "ADDR:PORT", env = "WSLAB_BIND", value_delimiter = ',')]
     pub bind: Vec<SocketAddr>,
 
@@ -127,6 +127,9 @@ impl Config {
     }
 
     /// The defaults, as if no flag were given and the environment were empty.
+    ///
+    /// # Panics
+    /// Never: the defaults are valid flags, which a test checks.
     pub fn defaults() -> Self {
         let command = Self::command().mut_args(|arg| arg.env(None::<&str>));
         let matches = command.get_matches_from(["defaults"]);

@@ -45,10 +45,7 @@ mod linux {
     /// What this process takes, or `None` where `/proc` does not tell.
     pub fn vitals() -> Option<Vitals> {
         let stat = Process::myself().ok()?.stat().ok()?;
-        Some(Vitals {
-            resident_bytes: stat.rss * procfs::page_size(),
-            threads: u64::try_from(stat.num_threads).ok()?,
-        })
+        Some(Vitals { resident_bytes: stat.rss * procfs::page_size(), threads: u64::try_from(stat.num_threads).ok()? })
     }
 }
 

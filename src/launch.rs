@@ -1,6 +1,6 @@
 //! From the command line to a running server: what both binaries do around `run`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
@@ -83,7 +83,13 @@ fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
 
 /// The host has no such address, or does not speak its family at all.
 fn lacks_address(error: &io::Error) -> bool {
-    let no_such_family = if cfg!(windows) { 10047 } else if cfg!(target_os = "linux") { 97 } else { 47 };
+    let no_such_family = if cfg!(windows) {
+        10047
+    } else if cfg!(target_os = "linux") {
+        97
+    } else {
+        47
+    };
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(no_such_family)
 }
 
@@ -115,7 +121,7 @@ fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
          [SERVER] Server is running. Press Ctrl+C to stop.\n"
     );
     for address in addresses {
-        banner.push_str(&format!("listening on http://{address}\n"));
+        let _ = writeln!(banner, "listening on http://{address}");
     }
     let mut output = io::stdout().lock();
     let _ = output.write_all(banner.as_bytes()).and_then(|()| output.flush());
@@ -131,7 +137,9 @@ fn raise_descriptor_limit(wanted: u64) -> anyhow::Result<()> {
             0 => String::new(),
             fitting => format!(", or take fewer clients: --max-clients {fitting}"),
         };
-        bail!("the limit of {granted} open files is too low, {wanted} are needed: raise it with `ulimit -n {wanted}`{advice}");
+        bail!(
+            "the limit of {granted} open files is too low, {wanted} are needed: raise it with `ulimit -n {wanted}`{advice}"
+        );
     }
     Ok(())
 }
@@ -160,12 +168,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let level = *event.metadata().level();
         if level != Level::INFO {
             write!(writer, "{level} ")?;

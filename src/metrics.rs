@@ -5,8 +5,8 @@ use std::time::Instant;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::engine::stats::Stats;
 use crate::engine::Values;
+use crate::engine::stats::Stats;
 use crate::host::{self, CpuTime};
 
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
@@ -25,8 +25,13 @@ pub struct Sources {
 #[derive(Debug)]
 enum Cpu {
     /// The share of busy time since the last tick, and that tick's figure for when no time has passed.
-    Host { before: CpuTime, percent: f64 },
-    Simulated { percent: f64 },
+    Host {
+        before: CpuTime,
+        percent: f64,
+    },
+    Simulated {
+        percent: f64,
+    },
 }
 
 impl Sources {
@@ -36,14 +41,7 @@ impl Sources {
             Some(before) if !simulate_cpu => Cpu::Host { before, percent: 0.0 },
             _ => Cpu::Simulated { percent: 30.0 },
         };
-        Self {
-            rng: StdRng::from_rng(rng),
-            temperature: 25.0,
-            stock: 100.0,
-            cpu,
-            since: now,
-            deliveries_before: 0,
-        }
+        Self { rng: StdRng::from_rng(rng), temperature: 25.0, stock: 100.0, cpu, since: now, deliveries_before: 0 }
     }
 
     /// The values of a tick, in the order of [`Metric::ALL`](crate::protocol::Metric::ALL). Also sets the memory and

@@ -85,7 +85,7 @@ pub struct Effects {
 impl Effects {
     /// Nothing to send yet.
     pub fn new(stats: Arc<Stats>) -> Self {
-        Self { 
+        Self {
             reply: Vec::new(),
             broadcast: BytesMut::new(),
             close: None,
@@ -199,8 +199,7 @@ impl Engine {
         let Founding { model, epoch, report } = founding;
         let room = Room::new(epoch, config.history, config.notice_limit);
         let next_tick = now.instant + config.metric_interval;
-        let origins =
-            OriginPolicy { loopback_only: config.loopback_only(), allowed: config.allow_origin.clone() };
+        let origins = OriginPolicy { loopback_only: config.loopback_only(), allowed: config.allow_origin.clone() };
         Self {
             config,
             model,

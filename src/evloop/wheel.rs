@@ -50,6 +50,9 @@ impl<T> Wheel<T> {
     }
 
     /// Adds a timer. A deadline that has passed fires with the next tick.
+    ///
+    /// # Panics
+    /// Never below 2³² timers; there is one a socket.
     pub fn insert(&mut self, deadline: Instant, item: T) -> TimerKey {
         let since_origin = deadline.saturating_duration_since(self.origin);
         let tick = ticks_up(since_origin).max(self.current + 1);
