@@ -83,7 +83,7 @@ log.addEventListener('place', ({ detail: { entry, before } }) => {
   const drawn = drawEntry(entry);
   shown.set(entry, drawn);
   messages.insertBefore(drawn, before ? shown.get(before) : notice);
-  empty.hidden = empty.hidden || entry.kind === 'chat';
+  if (entry.kind === 'chat') empty.remove();
   if (entry.mine) {
     following = true;
     if (entry.status === 'sent') showNotice('');
