@@ -20,7 +20,7 @@ use crate::engine::{ClientId, Close, Effects, Engine, Full, Now};
 use crate::frame;
 use crate::http::{self, Head, Outcome, Refusal, Site, Step};
 use crate::keepalive::{Due, Keepalive};
-use crate::protocol::{self, Opening, Payload};
+use crate::protocol::{self, ChatRequest, Opening, Payload};
 
 /// Output above which no further pipelined request is answered: the last answer says `Connection: close`.
 const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;
@@ -404,8 +404,8 @@ impl Session {
         match self.endpoint {
             Endpoint::Chat => {
                 let request = protocol::parse_chat(payload);
-                let said = lab.with(|engine, effects| engine.say(now, client, &request, effects));
-                if let Ok(chat) = request
+                let said = lab.with(|engine, effects| engine.chat(now, client, &request, effects));
+                if let Ok(ChatRequest::Say(chat)) = request
                     && said
                 {
                     let start = protocol::first_chars(chat.text(), LOGGED_CHARS);
@@ -413,8 +413,8 @@ impl Session {
                 }
             }
             Endpoint::Dashboard => {
-                let request = protocol::parse_subscribe(payload);
-                lab.with(|engine, effects| engine.subscribe(now, client, &request, effects));
+                let request = protocol::parse_dashboard(payload);
+                lab.with(|engine, effects| engine.watch(now, client, &request, effects));
             }
             Endpoint::Echo => {
                 let effects = lab.effects();

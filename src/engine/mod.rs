@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use crate::config::Config;
 use crate::frame;
 use crate::http::OriginPolicy;
-use crate::protocol::{Chat, Fault, Opening, Outgoing, RefusedChat, Subscribe, Welcome};
+use crate::protocol::{Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome};
 use dashboard::Dashboard;
 pub use dashboard::Values;
 use limiter::Limiter;
@@ -327,24 +327,26 @@ impl Engine {
         self.count_clients();
     }
 
-    /// Somebody in the room says something, or tried to. Tells whether it went out to the room.
-    pub fn say(
+    /// Somebody in the room asks for something, or tried to. Tells whether it went out to the room.
+    pub fn chat(
         &mut self,
         now: Now,
         client: ClientId,
-        request: &Result<Chat<'_>, RefusedChat<'_>>,
+        request: &Result<ChatRequest<'_>, RefusedChat<'_>>,
         effects: &mut Effects,
     ) -> bool {
+        match request {
+            Ok(ChatRequest::Say(chat)) => return self.say(now, client, chat, effects),
+            Ok(ChatRequest::Ping) => effects.reply(&Outgoing::Pong { ts: now.unix_ms }),
+            Err(refused) => self.fault(now, client, refused.fault, refused.cid.as_deref(), effects),
+        }
+        false
+    }
+
+    fn say(&mut self, now: Now, client: ClientId, chat: &Chat<'_>, effects: &mut Effects) -> bool {
         let interval = self.config.chat_interval;
         let Some(Client { place: Place::Room(limiter), .. }) = client_mut(&mut self.clients, client) else {
             return false;
-        };
-        let chat = match request {
-            Ok(chat) => chat,
-            Err(refused) => {
-                self.fault(now, client, refused.fault, refused.cid.as_deref(), effects);
-                return false;
-            }
         };
         let said_before = self.room.said_before(chat);
         if said_before.is_none()
@@ -362,16 +364,23 @@ impl Engine {
         said_before.is_none()
     }
 
-    /// A watcher of the dashboard changes its subscription, or tried to.
-    pub fn subscribe(&mut self, now: Now, client: ClientId, request: &Result<Subscribe, Fault>, effects: &mut Effects) {
+    /// A watcher of the dashboard asks for something, or tried to.
+    pub fn watch(
+        &mut self,
+        now: Now,
+        client: ClientId,
+        request: &Result<DashboardRequest, Fault>,
+        effects: &mut Effects,
+    ) {
         match request {
-            Ok(subscribe) => {
+            Ok(DashboardRequest::Subscribe(subscribe)) => {
                 self.no_fault(client);
                 self.dashboard.subscribe(now, client, &subscribe.metrics, effects);
                 if subscribe.unknown {
                     self.fault(now, client, Fault::UnknownMetric, None, effects);
                 }
             }
+            Ok(DashboardRequest::Ping) => effects.reply(&Outgoing::Pong { ts: now.unix_ms }),
             Err(fault) => self.fault(now, client, *fault, None, effects),
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::protocol::{Metric, Payload, Replay, parse_chat, parse_subscribe};
+use crate::protocol::{Metric, Payload, Replay, parse_chat, parse_dashboard};
 
 struct Lab {
     engine: Engine,
@@ -39,7 +39,7 @@ impl Lab {
 
     fn say(&mut self, client: ClientId, text: &str) {
         let request = parse_chat(Payload::Text(text));
-        self.engine.say(self.now, client, &request, &mut self.effects);
+        self.engine.chat(self.now, client, &request, &mut self.effects);
     }
 
     fn replies(&mut self) -> Vec<Value> {
@@ -185,10 +185,10 @@ fn a_tick_sends_each_watcher_what_it_wants() {
     let defaults = lab.open(&Opening::Dashboard);
     let choosy = lab.open(&Opening::Dashboard);
     let silent = lab.open(&Opening::Dashboard);
-    let choice = parse_subscribe(Payload::Text(r#"{"type":"subscribe","metrics":["threads","stock"]}"#));
-    lab.engine.subscribe(lab.now, choosy, &choice, &mut lab.effects);
-    let nothing = parse_subscribe(Payload::Text(r#"{"type":"subscribe","metrics":[]}"#));
-    lab.engine.subscribe(lab.now, silent, &nothing, &mut lab.effects);
+    let choice = parse_dashboard(Payload::Text(r#"{"type":"subscribe","metrics":["threads","stock"]}"#));
+    lab.engine.watch(lab.now, choosy, &choice, &mut lab.effects);
+    let nothing = parse_dashboard(Payload::Text(r#"{"type":"subscribe","metrics":[]}"#));
+    lab.engine.watch(lab.now, silent, &nothing, &mut lab.effects);
     assert_eq!(lab.replies()[3]["text"], "Đã subscribe: threads, stock");
 
     assert!(!lab.engine.tick_is_due(lab.now));

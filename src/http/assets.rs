@@ -11,6 +11,7 @@ use super::answer::Answer;
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 
 /// The paths a file is found under, its type, its name in `client/`.
 macro_rules! table {
@@ -25,10 +26,13 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         ["/chat", "/chat.html"], HTML, "chat.html";
         ["/dashboard", "/dashboard.html"], HTML, "dashboard.html";
         ["/styles.css"], CSS, "styles.css";
-        ["/connection.js"], JAVASCRIPT, "connection.js";
+        ["/icon.svg"], SVG, "icon.svg";
         ["/i18n.js"], JAVASCRIPT, "i18n.js";
-        ["/chart.js"], JAVASCRIPT, "chart.js";
+        ["/page.js"], JAVASCRIPT, "page.js";
+        ["/connection.js"], JAVASCRIPT, "connection.js";
+        ["/chat-log.js"], JAVASCRIPT, "chat-log.js";
         ["/chat.js"], JAVASCRIPT, "chat.js";
+        ["/chart.js"], JAVASCRIPT, "chart.js";
         ["/dashboard.js"], JAVASCRIPT, "dashboard.js";
     }
 });
