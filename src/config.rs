@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 /// The port of the user's document.
@@ -54,6 +55,10 @@ pub struct Config {
     /// WebSocket clients in all; more get 503
     #[arg(long, value_name = "N", env = "WSLAB_MAX_CLIENTS", default_value_t = 20_000, value_parser = count(1, 1_000_000))]
     pub max_clients: usize,
+
+    /// Whether somebody asked for that many; the default gives way to a low descriptor limit.
+    #[arg(skip)]
+    pub max_clients_asked_for: bool,
 
     /// WebSocket clients from one address; 0: no limit
     #[arg(long, value_name = "N", env = "WSLAB_MAX_CLIENTS_PER_ADDRESS", default_value_t = 0, value_parser = count(0, 1_000_000))]
@@ -123,7 +128,9 @@ impl Config {
     pub fn from_command_line(name: &'static str, about: &'static str) -> Self {
         let mut command = Self::command().name(name).about(about);
         let matches = command.get_matches_mut();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+        let mut config = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
+        config.max_clients_asked_for = matches.value_source("max_clients") != Some(ValueSource::DefaultValue);
+        config
     }
 
     /// The defaults, as if no flag were given and the environment were empty.

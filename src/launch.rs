@@ -43,10 +43,9 @@ pub fn main(name: &'static str, about: &'static str, model: &'static str, run: R
     }
 }
 
-fn launch(config: Config, model: &'static str, run: Run) -> anyhow::Result<()> {
+fn launch(mut config: Config, model: &'static str, run: Run) -> anyhow::Result<()> {
     start_logging(config.log, config.log_format);
-    #[cfg(unix)]
-    raise_descriptor_limit(config.max_sockets() as u64 + OTHER_DESCRIPTORS)?;
+    raise_descriptor_limit(&mut config)?;
     let report = match &config.report {
         Some(path) => Some(std::fs::read(path).with_context(|| format!("cannot read --report {}", path.display()))?),
         None => None,
@@ -128,19 +127,39 @@ fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes room for `--max-clients`. Where the system allows less, the default gives way; a number that was asked for
+/// does not.
 #[cfg(unix)]
-fn raise_descriptor_limit(wanted: u64) -> anyhow::Result<()> {
+fn raise_descriptor_limit(config: &mut Config) -> anyhow::Result<()> {
+    let wanted = config.max_sockets() as u64 + OTHER_DESCRIPTORS;
     let granted = rlimit::increase_nofile_limit(wanted).context("cannot read the descriptor limit")?;
-    if granted < wanted {
-        let fitting = granted.saturating_sub(OTHER_DESCRIPTORS + crate::config::SPARE_SOCKETS as u64);
+    let fitting =
+        usize::try_from(granted.saturating_sub(OTHER_DESCRIPTORS))?.saturating_sub(crate::config::SPARE_SOCKETS);
+    if granted >= wanted {
+        Ok(())
+    } else if config.max_clients_asked_for || fitting == 0 {
         let advice = match fitting {
             0 => String::new(),
             fitting => format!(", or take fewer clients: --max-clients {fitting}"),
         };
         bail!(
-            "the limit of {granted} open files is too low, {wanted} are needed: raise it with `ulimit -n {wanted}`{advice}"
+            "the limit of {granted} open files is too low, {wanted} are needed: \
+             raise it with `ulimit -n {wanted}`{advice}"
+        )
+    } else {
+        warn!(
+            "[SERVER] The limit of {granted} open files leaves room for {fitting} clients; \
+             for {} raise it with `ulimit -n {wanted}`",
+            config.max_clients
         );
+        config.max_clients = fitting;
+        Ok(())
     }
+}
+
+/// Sockets are not counted as files here.
+#[cfg(not(unix))]
+fn raise_descriptor_limit(_: &mut Config) -> anyhow::Result<()> {
     Ok(())
 }
 
