@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::counters::Tally;
 use crate::harness::{Program, Server};
+use crate::http_client::{UPGRADE, read_response, request};
 
 conformance! {
     over_the_limit_clients_are_refused_with_503,
@@ -10,6 +11,7 @@ conformance! {
     a_full_server_still_answers_http,
     one_address_cannot_take_all_places,
     without_a_limit_for_an_address_there_is_none,
+    a_storm_of_clients_is_let_in,
 }
 
 fn assert_refused(server: &Server, path: &str) {
@@ -78,6 +80,21 @@ fn without_a_limit_for_an_address_there_is_none(program: Program) {
     let server = program.start("");
     let clients: Vec<_> = (0..100).map(|_| server.open("/ws/echo")).collect();
     for mut client in clients {
+        client.text("Hello");
+        assert_eq!(client.next_text(), "Hello");
+    }
+}
+
+/// All connect before the first is answered, as after a restart.
+fn a_storm_of_clients_is_let_in(program: Program) {
+    let server = program.start("");
+    let mut wires: Vec<_> = (0..300).map(|_| server.wire()).collect();
+    for wire in &mut wires {
+        wire.send(request("GET", server.address, "/ws/echo", UPGRADE).as_bytes());
+    }
+    for mut wire in wires {
+        assert_eq!(read_response(&mut wire, "GET").status, 101);
+        let mut client = Client::after_upgrade(wire);
         client.text("Hello");
         assert_eq!(client.next_text(), "Hello");
     }

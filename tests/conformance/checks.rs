@@ -17,6 +17,7 @@ conformance! {
     only_the_sender_hears_of_a_refusal,
     a_refusal_names_the_cid_it_refuses,
     each_refusal_is_counted_by_its_code,
+    half_a_surrogate_pair_is_refused,
     a_binary_frame_of_json_is_taken_like_text,
     the_last_of_two_equal_keys_counts,
     unknown_fields_are_ignored,
@@ -58,7 +59,6 @@ fn what_is_no_json_is_refused(program: Program) {
         "{type:\"chat\"}",
         "{\"type\":\"chat\",\"name\":\"a\0b\",\"text\":\"NUL as it is\"}",
         "{\"type\":\"chat\",\"name\":\"two\nlines\",\"text\":\"as they are\"}",
-        "{\"type\":\"chat\",\"name\":\"\\ud800\",\"text\":\"half a surrogate pair is no character\"}",
         "{\"type\":\"chat\",\"name\":1,\"text\":",
         "[1,2",
         "nul",
@@ -202,11 +202,24 @@ fn each_refusal_is_counted_by_its_code(program: Program) {
     client.say("Alice", "");
     client.say("Alice", &"a".repeat(501));
     client.say("Alice", "too soon");
-    let answers = client.everything_so_far();
-    assert_eq!(answers.len(), 6, "{answers:?}");
+    for _ in 0..6 {
+        client.next_json();
+    }
     for tally in tallies {
         tally.rises_by(1);
     }
+}
+
+/// JSON's grammar allows it, no encoding of Unicode does; so it may count as no JSON or as no string.
+fn half_a_surrogate_pair_is_refused(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut client = server.join();
+    for half in ["\\ud83e", "\\udd80", "\\udd80\\ud83e"] {
+        client.text(format!("{{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"{half}\"}}"));
+        let answer = client.next_json();
+        assert!(answer["code"] == "bad_json" || answer["code"] == "bad_message", "{answer}");
+    }
+    accepted(&mut client, &json!({"type": "chat", "name": "Alice", "text": "still here"}));
 }
 
 fn a_binary_frame_of_json_is_taken_like_text(program: Program) {

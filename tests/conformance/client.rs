@@ -138,7 +138,10 @@ impl Client {
     }
 
     /// Everything that the server had for this client when it read a ping sent now. A client's output is one
-    /// queue in one order, so what is not in the answer was not sent: no waiting, no sleeping.
+    /// queue in one order, so what does not come before the answer was not sent: no waiting, no sleeping.
+    ///
+    /// What this client itself has just caused must have been answered first: a server may reply to all that it
+    /// read at once before it broadcasts what was in it.
     pub(crate) fn everything_so_far(&mut self) -> Vec<Value> {
         self.send(&Frame::new(frame::PING, "so far?"));
         let mut values = Vec::new();

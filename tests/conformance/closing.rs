@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::close_code;
+use crate::counters::Tally;
 use crate::frame::{self, Frame};
 use crate::harness::Program;
 use crate::wire::{Ending, PATIENCE};
@@ -88,6 +89,7 @@ fn a_client_that_does_not_answer_a_close_is_cut_off(program: Program) {
 
 fn a_client_that_goes_on_sending_after_a_close_is_cut_off(program: Program) {
     let server = program.start("--close-timeout 200ms");
+    let tally = Tally::new(&server, "close_timeout");
     let mut client = server.open("/ws/echo");
     client.wire().send(&Frame::new(frame::TEXT, "unmasked").encode_unmasked());
     assert_eq!(client.await_close(), Some(1002));
@@ -98,4 +100,5 @@ fn a_client_that_goes_on_sending_after_a_close_is_cut_off(program: Program) {
         assert!(Instant::now() < deadline, "the server still reads");
         assert_ne!(client.wire().fill(Instant::now() + Duration::from_millis(10)), Ok(()), "an answer after the Close");
     }
+    tally.rises_by(1);
 }

@@ -53,9 +53,19 @@ impl<'a> Tally<'a> {
         Self { server, reason, before: refusals(server, reason) }
     }
 
+    /// Waits until there are more, however many.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn rises(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while refusals(self.server, self.reason) <= self.before {
+            assert!(Instant::now() < deadline, "{} is not counted", self.reason);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits until exactly `times` more have been counted.
-    pub(crate) fn rises_by(&self, times: u32) {
-        let expected = self.before + f64::from(times);
+    pub(crate) fn rises_by(&self, times: u64) {
+        let expected = self.before + times as f64;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let now = refusals(self.server, self.reason);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::counters::Tally;
 use crate::frame::{self, Frame};
 use crate::harness::Program;
 use crate::texts;
@@ -131,6 +132,7 @@ fn repeats_are_dropped(program: Program) {
 
 fn an_unknown_metric_is_left_out_and_named_an_error(program: Program) {
     let server = program.start(SLOW);
+    let tally = Tally::new(&server, "unknown_metric");
     let mut client = server.watch();
     for (asked, known) in [
         (&["cpu", "humidity", "stock"][..], &["cpu", "stock"][..]),
@@ -144,6 +146,7 @@ fn an_unknown_metric_is_left_out_and_named_an_error(program: Program) {
         assert!(error["text"].as_str().is_some_and(|text| !text.is_empty()) && error["ts"].is_u64(), "{error}");
         assert_eq!(client.everything_so_far(), [] as [Value; 0]);
     }
+    tally.rises_by(3);
 }
 
 fn an_empty_list_means_none(program: Program) {

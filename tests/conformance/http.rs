@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::counters::samples;
+use crate::counters::{Tally, samples};
 use crate::harness::{Program, Server};
 use crate::http_client::{Response, read_response, request};
 
@@ -19,6 +19,7 @@ conformance! {
     nothing_outside_the_pages_can_be_reached,
     other_methods_are_405_and_told_which_are_not,
     a_query_does_not_matter_to_a_page,
+    a_request_may_name_the_whole_address,
     requests_on_one_connection_are_answered_in_turn,
     requests_in_one_segment_are_answered_in_turn,
     a_client_may_ask_for_the_connection_to_end,
@@ -70,6 +71,8 @@ fn files_have_their_types(program: Program) {
         let response = server.get(&path);
         let kind = response.header("content-type").expect("a type").to_ascii_lowercase();
         let expected = match path.rsplit_once('.') {
+            None if path == "/healthz" => "text/plain; charset=utf-8",
+            None if path == "/metrics" => continue,
             None | Some((_, "html")) => "text/html; charset=utf-8",
             Some((_, "css")) => "text/css; charset=utf-8",
             Some((_, "js")) => "text/javascript; charset=utf-8",
@@ -186,18 +189,8 @@ fn clients_messages_and_deliveries_are_counted(program: Program) {
 
 fn what_is_not_there_is_404(program: Program) {
     let server = program.start("");
-    for path in [
-        "/nowhere",
-        "/ws",
-        "/ws/",
-        "/ws/other",
-        "/ws/chat/",
-        "/ws/CHAT",
-        "/chat",
-        "//",
-        "/index.html/",
-        "/favicon.icon",
-    ] {
+    for path in ["/nowhere", "/ws", "/ws/", "/ws/other", "/ws/chat/", "/ws/CHAT", "//", "/index.html/", "/favicon.icon"]
+    {
         let response = server.get(path);
         assert_eq!(response.status, 404, "{path}");
         assert_eq!(response.header("content-length"), Some(response.body.len().to_string().as_str()), "{path}");
@@ -228,6 +221,7 @@ fn nothing_outside_the_pages_can_be_reached(program: Program) {
 
 fn other_methods_are_405_and_told_which_are_not(program: Program) {
     let server = program.start("");
+    let tally = Tally::new(&server, "method");
     for path in ["/", "/chat.html", "/healthz", "/metrics", "/ws/chat"] {
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
             let response = server.request(method, path, "Content-Length: 0\r\n");
@@ -236,12 +230,20 @@ fn other_methods_are_405_and_told_which_are_not(program: Program) {
             assert!(allowed.split(',').any(|method| method.trim() == "GET"), "{allowed}");
         }
     }
+    tally.rises_by(35);
 }
 
 fn a_query_does_not_matter_to_a_page(program: Program) {
     let server = program.start("");
     assert_eq!(server.get("/chat.html?server=ws://localhost:9").body, server.get("/chat.html").body);
     assert_eq!(server.get("/healthz?verbose").status, 200);
+}
+
+/// RFC 9112, 3.2.2: "a server MUST accept the absolute-form in requests".
+fn a_request_may_name_the_whole_address(program: Program) {
+    let server = program.start("");
+    assert_eq!(server.get(&format!("http://{}/healthz", server.address)).status, 200);
+    assert_eq!(server.get(&format!("http://{}/nowhere", server.address)).status, 404);
 }
 
 fn requests_on_one_connection_are_answered_in_turn(program: Program) {

@@ -10,12 +10,13 @@
 ///
 /// A check that is left out of its module's list is never called, and does not compile without a warning.
 macro_rules! conformance {
-    ($($check:ident),+ $(,)?) => {
-        conformance!(@server evloop "evloop-server": $($check),+);
+    ($($(#[$when:meta])? $check:ident),+ $(,)?) => {
+        conformance!(@server evloop "evloop-server": $($(#[$when])? $check),+);
     };
-    (@server $server:ident $binary:literal: $($check:ident),+) => {
+    (@server $server:ident $binary:literal: $($(#[$when:meta])? $check:ident),+) => {
         mod $server {
             $(
+                $(#[$when])?
                 #[test]
                 fn $check() {
                     super::$check($crate::harness::Program::new(env!(concat!("CARGO_BIN_EXE_", $binary))));

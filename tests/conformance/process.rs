@@ -62,6 +62,14 @@ impl Process {
         line.split_whitespace().nth(1).expect("a figure").parse().expect("a number")
     }
 
+    /// Changes under the running process how many descriptors it may have.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn limit_descriptors(&self, most: u64) {
+        let id = self.child.id().try_into().expect("a process id");
+        rlimit::prlimit(id, rlimit::Resource::NOFILE, Some((most, most)), None)
+            .expect("a child's limit can be lowered");
+    }
+
     #[cfg(target_os = "linux")]
     pub(crate) fn threads(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a live process").count()
@@ -127,10 +135,16 @@ impl Lines {
 
     /// Waits for the first line that `matches`.
     pub(crate) fn wait_for(&self, what: &str, matches: impl Fn(&str) -> bool) -> String {
+        self.wait_for_many(1, what, matches).remove(0)
+    }
+
+    /// Waits for as many lines that match.
+    pub(crate) fn wait_for_many(&self, count: usize, what: &str, matches: impl Fn(&str) -> bool) -> Vec<String> {
         let found = self.wait(Instant::now() + PATIENCE, |output| {
-            output.lines.iter().find(|line| matches(line)).cloned().map(Ok).or(output.ended.then_some(Err(())))
+            let lines: Vec<_> = output.lines.iter().filter(|line| matches(line)).take(count).cloned().collect();
+            if lines.len() == count { Some(Ok(lines)) } else { output.ended.then_some(Err(())) }
         });
-        found.and_then(Result::ok).unwrap_or_else(|| panic!("no line with {what} in {:#?}", self.all()))
+        found.and_then(Result::ok).unwrap_or_else(|| panic!("not {count} lines with {what} in {:#?}", self.all()))
     }
 
     fn wait_for_end(&self, deadline: Instant) {

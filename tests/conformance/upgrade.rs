@@ -74,6 +74,7 @@ fn a_handshake_in_single_bytes_is_understood(program: Program) {
 
 fn a_request_that_is_no_upgrade_is_426(program: Program) {
     let server = program.start("");
+    let tally = Tally::new(&server, "upgrade_required");
     for path in ["/ws/chat", "/ws/dashboard", "/ws/echo"] {
         for headers in ["", "Connection: Upgrade\r\n", "Connection: Upgrade\r\nUpgrade: h2c\r\n"] {
             let response = server.request("GET", path, headers);
@@ -81,6 +82,7 @@ fn a_request_that_is_no_upgrade_is_426(program: Program) {
             assert_eq!(response.header("upgrade"), Some("websocket"), "{path}");
         }
     }
+    tally.rises_by(9);
 }
 
 fn a_handshake_with_something_missing_is_refused(program: Program) {

@@ -59,7 +59,6 @@ fn a_bad_control_frame_is_1002(program: Program) {
     for opcode in [frame::PING, frame::PONG, frame::CLOSE] {
         closed_with(&server, 1002, "a control frame in fragments", &Frame::unfinished(opcode, "").encode());
         closed_with(&server, 1002, "a long control frame", &Frame::new(opcode, [b'x'; 126]).encode());
-        closed_with(&server, 1002, "a control frame's long claim", &header(0x80 | opcode, 1 << 20));
     }
 }
 
@@ -198,7 +197,7 @@ fn many_bad_clients_do_not_grow_memory(program: Program) {
                 0 => Frame::new(frame::TEXT, "unmasked").encode_unmasked(),
                 1 => Frame::new(frame::TEXT, b"\xFF").encode(),
                 2 => header(0x80 | frame::TEXT, 1 << 40),
-                _ => [Frame::unfinished(frame::TEXT, [b' '; 10_000]).encode(), vec![0x83, 0x80]].concat(),
+                _ => [Frame::unfinished(frame::TEXT, [b' '; 10_000]).encode(), header(0x83, 0)].concat(),
             };
             client.wire().send(&bytes);
             client.await_close();

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::client::Client;
-use crate::harness::Program;
+use crate::harness::{Program, Server};
 
 conformance! {
     vitals_are_confirmed_and_sent_by_name,
@@ -12,12 +12,13 @@ conformance! {
     lag_is_a_short_time,
     memory_is_the_process_own,
     threads_are_the_process_own,
+    what_a_client_took_is_given_back,
 }
 
 const QUICK: &str = "--metric-interval 50ms --chat-interval 0s";
 
 /// A dashboard client that is sent nothing but this metric.
-fn watch(server: &crate::harness::Server, metrics: &[&str]) -> Client {
+fn watch(server: &Server, metrics: &[&str]) -> Client {
     let mut client = server.watch();
     client.json(&json!({"type": "subscribe", "metrics": metrics}));
     loop {
@@ -103,4 +104,16 @@ fn threads_are_the_process_own(program: Program) {
         let own = server.process.threads() as f64;
         assert!((threads - own).abs() < 0.01, "{threads} is not {own}");
     }
+}
+
+/// A thread a client, where there is one, ends with the client.
+fn what_a_client_took_is_given_back(program: Program) {
+    let server = program.start(QUICK);
+    let mut client = watch(&server, &["threads"]);
+    let before = next_value(&mut client);
+    for _ in 0..5 {
+        let clients: Vec<_> = (0..40).map(|_| server.open("/ws/echo")).collect();
+        drop(clients);
+    }
+    await_value(&mut client, |threads| (threads - before).abs() < 0.01);
 }
