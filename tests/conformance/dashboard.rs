@@ -103,7 +103,7 @@ fn each_tick_brings_each_metric_once(program: Program) {
 fn a_tick_is_the_same_for_all(program: Program) {
     let server = program.start(QUICK);
     let mut clients = [server.watch(), server.watch()];
-    let [first, second] = clients.each_mut().map(|client| next_ticks(client, 5));
+    let [first, second] = clients.each_mut().map(|client| next_ticks(client, 10));
     let common: Vec<_> =
         first.iter().filter(|tick| second.iter().any(|other| other[0]["ts"] == tick[0]["ts"])).collect();
     assert!(common.len() >= 3, "{first:?} {second:?}");

@@ -41,19 +41,19 @@ fn the_default_is_one_message_a_second(program: Program) {
 }
 
 fn a_message_is_accepted_when_the_server_said(program: Program) {
-    let server = program.start("--chat-interval 200ms");
+    let server = program.start("--chat-interval 500ms");
     let mut client = server.join();
-    for round in 0..3 {
+    for round in 0..2 {
         assert_eq!(answer_to(&mut client, "in time")["type"], "chat", "round {round}");
         let wait = retry_after(&answer_to(&mut client, "too soon"));
-        assert!(wait <= Duration::from_millis(200), "{wait:?}");
+        assert!(wait <= Duration::from_millis(500), "{wait:?}");
         // The time itself is the event here: the server named the moment, and it must be right to the millisecond.
         thread::sleep(wait);
     }
 }
 
 fn refusals_do_not_push_the_next_message_back(program: Program) {
-    let server = program.start("--chat-interval 500ms");
+    let server = program.start("--chat-interval 1s");
     let mut client = server.join();
     assert_eq!(answer_to(&mut client, "first")["type"], "chat");
     let mut wait = retry_after(&answer_to(&mut client, "too soon"));
