@@ -50,6 +50,11 @@ fn what_was_sent_before_a_close_is_answered_first(program: Program) {
     assert_eq!(client.next_text(), "two");
     assert_eq!(client.await_close(), Some(1000));
     assert_eq!(client.wire().read_to_end(), Ending::Closed);
+    let mut client = server.join();
+    let message = Frame::new(frame::TEXT, "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"last words\"}");
+    client.wire().send(&[message, Frame::close(1000, "")].map(|frame| frame.encode()).concat());
+    assert_eq!(client.next_json()["text"], "last words", "everyone hears it, the sender included");
+    assert_eq!(client.await_close(), Some(1000));
 }
 
 fn what_is_sent_after_a_close_is_ignored(program: Program) {

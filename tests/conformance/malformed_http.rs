@@ -112,7 +112,8 @@ fn a_head_over_8_kib_is_431(program: Program) {
     assert_eq!(server.exchange("GET", head_of(&server, 8192)).status, 200, "the limit itself");
     assert_eq!(last_response(&server, head_of(&server, 8193)).status, 431);
     assert_eq!(last_response(&server, format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(9000))).status, 431);
-    tally.rises_by(2);
+    assert_eq!(last_response(&server, head_of(&server, 600_000)).status, 431, "the refusal is not lost to a reset");
+    tally.rises_by(3);
 }
 
 fn more_than_64_headers_are_refused(program: Program) {

@@ -2,6 +2,7 @@
 
 use crate::counters::Tally;
 use crate::harness::{Program, Server};
+use crate::http_client::UPGRADE;
 
 conformance! {
     a_client_without_an_origin_is_let_in,
@@ -9,6 +10,7 @@ conformance! {
     loopback_pages_are_let_in_while_the_server_is_on_loopback,
     other_pages_are_refused_with_403,
     an_origin_that_only_looks_like_loopback_is_refused,
+    a_foreign_name_that_leads_here_is_refused,
     allowed_origins_are_let_in,
     beyond_loopback_only_the_same_host_is_let_in,
     every_endpoint_asks_for_the_origin,
@@ -92,6 +94,18 @@ fn an_origin_that_only_looks_like_loopback_is_refused(program: Program) {
         assert!(!lets_in(&server, origin), "{origin}");
         assert!(!lets_in(&server, &format!("{origin}.example.com:{port}")), "{origin} with a tail");
     }
+}
+
+/// DNS rebinding: a page makes its own name point to this host, so that `Host` and `Origin` agree.
+fn a_foreign_name_that_leads_here_is_refused(program: Program) {
+    let server = program.start("");
+    let port = server.address.port();
+    let foreign = format!("Host: evil.example:{port}\r\nOrigin: http://evil.example:{port}\r\n");
+    let response = server.exchange("GET", format!("GET /ws/chat HTTP/1.1\r\n{foreign}{UPGRADE}\r\n"));
+    assert_eq!(response.status, 403);
+    let own = format!("Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n");
+    let response = server.exchange("GET", format!("GET /ws/chat HTTP/1.1\r\n{own}{UPGRADE}\r\n"));
+    assert_eq!(response.status, 101);
 }
 
 fn allowed_origins_are_let_in(program: Program) {

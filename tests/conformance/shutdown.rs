@@ -20,7 +20,7 @@ conformance! {
     the_port_is_free_for_the_next_server,
 }
 
-const SHORT: &str = "--drain-timeout 500ms --close-timeout 500ms";
+const SHORT: &str = "--drain-timeout 500ms --close-timeout 1h";
 const LONG: &str = "--drain-timeout 1h --close-timeout 1h";
 
 /// Sees the server exit with status 0 before `limit` has passed.

@@ -15,6 +15,8 @@ conformance! {
     text_that_is_not_utf8_is_1007,
     violations_are_counted,
     what_came_before_a_violation_is_answered_first,
+    what_was_said_before_a_violation_is_heard,
+    a_close_is_not_lost_to_what_is_still_on_its_way,
     the_others_only_hear_that_it_left,
     noise_after_the_upgrade_is_survived,
     many_bad_clients_do_not_grow_memory,
@@ -137,6 +139,31 @@ fn what_came_before_a_violation_is_answered_first(program: Program) {
         assert_eq!(client.next_frame(), Frame::new(frame::BINARY, "three"));
         assert_eq!(crate::client::close_code(&client.next_frame()), Some(code), "and nothing before the Close");
         client.wire().read_to_end();
+    }
+}
+
+fn what_was_said_before_a_violation_is_heard(program: Program) {
+    let server = program.start("");
+    let mut bystander = server.join();
+    let mut client = server.join();
+    assert_eq!(bystander.next_json()["code"], "joined");
+    let message = Frame::new(frame::TEXT, "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"last words\"}");
+    client.wire().send(&[message.encode(), Frame::new(frame::TEXT, "unmasked").encode_unmasked()].concat());
+    assert_eq!(client.next_json()["text"], "last words", "everyone hears it, the sender included");
+    assert_eq!(crate::client::close_code(&client.next_frame()), Some(1002));
+    assert_eq!(bystander.next_json()["text"], "last words");
+    assert_eq!(bystander.next_json()["code"], "left");
+}
+
+/// Closing a socket with unread input sends a reset, which can overtake the Close and destroy it.
+fn a_close_is_not_lost_to_what_is_still_on_its_way(program: Program) {
+    let server = program.start("");
+    let rest = Frame::new(frame::BINARY, vec![1; 60_000]).encode().repeat(10);
+    for _ in 0..20 {
+        let mut client = server.open("/ws/echo");
+        client.wire().send(&Frame::new(frame::TEXT, "unmasked").encode_unmasked());
+        client.wire().send(&rest);
+        client.expect_close(1002);
     }
 }
 
