@@ -1,0 +1,216 @@
+//! Flags to [`Config`]: every limit named, with its unit, none unlimited.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+/// The port of the user's document.
+pub const DEFAULT_PORT: u16 = 8765;
+/// Sockets kept free above `--max-clients`, so that pages, `/healthz` and refusals still get through.
+pub const SPARE_SOCKETS: usize = 256;
+/// The longest duration a flag takes: far below where clock arithmetic could overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Everything a server can be told; both servers take the same.
+#[derive(Debug, Clone, Parser)]
+#[command(version, about, max_term_width = 110)]
+#[allow(missing_docs, reason = "each field's text is its --help")]
+pub struct Config {
+    /// Address to listen on; repeatable; port 0 picks a free one [default: 127.0.0.1:8765 and [::1]:8765]
+    #[arg(long, value_name = "ADDR:PORT", env = "WSLAB_BIND", value_delimiter = ',')]
+    pub bind: Vec<SocketAddr>,
+
+    /// Least time between a client's accepted chat messages; 0s: no rate limit
+    #[arg(long, value_name = "DUR", env = "WSLAB_CHAT_INTERVAL", default_value = "1s", value_parser = duration)]
+    pub chat_interval: Duration,
+
+    /// Time between two Pings to a client
+    #[arg(long, value_name = "DUR", env = "WSLAB_PING_INTERVAL", default_value = "20s", value_parser = positive_duration)]
+    pub ping_interval: Duration,
+
+    /// How long a client may stay silent after a Ping
+    #[arg(long, value_name = "DUR", env = "WSLAB_PING_TIMEOUT", default_value = "10s", value_parser = positive_duration)]
+    pub ping_timeout: Duration,
+
+    /// Time between two ticks of the dashboard
+    #[arg(long, value_name = "DUR", env = "WSLAB_METRIC_INTERVAL", default_value = "1s", value_parser = positive_duration)]
+    pub metric_interval: Duration,
+
+    /// Show a simulated CPU figure instead of the host's
+    #[arg(long, env = "WSLAB_SIMULATE_CPU")]
+    pub simulate_cpu: bool,
+
+    /// Chat messages kept for newcomers and for resuming
+    #[arg(long, value_name = "N", env = "WSLAB_HISTORY", default_value_t = 1000, value_parser = count(0, 100_000))]
+    pub history: usize,
+
+    /// Clients in the room above which a summary a second replaces join and leave notices
+    #[arg(long, value_name = "N", env = "WSLAB_NOTICE_LIMIT", default_value_t = 500, value_parser = count(0, 1_000_000))]
+    pub notice_limit: usize,
+
+    /// WebSocket clients in all; more get 503
+    #[arg(long, value_name = "N", env = "WSLAB_MAX_CLIENTS", default_value_t = 20_000, value_parser = count(1, 1_000_000))]
+    pub max_clients: usize,
+
+    /// WebSocket clients from one address; 0: no limit
+    #[arg(long, value_name = "N", env = "WSLAB_MAX_CLIENTS_PER_ADDRESS", default_value_t = 0, value_parser = count(0, 1_000_000))]
+    pub max_clients_per_address: usize,
+
+    /// Largest message and frame from a client; larger: Close 1009
+    #[arg(long, value_name = "BYTES", env = "WSLAB_MAX_MESSAGE", default_value = "64KiB", value_parser = bytes(125, 16 << 20))]
+    pub max_message: usize,
+
+    /// Unsent output a client may have waiting; over it, the slow client is dropped
+    #[arg(long, value_name = "BYTES", env = "WSLAB_MAX_UNSENT", default_value = "1MiB", value_parser = bytes(4 << 10, 1 << 30))]
+    pub max_unsent: usize,
+
+    /// How long a request head may take to arrive whole
+    #[arg(long, value_name = "DUR", env = "WSLAB_HANDSHAKE_TIMEOUT", default_value = "5s", value_parser = positive_duration)]
+    pub handshake_timeout: Duration,
+
+    /// How long the close handshake may take
+    #[arg(long, value_name = "DUR", env = "WSLAB_CLOSE_TIMEOUT", default_value = "5s", value_parser = positive_duration)]
+    pub close_timeout: Duration,
+
+    /// How long a stopping server waits for its clients to leave
+    #[arg(long, value_name = "DUR", env = "WSLAB_DRAIN_TIMEOUT", default_value = "5s", value_parser = positive_duration)]
+    pub drain_timeout: Duration,
+
+    /// Origin of pages allowed besides the server's own; repeatable; * allows all
+    #[arg(long, value_name = "ORIGIN", env = "WSLAB_ALLOW_ORIGIN", value_delimiter = ',')]
+    pub allow_origin: Vec<String>,
+
+    /// A report of `compare` to serve at /report
+    #[arg(long, value_name = "FILE", env = "WSLAB_REPORT")]
+    pub report: Option<PathBuf>,
+
+    /// Least severe log lines shown on standard error
+    #[arg(long, value_name = "LEVEL", env = "WSLAB_LOG", default_value = "info")]
+    pub log: LogLevel,
+
+    /// How log lines are written
+    #[arg(long, value_name = "FORMAT", env = "WSLAB_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for a person.
+    Text,
+    /// One JSON object a line, with time and level.
+    Json,
+}
+
+impl Config {
+    /// Reads the command line and the environment of the program called `name`; prints and exits on `--help` or a
+    /// bad flag (exit status 2).
+    pub fn from_command_line(name: &'static str, about: &'static str) -> Self {
+        let mut command = Self::command().name(name).about(about);
+        let matches = command.get_matches_mut();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
+
+    /// The defaults, as if no flag were given and the environment were empty.
+    pub fn defaults() -> Self {
+        let command = Self::command().mut_args(|arg| arg.env(None::<&str>));
+        let matches = command.get_matches_from(["defaults"]);
+        Self::from_arg_matches(&matches).expect("the defaults are valid")
+    }
+
+    /// Where to listen: what `--bind` named, or both loopback addresses.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        if self.bind.is_empty() {
+            let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            loopback.map(|ip| SocketAddr::new(ip, DEFAULT_PORT)).to_vec()
+        } else {
+            self.bind.clone()
+        }
+    }
+
+    /// Whether only this machine can connect, which is what makes other loopback pages trustworthy.
+    pub fn loopback_only(&self) -> bool {
+        self.addresses().iter().all(|address| address.ip().is_loopback())
+    }
+
+    /// Sockets open at most, clients and others together.
+    pub fn max_sockets(&self) -> usize {
+        self.max_clients + SPARE_SOCKETS
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| format!("{error} (for example 500ms, 20s, 2m)"))?;
+    if duration > LONGEST { Err("at most 24h".to_owned()) } else { Ok(duration) }
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration < Duration::from_millis(1) { Err("at least 1ms".to_owned()) } else { Ok(duration) }
+}
+
+fn count(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("a whole number from {least} to {most}")),
+    }
+}
+
+fn bytes(least: u64, most: u64) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| match text.parse::<ByteSize>() {
+        Ok(ByteSize(number)) if (least..=most).contains(&number) => {
+            usize::try_from(number).map_err(|_| "too large for this machine".to_owned())
+        }
+        Ok(_) => Err(format!("from {least} bytes to {}", ByteSize(most))),
+        Err(error) => Err(format!("{error} (for example 4096, 64KiB, 1MiB)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_the_protocols() {
+        let config = Config::defaults();
+        assert_eq!(config.addresses().len(), 2);
+        assert!(config.loopback_only());
+        assert_eq!((config.max_message, config.max_unsent), (64 * 1024, 1024 * 1024));
+        assert_eq!((config.ping_interval, config.ping_timeout), (Duration::from_secs(20), Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn limits_are_finite_both_ways() {
+        for flags in [
+            ["--max-clients", "0"],
+            ["--max-unsent", "1"],
+            ["--ping-interval", "0s"],
+            ["--drain-timeout", "9999h"],
+            ["--max-message", "1TiB"],
+            ["--bind", "nowhere"],
+        ] {
+            let parsed = Config::try_parse_from(["server"].iter().chain(&flags));
+            assert!(parsed.is_err(), "{flags:?}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Counters of everything the server does and refuses, and their Prometheus text.
+//!
+//! Every figure is an atomic, so both servers and all threads count in the same place without a lock. Counting is
+//! kept off the path of single deliveries: a broadcast adds its number of receivers once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+type Labels = [(&'static str, &'static str); 1];
+
+/// The server's figures. Cheap to share: put it behind an `Arc`.
+#[derive(Debug)]
+pub struct Stats {
+    registry: Registry,
+    connections: Gauge,
+    clients: Family<Labels, Gauge>,
+    /// Data messages received from clients.
+    pub messages_in: Counter,
+    /// Frames handed to clients' outboxes, replies and broadcasts alike; counted a receiver each.
+    pub deliveries: Counter,
+    /// Bytes read from sockets.
+    pub bytes_in: Counter,
+    /// Bytes written to sockets.
+    pub bytes_out: Counter,
+    /// Bytes waiting in outboxes.
+    pub unsent_bytes: Gauge,
+    /// Resident memory, in bytes; set at each tick.
+    pub resident_bytes: Gauge,
+    /// Threads of the server; set at each tick.
+    pub threads: Gauge,
+    refusals: Family<Labels, Counter>,
+    turns: Histogram,
+    longest_turn_ns: AtomicU64,
+}
+
+impl Stats {
+    /// All figures at zero, under the prefix `wslab`.
+    pub fn new() -> Self {
+        let mut stats = Self {
+            registry: Registry::with_prefix("wslab"),
+            connections: Gauge::default(),
+            clients: Family::default(),
+            messages_in: Counter::default(),
+            deliveries: Counter::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            unsent_bytes: Gauge::default(),
+            resident_bytes: Gauge::default(),
+            threads: Gauge::default(),
+            refusals: Family::default(),
+            // 16 µs to half a second: from an idle turn to one that clients feel.
+            turns: Histogram::new(exponential_buckets(16e-6, 2.0, 16)),
+            longest_turn_ns: AtomicU64::new(0),
+        };
+        stats.register();
+        stats
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("connections", "Sockets open, clients and others", self.connections.clone());
+        registry.register("clients", "WebSocket clients, by endpoint", self.clients.clone());
+        registry.register("messages_in", "Data messages received", self.messages_in.clone());
+        registry.register("deliveries", "Frames sent to clients", self.deliveries.clone());
+        registry.register_with_unit("received", "Bytes read", Unit::Bytes, self.bytes_in.clone());
+        registry.register_with_unit("sent", "Bytes written", Unit::Bytes, self.bytes_out.clone());
+        registry.register_with_unit("unsent", "Bytes waiting in outboxes", Unit::Bytes, self.unsent_bytes.clone());
+        registry.register_with_unit("resident", "Resident memory", Unit::Bytes, self.resident_bytes.clone());
+        registry.register("threads", "Threads of the server", self.threads.clone());
+        registry.register("refusals", "Refused or dropped, by reason", self.refusals.clone());
+        registry.register_with_unit(
+            "turn",
+            "How long a ready socket may have waited: a turn of the loop, or the wait for the room's lock",
+            Unit::Seconds,
+            self.turns.clone(),
+        );
+    }
+
+    /// The text of `/metrics`, in the OpenMetrics form that Prometheus reads.
+    pub fn exposition(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+
+    /// Counts one refusal.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A socket was accepted.
+    pub fn socket_opened(&self) {
+        self.connections.inc();
+    }
+
+    /// A socket was closed.
+    pub fn socket_closed(&self) {
+        self.connections.dec();
+    }
+
+    /// Sockets open now.
+    pub fn sockets(&self) -> usize {
+        usize::try_from(self.connections.get()).unwrap_or(0)
+    }
+
+    /// Sets how many clients an endpoint has.
+    pub(crate) fn set_clients(&self, endpoint: &'static str, clients: usize) {
+        self.clients.get_or_create(&[("endpoint", endpoint)]).set(i64::try_from(clients).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how long ready sockets may have waited.
+    pub fn waited(&self, duration: Duration) {
+        self.turns.observe(duration.as_secs_f64());
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.longest_turn_ns.fetch_max(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// The longest wait since this was last asked.
+    pub fn take_longest_wait(&self) -> Duration {
+        Duration::from_nanos(self.longest_turn_ns.swap(0, Ordering::Relaxed))
+    }
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exposition_names_every_figure() {
+        let stats = Stats::new();
+        stats.refused("bad_json");
+        stats.set_clients("chat", 2);
+        stats.waited(Duration::from_millis(3));
+        let text = stats.exposition();
+        for line in [
+            "wslab_refusals_total{reason=\"bad_json\"} 1",
+            "wslab_clients{endpoint=\"chat\"} 2",
+            "wslab_sent_bytes_total 0",
+            "wslab_turn_seconds_count 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert_eq!(stats.take_longest_wait(), Duration::from_millis(3));
+        assert_eq!(stats.take_longest_wait(), Duration::ZERO);
+    }
+}
