@@ -59,6 +59,10 @@ pub(crate) struct Args {
     #[arg(long, default_value = "8s", value_parser = humantime::parse_duration)]
     pub(crate) window: Duration,
 
+    /// Longest wait for what is still on its way when the load has ended
+    #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
+    pub(crate) drain: Duration,
+
     /// Leave it to the system on which cores server and generator run
     #[arg(long)]
     pub(crate) no_pin: bool,
@@ -86,6 +90,7 @@ impl Args {
             text_bytes: self.text_bytes,
             warm_up: self.warm_up,
             window: self.window,
+            drain_max: self.drain,
         }
     }
 

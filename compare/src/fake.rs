@@ -123,7 +123,7 @@ impl Fake {
 
     fn timeout(&self) -> Option<Duration> {
         let wait = self.held.front()?.due.saturating_duration_since(Instant::now());
-        Some(if wait < POLL_GRAIN { Duration::ZERO } else { wait - POLL_GRAIN })
+        Some(wait.saturating_sub(POLL_GRAIN))
     }
 
     fn stall_if_due(&mut self) {
@@ -154,8 +154,7 @@ impl Fake {
 
     fn ready(&mut self, index: usize) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        loop {
-            let Some(connection) = &mut self.connections[index] else { break };
+        while let Some(connection) = &mut self.connections[index] {
             connection.send(&[]);
             match connection.stream.read(&mut buffer) {
                 Ok(count) if count > 0 => self.take_in(index, &buffer[..count]),

@@ -31,6 +31,8 @@ pub(crate) struct Figures {
     pub(crate) troubles: Vec<(Trouble, u64)>,
     /// How late the generator came to messages that were due.
     pub(crate) generator_late_ms: Percentiles,
+    /// How long its turns took: an upper bound on what a latency owes to the generator.
+    pub(crate) generator_turn_ms: Percentiles,
     pub(crate) generator_cpu: Option<f64>,
     pub(crate) server: Option<ServerFigures>,
 }
@@ -82,6 +84,7 @@ impl Figures {
             uncorrected_ms: Percentiles::of(&tally.latency.uncorrected),
             troubles: tally.troubles.seen().collect(),
             generator_late_ms: Percentiles::of(&tally.generator_late),
+            generator_turn_ms: Percentiles::of(&tally.generator_turns),
             generator_cpu: outcome.generator_cpu,
             server: used.map(|used| ServerFigures::new(used, clients, outcome)),
         }

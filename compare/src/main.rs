@@ -92,7 +92,10 @@ fn raise_descriptor_limit(clients: usize) -> Result<()> {
     {
         let wanted = clients as u64 + DESCRIPTORS_BESIDES;
         let limit = rlimit::increase_nofile_limit(wanted).context("cannot read the descriptor limit")?;
-        anyhow::ensure!(limit >= wanted, "{clients} clients need {wanted} descriptors, the limit is {limit}: ulimit -n {wanted}");
+        anyhow::ensure!(
+            limit >= wanted,
+            "{clients} clients need {wanted} descriptors, the limit is {limit}: ulimit -n {wanted}"
+        );
     }
     Ok(())
 }

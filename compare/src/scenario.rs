@@ -33,12 +33,12 @@ pub(crate) struct Size {
     pub(crate) text_bytes: usize,
     pub(crate) warm_up: Duration,
     pub(crate) window: Duration,
+    pub(crate) drain_max: Duration,
 }
 
 /// Fan-out without a rate of its own: enough for percentiles, far from what any server can do.
 const FANOUT_RATE_PER_S: u64 = 100;
-const JOIN_MAX: Duration = Duration::from_secs(120);
-const DRAIN_MAX: Duration = Duration::from_secs(15);
+const JOIN_MAX: Duration = Duration::from_mins(2);
 
 impl Scenario {
     pub(crate) fn plan(self, size: &Size) -> Plan {
@@ -59,7 +59,7 @@ impl Scenario {
             window: size.window,
             text_bytes: size.text_bytes,
             join_max: JOIN_MAX,
-            drain_max: DRAIN_MAX,
+            drain_max: size.drain_max,
         }
     }
 }

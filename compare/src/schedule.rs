@@ -53,7 +53,8 @@ impl Schedule {
 /// A step near the golden section of `members` that visits all of them: successive speakers lie far apart.
 fn stride_through(members: u64) -> u64 {
     let golden = members.saturating_mul(618) / 1000;
-    (golden.max(1)..).find(|&step| greatest_common_divisor(step, members) == 1).expect("members + 1 would do")
+    let coprime = |step: &u64| greatest_common_divisor(*step, members) == 1;
+    (golden.max(1)..=members + 1).find(coprime).expect("members + 1 would do")
 }
 
 fn greatest_common_divisor(a: u64, b: u64) -> u64 {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use mio::Registry;
 use mio::event::Event;
-use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use super::Exactness;
 use super::client::{Client, InFlight, ReadOutcome, Stage, Upgrade};
@@ -221,6 +221,28 @@ impl Crowd {
             if let Err(trouble) = self.send_closed(index) {
                 self.lose(index, trouble);
             }
+        }
+    }
+
+    /// Whether it is the answers that set the pace.
+    pub(crate) fn is_closed_loop(&self) -> bool {
+        self.troops.iter().any(|troop| matches!(troop.work, Work::Closed { .. }))
+    }
+
+    /// Says goodbye, so that the server has no errors to report; what it answers is not waited for.
+    pub(crate) fn leave(&mut self) {
+        self.outgoing.clear();
+        let normal = u16::from(CloseCode::Normal).to_be_bytes();
+        frames::encode(OpCode::Control(Control::Close), Some(MASK), &normal, &mut self.outgoing);
+        for client in &mut self.clients {
+            let _ = client.write(&self.outgoing);
+        }
+    }
+
+    /// Notes the length of a turn that began in the window.
+    pub(crate) fn note_turn(&mut self, begin_ns: u64) {
+        if self.window_ns.contains(&begin_ns) {
+            self.tally.generator_turns.saturating_record(self.now_ns() - begin_ns);
         }
     }
 

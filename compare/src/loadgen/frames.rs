@@ -26,17 +26,17 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// `{"type":"…` as most servers write it, or `{"type": "…` as Python's `json.dumps` does.
+    #[inline]
     pub(crate) fn of(payload: &[u8]) -> Self {
-        let initial = match payload {
-            [b'{', b'"', b't', b'y', b'p', b'e', b'"', b':', b'"', initial, ..]
-            | [b'{', b'"', b't', b'y', b'p', b'e', b'"', b':', b' ', b'"', initial, ..] => *initial,
-            _ => return Self::Other,
-        };
-        match initial {
-            b'c' => Self::Chat,
-            b's' => Self::System,
-            b'm' => Self::Metric,
-            b'e' => Self::Error,
+        // Eight bytes compare as one word.
+        match payload.split_first_chunk() {
+            Some((br#"{"type":"#, [b'"', initial, ..] | [b' ', b'"', initial, ..])) => match initial {
+                b'c' => Self::Chat,
+                b's' => Self::System,
+                b'm' => Self::Metric,
+                b'e' => Self::Error,
+                _ => Self::Other,
+            },
             _ => Self::Other,
         }
     }
@@ -107,9 +107,16 @@ impl FrameReader {
                     break;
                 }
                 Head::Whole { opcode, mask, payload_start, payload_end, frame_len } => {
-                    hand_out(opcode, mask, &bytes[payload_start..payload_end], &mut on_frame);
-                    self.skip = frame_len;
-                    bytes = self.step_over(bytes);
+                    let payload = &bytes[payload_start..payload_end];
+                    match mask {
+                        None => on_frame(Frame { opcode, payload }),
+                        Some(key) => hand_out_unmasked(opcode, key, payload, &mut on_frame),
+                    }
+                    let Some(rest) = usize::try_from(frame_len).ok().and_then(|len| bytes.get(len..)) else {
+                        self.skip = frame_len - bytes.len() as u64;
+                        break;
+                    };
+                    bytes = rest;
                 }
             }
         }
@@ -140,7 +147,11 @@ impl FrameReader {
                     }
                 }
                 Head::Whole { opcode, mask, payload_start, payload_end, frame_len } => {
-                    hand_out(opcode, mask, &self.carry[payload_start..payload_end], on_frame);
+                    let payload = &self.carry[payload_start..payload_end];
+                    match mask {
+                        None => on_frame(Frame { opcode, payload }),
+                        Some(key) => hand_out_unmasked(opcode, key, payload, on_frame),
+                    }
                     self.skip = frame_len - self.carry.len() as u64;
                     self.carry.clear();
                     return Ok(self.step_over(bytes));
@@ -185,16 +196,10 @@ impl FrameReader {
     }
 }
 
-#[inline]
-fn hand_out(opcode: OpCode, mask: Option<[u8; 4]>, payload: &[u8], on_frame: &mut impl FnMut(Frame<'_>)) {
-    match mask {
-        None => on_frame(Frame { opcode, payload }),
-        Some(key) => {
-            let mut unmasked = payload.to_vec();
-            apply_mask(&mut unmasked, key);
-            on_frame(Frame { opcode, payload: &unmasked });
-        }
-    }
+fn hand_out_unmasked(opcode: OpCode, key: [u8; 4], payload: &[u8], on_frame: &mut impl FnMut(Frame<'_>)) {
+    let mut unmasked = payload.to_vec();
+    apply_mask(&mut unmasked, key);
+    on_frame(Frame { opcode, payload: &unmasked });
 }
 
 /// The opcode of a frame that is whole in itself: no reserved bits, not a fragment.

@@ -148,6 +148,7 @@ impl Generator {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled.context("cannot poll")?,
         }
+        let begin_ns = self.crowd.now_ns();
         self.crowd.send_due();
         for event in &self.events {
             if event.token() != ALARM {
@@ -155,6 +156,7 @@ impl Generator {
                 self.crowd.send_due();
             }
         }
+        self.crowd.note_turn(begin_ns);
         Ok(())
     }
 
@@ -182,8 +184,13 @@ impl Generator {
             }
         }
         if self.crowd.lost > 0 {
-            let reasons: Vec<String> =
-                self.crowd.tally.troubles.seen().map(|(trouble, count)| format!("{}: {count}", trouble.label())).collect();
+            let reasons: Vec<String> = self
+                .crowd
+                .tally
+                .troubles
+                .seen()
+                .map(|(trouble, count)| format!("{}: {count}", trouble.label()))
+                .collect();
             bail!("{} of {all} clients could not join ({})", self.crowd.lost, reasons.join(", "));
         }
         Ok(Duration::from_nanos(self.crowd.now_ns() - begin_ns))
@@ -222,10 +229,14 @@ impl Generator {
         }
     }
 
-    fn outcome(self, joining: Duration, opened: Snapshot, closed: Snapshot) -> Outcome {
+    fn outcome(mut self, joining: Duration, opened: Snapshot, closed: Snapshot) -> Outcome {
         let window = Duration::from_nanos(closed.at_ns - opened.at_ns);
         let own_cpu = opened.own_cpu.zip(closed.own_cpu);
         let demand = self.crowd.demand();
+        if self.crowd.is_closed_loop() {
+            self.crowd.tally.latency.correct_closed_loop();
+        }
+        self.crowd.leave();
         Outcome {
             window,
             due: demand.due,
@@ -235,7 +246,7 @@ impl Generator {
             bytes: closed.bytes - opened.bytes,
             exactness: self.crowd.exactness(),
             joining,
-            generator_cpu: own_cpu.map(|(from, to)| (to - from).as_secs_f64() / window.as_secs_f64()),
+            generator_cpu: own_cpu.map(|(from, to)| to.saturating_sub(from).as_secs_f64() / window.as_secs_f64()),
             tally: self.crowd.tally,
         }
     }

@@ -24,7 +24,9 @@ pub(crate) enum Work {
     /// Open loop.
     Scheduled(Log),
     /// Closed loop: the next slot number.
-    Closed { next_slot: u64 },
+    Closed {
+        next_slot: u64,
+    },
 }
 
 /// The open loop's messages: which are due when, and how late each was sent.

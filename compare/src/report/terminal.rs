@@ -12,7 +12,13 @@ pub(crate) fn render(figures: &Figures) -> String {
 }
 
 fn write_all(out: &mut String, figures: &Figures) -> std::fmt::Result {
-    writeln!(out, "clients      {}, joined at {:.0}/s, {}", figures.clients, figures.joins_per_s, line(&figures.join_ms))?;
+    writeln!(
+        out,
+        "clients      {}, joined at {:.0}/s, {}",
+        figures.clients,
+        figures.joins_per_s,
+        line(&figures.join_ms)
+    )?;
     writeln!(
         out,
         "deliveries   {:.0}/s made, {:.0}/s due, {:.1} MB/s, window {:.2} s",
@@ -28,6 +34,7 @@ fn write_all(out: &mut String, figures: &Figures) -> std::fmt::Result {
     writeln!(out, "uncorrected  {}", line(&figures.uncorrected_ms))?;
     let cpu = figures.generator_cpu.map_or_else(|| "CPU unknown".to_owned(), |cpu| format!("CPU {:.0}%", cpu * 100.0));
     writeln!(out, "generator    {cpu}, late {}", line(&figures.generator_late_ms))?;
+    writeln!(out, "  its turns  {}", line(&figures.generator_turn_ms))?;
     if let Some(server) = &figures.server {
         write_server(out, server)?;
     }
