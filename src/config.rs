@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 /// The port of the user's document.
@@ -12,14 +13,14 @@ pub const DEFAULT_PORT: u16 = 8765;
 /// Sockets kept free above `--max-clients`, so that pages, `/healthz` and refusals still get through.
 pub const SPARE_SOCKETS: usize = 256;
 /// The longest duration a flag takes: far below where clock arithmetic could overflow.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// Everything a server can be told; both servers take the same.
 #[derive(Debug, Clone, Parser)]
 #[command(version, about, max_term_width = 110)]
 #[allow(missing_docs, reason = "each field's text is its --help")]
 pub struct Config {
-    /// Address to listen on; repeatable; port 0 picks a free one [default: 127.0.0.1:8765 and [::1]:8765]
+    /// Address to listen on; repeatable; port 0 picks a free one [default: `127.0.0.1:8765` and `[::1]:8765`]
     #[arg(long, value_name = "ADDR:PORT", env = "WSLAB_BIND", value_delimiter = ',')]
     pub bind: Vec<SocketAddr>,
 
@@ -54,6 +55,10 @@ pub struct Config {
     /// WebSocket clients in all; more get 503
     #[arg(long, value_name = "N", env = "WSLAB_MAX_CLIENTS", default_value_t = 20_000, value_parser = count(1, 1_000_000))]
     pub max_clients: usize,
+
+    /// Whether somebody asked for that many; the default gives way to a low descriptor limit.
+    #[arg(skip)]
+    pub max_clients_asked_for: bool,
 
     /// WebSocket clients from one address; 0: no limit
     #[arg(long, value_name = "N", env = "WSLAB_MAX_CLIENTS_PER_ADDRESS", default_value_t = 0, value_parser = count(0, 1_000_000))]
@@ -123,10 +128,15 @@ impl Config {
     pub fn from_command_line(name: &'static str, about: &'static str) -> Self {
         let mut command = Self::command().name(name).about(about);
         let matches = command.get_matches_mut();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+        let mut config = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
+        config.max_clients_asked_for = matches.value_source("max_clients") != Some(ValueSource::DefaultValue);
+        config
     }
 
     /// The defaults, as if no flag were given and the environment were empty.
+    ///
+    /// # Panics
+    /// Never: the defaults are valid flags, which a test checks.
     pub fn defaults() -> Self {
         let command = Self::command().mut_args(|arg| arg.env(None::<&str>));
         let matches = command.get_matches_from(["defaults"]);

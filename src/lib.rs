@@ -1,5 +1,43 @@
-//! The lab.
+//! A WebSocket realtime lab: one protocol, served by a hand-written event loop and by a thread per client.
+//!
+//! # The map of the house, in reading order
+//!
+//! What both servers share has no socket in it. Bytes and time come in as arguments, bytes go out:
+//!
+//! - [`config`]: flags to `Config`; every limit is named there.
+//! - [`protocol`]: the wire messages; the only place that knows JSON.
+//! - [`frame`]: a server's frames, encoded once for many clients.
+//! - [`engine`]: the rules: room, history, rate limit, dashboard; and the figures everything is counted in.
+//! - [`http`]: request heads, upgrade and origin checks, the pages built into the binary.
+//! - [`keepalive`]: who is still there.
+//! - [`conversation`]: one client from its first byte to its last, driving all of the above.
+//!
+//! What touches the world:
+//!
+//! - [`metrics`] and [`host`]: where the dashboard's values come from.
+//! - [`shutdown`] and [`launch`]: signals, flags, banner, binding: what both binaries do around `run`.
+//!
+//! And the two servers, which differ in nothing else:
+//!
+//! - [`evloop`]: one thread; the turn of the loop stands at the top of its `mod.rs`.
+//!
+//! # Invariants
+//!
+//! - Nothing in `engine`, `protocol`, `frame`, `http`, `keepalive` and `conversation` reads a clock, a socket, a file,
+//!   the environment or a random number.
+//! - Nothing in a broadcast differs between its receivers, so its bytes exist once.
+//! - Everything a client is sent goes through its one outbox, in order, in whole frames; nobody waits for a slow client.
+//! - Closing marks, reaping removes: no connection goes away in the middle of a turn.
+
 pub mod config;
+pub mod conversation;
 pub mod engine;
+pub mod evloop;
 pub mod frame;
+pub mod host;
+pub mod http;
+pub mod keepalive;
+pub mod launch;
+pub mod metrics;
 pub mod protocol;
+pub mod shutdown;

@@ -119,6 +119,24 @@ impl Chat<'_> {
     }
 }
 
+/// What a client of the chat may ask for.
+#[derive(Debug)]
+pub enum ChatRequest<'a> {
+    /// To say something.
+    Say(Chat<'a>),
+    /// To be answered, see [`Outgoing::Pong`].
+    Ping,
+}
+
+/// What a watcher of the dashboard may ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DashboardRequest {
+    /// Other metrics.
+    Subscribe(Subscribe),
+    /// To be answered, see [`Outgoing::Pong`].
+    Ping,
+}
+
 /// A refused chat message: why, and its `cid` where that was valid.
 #[derive(Debug)]
 pub struct RefusedChat<'a> {
@@ -134,12 +152,15 @@ impl From<Fault> for RefusedChat<'_> {
     }
 }
 
-/// Reads a chat message, checking in the protocol's order.
+/// Reads a request to the chat, checking in the protocol's order.
 ///
 /// # Errors
 /// The first check that failed, with the message's `cid` where it has a valid one.
-pub fn parse_chat(payload: Payload<'_>) -> Result<Chat<'_>, RefusedChat<'_>> {
+pub fn parse_chat(payload: Payload<'_>) -> Result<ChatRequest<'_>, RefusedChat<'_>> {
     let fields = parse_fields(payload)?;
+    if fields.is_ping() {
+        return Ok(ChatRequest::Ping);
+    }
     let cid_fits = fields.cid.as_deref().is_none_or(|cid| (1..=CID_CHARS).contains(&char_count(cid)));
     if fields.kind.as_deref() != Some("chat") || !cid_fits {
         return Err(Fault::BadMessage.into());
@@ -152,7 +173,7 @@ pub fn parse_chat(payload: Payload<'_>) -> Result<Chat<'_>, RefusedChat<'_>> {
     if char_count(text.trim()) > TEXT_CHARS {
         return refuse(Fault::TooLong, fields.cid);
     }
-    Ok(Chat { name, text, cid: fields.cid })
+    Ok(ChatRequest::Say(Chat { name, text, cid: fields.cid }))
 }
 
 /// A change of subscription: the metrics known, in the order asked for, without repeats.
@@ -164,12 +185,15 @@ pub struct Subscribe {
     pub unknown: bool,
 }
 
-/// Reads a change of subscription.
+/// Reads a request to the dashboard.
 ///
 /// # Errors
 /// [`Fault::BadJson`] or [`Fault::BadMessage`].
-pub fn parse_subscribe(payload: Payload<'_>) -> Result<Subscribe, Fault> {
+pub fn parse_dashboard(payload: Payload<'_>) -> Result<DashboardRequest, Fault> {
     let fields = parse_fields(payload)?;
+    if fields.is_ping() {
+        return Ok(DashboardRequest::Ping);
+    }
     let (Some("subscribe"), Some(names)) = (fields.kind.as_deref(), fields.metrics) else {
         return Err(Fault::BadMessage);
     };
@@ -181,7 +205,7 @@ pub fn parse_subscribe(payload: Payload<'_>) -> Result<Subscribe, Fault> {
             None => subscribe.unknown = true,
         }
     }
-    Ok(subscribe)
+    Ok(DashboardRequest::Subscribe(subscribe))
 }
 
 fn char_count(text: &str) -> usize {
@@ -201,6 +225,12 @@ struct Fields<'a> {
     text: Option<Cow<'a, str>>,
     cid: Option<Cow<'a, str>>,
     metrics: Option<Vec<Text<'a>>>,
+}
+
+impl Fields<'_> {
+    fn is_ping(&self) -> bool {
+        self.kind.as_deref() == Some("ping")
+    }
 }
 
 /// A string borrowed from the frame where it has no escapes.
@@ -345,6 +375,12 @@ pub enum Outgoing<'a> {
         /// When this was answered.
         ts: u64,
     },
+    /// To the sender alone: its link works. A page cannot see the Pings and Pongs of WebSocket itself, so this is how it
+    /// finds out that a silent link is dead.
+    Pong {
+        /// When.
+        ts: u64,
+    },
     /// To the sender alone: the message was refused.
     Error {
         /// For a reader.
@@ -425,6 +461,13 @@ mod tests {
         parse_chat(Payload::Text(text)).expect_err("refused").fault
     }
 
+    fn chat_in(payload: Payload<'_>) -> Chat<'_> {
+        match parse_chat(payload) {
+            Ok(ChatRequest::Say(chat)) => chat,
+            other => panic!("no chat: {other:?}"),
+        }
+    }
+
     #[test]
     fn checks_in_the_protocols_order() {
         let long = "a".repeat(501);
@@ -450,14 +493,14 @@ mod tests {
     #[test]
     fn counts_characters_and_cuts_names() {
         let text = format!(r#"{{"type":"chat","name":" {} ","text":" {} "}}"#, "ế".repeat(51), "ế".repeat(500));
-        let chat = parse_chat(Payload::Text(&text)).expect("500 characters fit");
+        let chat = chat_in(Payload::Text(&text));
         assert_eq!((chat.name().chars().count(), chat.text().chars().count()), (50, 500));
     }
 
     #[test]
     fn binary_and_repeated_keys_are_taken_as_the_original_takes_them() {
         let text = r#"{"type":"talk","type":"chat","name":"A","text":"x","text":"y","extra":[{}]}"#;
-        let chat = parse_chat(Payload::Binary(text.as_bytes())).expect("the last value counts");
+        let chat = chat_in(Payload::Binary(text.as_bytes()));
         assert_eq!(chat.text(), "y");
         assert_eq!(parse_chat(Payload::Binary(b"\xff")).expect_err("not UTF-8").fault, Fault::BadJson);
     }
@@ -473,10 +516,11 @@ mod tests {
     #[test]
     fn subscriptions_keep_order_and_drop_repeats_and_strangers() {
         let text = r#"{"type":"subscribe","metrics":["stock","moon","cpu","stock"]}"#;
-        let subscribe = parse_subscribe(Payload::Text(text)).expect("a subscription");
-        assert_eq!(subscribe, Subscribe { metrics: vec![Metric::Stock, Metric::Cpu], unknown: true });
+        let subscribe = Subscribe { metrics: vec![Metric::Stock, Metric::Cpu], unknown: true };
+        assert_eq!(parse_dashboard(Payload::Text(text)), Ok(DashboardRequest::Subscribe(subscribe)));
+        assert_eq!(parse_dashboard(Payload::Text(r#"{"type":"ping"}"#)), Ok(DashboardRequest::Ping));
         for text in [r#"{"type":"subscribe"}"#, r#"{"type":"subscribe","metrics":[1]}"#, r#"{"type":"chat"}"#] {
-            assert_eq!(parse_subscribe(Payload::Text(text)), Err(Fault::BadMessage), "{text}");
+            assert_eq!(parse_dashboard(Payload::Text(text)), Err(Fault::BadMessage), "{text}");
         }
     }
 

@@ -1,2 +1,14 @@
-//! The event-loop server.
-fn main() {}
+//! The lab on a single-threaded event loop.
+
+use std::process::ExitCode;
+
+use ws_realtime_lab::{evloop, launch};
+
+fn main() -> ExitCode {
+    launch::main(
+        "evloop-server",
+        "WebSocket chat and live dashboard, served by one thread: a hand-written mio event loop",
+        "evloop",
+        evloop::run,
+    )
+}

@@ -134,7 +134,7 @@ mod tests {
                 let expected = (*has_key && index >= oldest).then_some(id);
                 prop_assert_eq!(history.find(&format!("k{id}")), expected);
                 let Recovery { newest, recovered } = history.recovery(&since(id), "e");
-                prop_assert_eq!(recovered, Some(id as usize >= oldest));
+                prop_assert_eq!(recovered, Some(id >= oldest as u64));
                 let ids: Vec<u64> = history.newest(newest).map(|frame| u64::from_be_bytes(frame[..].try_into().unwrap())).collect();
                 let first = if recovered == Some(true) { id + 1 } else { oldest as u64 + 1 };
                 prop_assert_eq!(ids, (first..=keyed.len() as u64).collect::<Vec<_>>());

@@ -23,7 +23,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::config::Config;
 use crate::frame;
-use crate::protocol::{Chat, Fault, Opening, Outgoing, RefusedChat, Subscribe, Welcome};
+use crate::http::OriginPolicy;
+use crate::protocol::{Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome};
 use dashboard::Dashboard;
 pub use dashboard::Values;
 use limiter::Limiter;
@@ -70,6 +71,13 @@ pub struct Effects {
     pub broadcast: BytesMut,
     /// Set where the client that was heard must be closed, after `reply`.
     pub close: Option<Close>,
+    /// How much of `reply` was asked for by the client in one go, like the history it resumes or a page it loads. It is
+    /// bounded where it comes from, and owed on top of the limit for slow clients.
+    pub owed: usize,
+    /// Set where the client that was heard joined the room: its first byte in `broadcast`.
+    pub joined_at: Option<usize>,
+    /// Set where the client that was heard left the room: the first byte in `broadcast` that is not for it.
+    pub left_at: Option<usize>,
     stats: Arc<Stats>,
     json: Vec<u8>,
 }
@@ -77,7 +85,16 @@ pub struct Effects {
 impl Effects {
     /// Nothing to send yet.
     pub fn new(stats: Arc<Stats>) -> Self {
-        Self { reply: Vec::new(), broadcast: BytesMut::new(), close: None, stats, json: Vec::new() }
+        Self {
+            reply: Vec::new(),
+            broadcast: BytesMut::new(),
+            close: None,
+            owed: 0,
+            joined_at: None,
+            left_at: None,
+            stats,
+            json: Vec::new(),
+        }
     }
 
     /// The figures everything is counted in.
@@ -91,9 +108,10 @@ impl Effects {
         self.stats.deliveries.inc();
     }
 
-    /// Adds an already encoded frame for the client alone.
-    fn reply_frame(&mut self, frame: &[u8]) {
+    /// Adds a message of the past, which the client asked for.
+    fn replay(&mut self, frame: &[u8]) {
         self.reply.extend_from_slice(frame);
+        self.owed += frame.len();
         self.stats.deliveries.inc();
     }
 
@@ -119,6 +137,17 @@ fn encode(message: &Outgoing<'_>) -> Vec<u8> {
     frame
 }
 
+/// What a server is given at its start, besides its configuration.
+#[derive(Debug)]
+pub struct Founding {
+    /// The concurrency model as clients are told it: `evloop` or `threads`.
+    pub model: &'static str,
+    /// Names this life of the room's history: a string that no earlier life used.
+    pub epoch: String,
+    /// The contents of `--report`.
+    pub report: Option<Vec<u8>>,
+}
+
 /// Why no other client is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
@@ -135,9 +164,11 @@ pub enum Full {
 pub struct Engine {
     config: Arc<Config>,
     model: &'static str,
+    report: Option<Vec<u8>>,
+    origins: OriginPolicy,
     stats: Arc<Stats>,
     clients: Vec<Option<Client>>,
-    admitted: usize,
+    client_count: usize,
     by_address: HashMap<IpAddr, usize>,
     opened: u64,
     room: Room,
@@ -163,17 +194,20 @@ enum Place {
 }
 
 impl Engine {
-    /// A lab with nobody in it. `model` is the server's concurrency model as clients are told it, `epoch` a string
-    /// that no earlier life of this server used.
-    pub fn new(config: Arc<Config>, model: &'static str, epoch: String, stats: Arc<Stats>, now: Now) -> Self {
+    /// A lab with nobody in it.
+    pub fn new(config: Arc<Config>, founding: Founding, stats: Arc<Stats>, now: Now) -> Self {
+        let Founding { model, epoch, report } = founding;
         let room = Room::new(epoch, config.history, config.notice_limit);
         let next_tick = now.instant + config.metric_interval;
+        let origins = OriginPolicy { loopback_only: config.loopback_only(), allowed: config.allow_origin.clone() };
         Self {
             config,
             model,
+            report,
+            origins,
             stats,
             clients: Vec::new(),
-            admitted: 0,
+            client_count: 0,
             by_address: HashMap::new(),
             opened: 0,
             room,
@@ -189,14 +223,29 @@ impl Engine {
         &self.config
     }
 
+    /// The figures everything is counted in.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
     /// The server's concurrency model: `evloop` or `threads`.
     pub fn model(&self) -> &'static str {
         self.model
     }
 
+    /// The file served at `/report`, if there is one.
+    pub fn report(&self) -> Option<&[u8]> {
+        self.report.as_deref()
+    }
+
+    /// Which pages may connect.
+    pub fn origins(&self) -> &OriginPolicy {
+        &self.origins
+    }
+
     /// Clients that are in.
     pub fn client_count(&self) -> usize {
-        self.admitted
+        self.client_count
     }
 
     /// Everyone in the room: who gets [`Effects::broadcast`].
@@ -204,26 +253,24 @@ impl Engine {
         self.room.members()
     }
 
-    /// Takes a place for a client; [`Engine::open`] must follow.
+    /// Whether [`Engine::open`] may let in another client from this address.
     ///
     /// # Errors
     /// Why there is no place.
-    pub fn admit(&mut self, address: IpAddr) -> Result<(), Full> {
+    pub fn vacancy(&self, address: IpAddr) -> Result<(), Full> {
         let per_address = self.config.max_clients_per_address;
         if self.draining {
             Err(Full::Draining)
-        } else if self.admitted >= self.config.max_clients {
+        } else if self.client_count >= self.config.max_clients {
             Err(Full::Server)
         } else if per_address > 0 && self.by_address.get(&address).is_some_and(|clients| *clients >= per_address) {
             Err(Full::Address)
         } else {
-            self.admitted += 1;
-            *self.by_address.entry(address).or_default() += 1;
             Ok(())
         }
     }
 
-    /// An admitted client is in. Returns its number for the log: 1, 2, 3, … over the server's life.
+    /// A client, for whom there is a place, comes in. Returns its number for the log: 1, 2, 3, … over the server's life.
     pub fn open(
         &mut self,
         now: Now,
@@ -251,6 +298,8 @@ impl Engine {
         if self.clients.len() <= client.index() {
             self.clients.resize_with(client.index() + 1, || None);
         }
+        self.client_count += 1;
+        *self.by_address.entry(address).or_default() += 1;
         self.clients[client.index()] = Some(Client { address, place, faults_in_a_row: 0 });
         self.count_clients();
         self.opened += 1;
@@ -263,12 +312,12 @@ impl Engine {
             return;
         };
         match left.place {
-            Place::Room(_) if self.draining => self.room.leave_silently(client),
+            Place::Room(_) if self.draining => self.room.leave_silently(client, effects),
             Place::Room(_) => self.room.leave(now, client, effects),
             Place::Dashboard => self.dashboard.leave(client),
             Place::Echo => self.echoes -= 1,
         }
-        self.admitted -= 1;
+        self.client_count -= 1;
         if let Some(clients) = self.by_address.get_mut(&left.address) {
             *clients -= 1;
             if *clients == 0 {
@@ -278,24 +327,26 @@ impl Engine {
         self.count_clients();
     }
 
-    /// Somebody in the room says something, or tried to. Tells whether it went out to the room.
-    pub fn say(
+    /// Somebody in the room asks for something, or tried to. Tells whether it went out to the room.
+    pub fn chat(
         &mut self,
         now: Now,
         client: ClientId,
-        request: &Result<Chat<'_>, RefusedChat<'_>>,
+        request: &Result<ChatRequest<'_>, RefusedChat<'_>>,
         effects: &mut Effects,
     ) -> bool {
+        match request {
+            Ok(ChatRequest::Say(chat)) => return self.say(now, client, chat, effects),
+            Ok(ChatRequest::Ping) => effects.reply(&Outgoing::Pong { ts: now.unix_ms }),
+            Err(refused) => self.fault(now, client, refused.fault, refused.cid.as_deref(), effects),
+        }
+        false
+    }
+
+    fn say(&mut self, now: Now, client: ClientId, chat: &Chat<'_>, effects: &mut Effects) -> bool {
         let interval = self.config.chat_interval;
         let Some(Client { place: Place::Room(limiter), .. }) = client_mut(&mut self.clients, client) else {
             return false;
-        };
-        let chat = match request {
-            Ok(chat) => chat,
-            Err(refused) => {
-                self.fault(now, client, refused.fault, refused.cid.as_deref(), effects);
-                return false;
-            }
         };
         let said_before = self.room.said_before(chat);
         if said_before.is_none()
@@ -313,16 +364,23 @@ impl Engine {
         said_before.is_none()
     }
 
-    /// A watcher of the dashboard changes its subscription, or tried to.
-    pub fn subscribe(&mut self, now: Now, client: ClientId, request: &Result<Subscribe, Fault>, effects: &mut Effects) {
+    /// A watcher of the dashboard asks for something, or tried to.
+    pub fn watch(
+        &mut self,
+        now: Now,
+        client: ClientId,
+        request: &Result<DashboardRequest, Fault>,
+        effects: &mut Effects,
+    ) {
         match request {
-            Ok(subscribe) => {
+            Ok(DashboardRequest::Subscribe(subscribe)) => {
                 self.no_fault(client);
                 self.dashboard.subscribe(now, client, &subscribe.metrics, effects);
                 if subscribe.unknown {
                     self.fault(now, client, Fault::UnknownMetric, None, effects);
                 }
             }
+            Ok(DashboardRequest::Ping) => effects.reply(&Outgoing::Pong { ts: now.unix_ms }),
             Err(fault) => self.fault(now, client, *fault, None, effects),
         }
     }

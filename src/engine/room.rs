@@ -36,6 +36,7 @@ impl Room {
     /// A newcomer is announced to those who are in, then welcomed with what it asked of the past.
     pub fn join(&mut self, now: Now, client: ClientId, replay: &Replay, welcome: Welcome<'_>, effects: &mut Effects) {
         self.announce(now, "joined", "Một người dùng mới đã tham gia chat", self.members().len() + 1, effects);
+        effects.joined_at = Some(effects.broadcast.len());
         self.roster.add(client);
         let online_count = self.members().len();
         let recovery = self.history.recovery(replay, &self.epoch);
@@ -53,20 +54,23 @@ impl Room {
             ..System::default()
         }));
         for frame in self.history.newest(recovery.newest) {
-            effects.reply_frame(frame);
+            effects.replay(frame);
         }
     }
 
     /// A member leaves and everyone who stays is told.
     pub fn leave(&mut self, now: Now, client: ClientId, effects: &mut Effects) {
         if self.roster.remove(client) {
+            effects.left_at = Some(effects.broadcast.len());
             self.announce(now, "left", "Một người dùng đã rời khỏi chat", self.members().len(), effects);
         }
     }
 
     /// A member leaves and nobody is told: the server is stopping, everyone leaves.
-    pub fn leave_silently(&mut self, client: ClientId) {
-        self.roster.remove(client);
+    pub fn leave_silently(&mut self, client: ClientId, effects: &mut Effects) {
+        if self.roster.remove(client) {
+            effects.left_at = Some(effects.broadcast.len());
+        }
     }
 
     /// Takes a message that is allowed into the room's order and sends it to everyone; tells its id.

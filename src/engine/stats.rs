@@ -83,7 +83,10 @@ impl Stats {
         );
     }
 
-    /// The text of `/metrics`, in the OpenMetrics form that Prometheus reads.
+    /// The text of `/metrics`, in the `OpenMetrics` form that Prometheus reads.
+    ///
+    /// # Panics
+    /// Never: writing to a string does not fail.
     pub fn exposition(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string does not fail");

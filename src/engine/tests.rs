@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::protocol::{Metric, Payload, Replay, parse_chat, parse_subscribe};
+use crate::protocol::{Metric, Payload, Replay, parse_chat, parse_dashboard};
 
 struct Lab {
     engine: Engine,
@@ -18,7 +18,8 @@ impl Lab {
         configure(&mut config);
         let now = Now { instant: Instant::now(), unix_ms: 1_700_000_000_000 };
         let stats = Arc::new(Stats::new());
-        let engine = Engine::new(Arc::new(config), "evloop", "epoch".to_owned(), Arc::clone(&stats), now);
+        let founding = Founding { model: "evloop", epoch: "epoch".to_owned(), report: None };
+        let engine = Engine::new(Arc::new(config), founding, Arc::clone(&stats), now);
         Self { engine, effects: Effects::new(stats), now, next_client: 0 }
     }
 
@@ -31,14 +32,14 @@ impl Lab {
         let client = ClientId(self.next_client);
         self.next_client += 1;
         let address = IpAddr::from([127, 0, 0, 1]);
-        self.engine.admit(address).expect("room for one more");
+        self.engine.vacancy(address).expect("room for one more");
         self.engine.open(self.now, client, address, opening, &mut self.effects);
         client
     }
 
     fn say(&mut self, client: ClientId, text: &str) {
         let request = parse_chat(Payload::Text(text));
-        self.engine.say(self.now, client, &request, &mut self.effects);
+        self.engine.chat(self.now, client, &request, &mut self.effects);
     }
 
     fn replies(&mut self) -> Vec<Value> {
@@ -184,10 +185,10 @@ fn a_tick_sends_each_watcher_what_it_wants() {
     let defaults = lab.open(&Opening::Dashboard);
     let choosy = lab.open(&Opening::Dashboard);
     let silent = lab.open(&Opening::Dashboard);
-    let choice = parse_subscribe(Payload::Text(r#"{"type":"subscribe","metrics":["threads","stock"]}"#));
-    lab.engine.subscribe(lab.now, choosy, &choice, &mut lab.effects);
-    let nothing = parse_subscribe(Payload::Text(r#"{"type":"subscribe","metrics":[]}"#));
-    lab.engine.subscribe(lab.now, silent, &nothing, &mut lab.effects);
+    let choice = parse_dashboard(Payload::Text(r#"{"type":"subscribe","metrics":["threads","stock"]}"#));
+    lab.engine.watch(lab.now, choosy, &choice, &mut lab.effects);
+    let nothing = parse_dashboard(Payload::Text(r#"{"type":"subscribe","metrics":[]}"#));
+    lab.engine.watch(lab.now, silent, &nothing, &mut lab.effects);
     assert_eq!(lab.replies()[3]["text"], "Đã subscribe: threads, stock");
 
     assert!(!lab.engine.tick_is_due(lab.now));
@@ -211,12 +212,14 @@ fn places_are_limited_in_all_and_by_address_and_given_back() {
         config.max_clients = 2;
         config.max_clients_per_address = 1;
     });
+    let [here, there, elsewhere] = [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
     let first = lab.open(&CHAT);
-    assert_eq!(lab.engine.admit(IpAddr::from([127, 0, 0, 1])), Err(Full::Address));
-    lab.engine.admit(IpAddr::from([127, 0, 0, 2])).expect("another address");
-    assert_eq!(lab.engine.admit(IpAddr::from([127, 0, 0, 3])), Err(Full::Server));
+    assert_eq!(lab.engine.vacancy(here), Err(Full::Address));
+    assert_eq!(lab.engine.vacancy(there), Ok(()));
+    lab.engine.open(lab.now, ClientId(9), there, &Opening::Echo, &mut lab.effects);
+    assert_eq!(lab.engine.vacancy(elsewhere), Err(Full::Server));
     lab.engine.leave(lab.now, first, &mut lab.effects);
-    lab.engine.admit(IpAddr::from([127, 0, 0, 1])).expect("the place was given back");
+    assert_eq!(lab.engine.vacancy(here), Ok(()));
     lab.engine.drain();
-    assert_eq!(lab.engine.admit(IpAddr::from([127, 0, 0, 4])), Err(Full::Draining));
+    assert_eq!(lab.engine.vacancy(elsewhere), Err(Full::Draining));
 }

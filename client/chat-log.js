@@ -1,0 +1,188 @@
+'use strict';
+
+/*
+ * What the chat page knows, without a word about how it looks.
+ *
+ * `entries` is what the room has put in order, `outbox` what is still ours alone, shown below it. A message of
+ * ours moves from the outbox to its place in the room when its broadcast comes, so everyone reads one order.
+ *
+ * With a server that acknowledges (part 2 of the protocol) our messages are known by `cid`. The Python original
+ * does not: there a broadcast with our name and text is taken for the oldest pending message that has them, and
+ * an error for the answer to the oldest pending message, since it answers a client's messages in order.
+ *
+ * Events: `place` with { entry, before } for an entry that is new or has moved, `change` and `remove` with
+ * { entry }, `resend` with { entry }, and `refuse` with { error, entry } where the entry is known.
+ */
+
+const MAX_ENTRIES = 500;
+const HISTORY_ON_OPEN = 50;
+const NAME_LIMIT = 50;
+const TEXT_LIMIT = 500;
+
+/** The first `limit` code points, the unit the server counts in. */
+function clip(text, limit) {
+  return [...text].slice(0, limit).join('');
+}
+
+/** What the server makes of a field: without the white space around it. In NFC, so that `ế` is one letter. */
+function tidy(text) {
+  return text.normalize('NFC').trim();
+}
+
+/** Not `crypto.randomUUID`: a page on a plain http address other than localhost has none. */
+function newCid() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+class ChatLog extends EventTarget {
+  entries = [];
+  outbox = [];
+  #epoch = null;
+  /** The id of the newest message shown; null while none is known. */
+  #lastId = null;
+  #greetings = 0;
+  #awaitsGreeting = false;
+  /** The greeting's own entry: messages up to `until` were there before it, and go above it. */
+  #replay = { until: 0, above: null };
+
+  /** What to ask the server for at the next connect. */
+  query() {
+    const resumable = this.#epoch !== null && this.#lastId !== null;
+    return resumable ? `since=${this.#epoch}:${this.#lastId}` : `history=${HISTORY_ON_OPEN}`;
+  }
+
+  connected() {
+    this.#awaitsGreeting = true;
+  }
+
+  disconnected(ts) {
+    this.#note({ code: 'lost', ts });
+  }
+
+  /** Takes a message of ours into the outbox. */
+  write(name, text) {
+    const entry = { kind: 'chat', cid: newCid(), name, text, ts: Date.now(), mine: true, status: 'pending' };
+    this.outbox.push(entry);
+    this.#emit('place', { entry, before: null });
+    return entry;
+  }
+
+  setStatus(entry, status) {
+    entry.status = status;
+    this.#emit('change', { entry });
+  }
+
+  discard(entry) {
+    this.outbox.splice(this.outbox.indexOf(entry), 1);
+    this.#emit('remove', { entry });
+  }
+
+  receive(message) {
+    switch (message.type) {
+      case 'system': return this.#system(message);
+      case 'chat': return this.#chat(message);
+      case 'ack': return this.#ack(message);
+      case 'error': return this.#error(message);
+    }
+  }
+
+  #system(message) {
+    if (this.#awaitsGreeting) this.#greeting(message);
+    else if (message.code !== 'presence') this.#note(message);
+  }
+
+  #greeting(message) {
+    this.#awaitsGreeting = false;
+    const epoch = message.epoch ?? null;
+    const sameRoom = epoch !== null && epoch === this.#epoch;
+    if (this.#greetings > 0 && !(sameRoom && message.recovered)) this.#note({ code: 'gap', ts: message.ts });
+    if (!sameRoom) this.#forgetIds();
+    this.#epoch = epoch;
+    if (epoch !== null && message.last_id === 0) this.#lastId = 0;
+    this.#greetings += 1;
+    this.#replay = { until: message.last_id ?? 0, above: this.#note(message) };
+
+    for (const entry of this.#pending()) {
+      // Only the room that saw the first sending knows a second one by its cid.
+      if (sameRoom) this.#emit('resend', { entry });
+      else this.setStatus(entry, 'unsure');
+    }
+  }
+
+  /** Another life of the room counts from 1 again: what the old ids meant is over. */
+  #forgetIds() {
+    this.#lastId = null;
+    for (const entry of this.outbox.filter(({ status }) => status === 'sent')) this.#settle(entry);
+    for (const entry of this.entries) delete entry.id;
+  }
+
+  #chat(message) {
+    const { id, name, text, ts } = message;
+    if (id !== undefined) {
+      if (this.#lastId !== null && id <= this.#lastId) return;
+      this.#lastId = id;
+    }
+    const own = this.#ownOf(message);
+    if (own) {
+      Object.assign(own, { ts, status: 'sent' });
+      this.#settle(own);
+    } else {
+      const replayed = id !== undefined && id <= this.#replay.until;
+      this.#insert({ kind: 'chat', id, name, text, ts, mine: false, status: 'sent' }, replayed ? this.#replay.above : null);
+    }
+  }
+
+  #ownOf({ id, name, text }) {
+    if (id !== undefined) return this.outbox.find((entry) => entry.id === id);
+    return this.#pending().find((entry) => entry.name === name && entry.text === text);
+  }
+
+  /** Ack and broadcast may come in either order; a message sent twice may be in the room for long. */
+  #ack({ cid, id }) {
+    const entry = this.outbox.find((candidate) => candidate.cid === cid);
+    if (!entry) return;
+    if (this.#lastId !== null && id <= this.#lastId) {
+      this.discard(entry);
+      const shown = this.entries.find((candidate) => candidate.id === id);
+      if (!shown) return;
+      shown.mine = true;
+      this.#emit('change', { entry: shown });
+    } else {
+      entry.id = id;
+      this.setStatus(entry, 'sent');
+    }
+  }
+
+  #error(error) {
+    const entry = error.code
+      ? this.outbox.find(({ cid }) => cid === error.cid)
+      : this.#pending()[0];
+    this.#emit('refuse', { error, entry });
+  }
+
+  #pending() {
+    return this.outbox.filter(({ status }) => status === 'pending');
+  }
+
+  #note({ code, text, ts, online_count: count }) {
+    return this.#insert({ kind: 'system', code, text, count, ts });
+  }
+
+  #settle(entry) {
+    this.outbox.splice(this.outbox.indexOf(entry), 1);
+    this.#insert(entry);
+  }
+
+  /** At the end of the room, or above another entry of it. */
+  #insert(entry, above = null) {
+    const at = above === null ? this.entries.length : this.entries.indexOf(above);
+    this.entries.splice(at, 0, entry);
+    this.#emit('place', { entry, before: this.entries[at + 1] ?? this.outbox[0] ?? null });
+    if (this.entries.length > MAX_ENTRIES) this.#emit('remove', { entry: this.entries.shift() });
+    return entry;
+  }
+
+  #emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}

@@ -1,0 +1,148 @@
+//! Accepting, which survives running out of descriptors.
+//!
+//! Edge-triggered readiness of a listener is lost if its backlog is not emptied, so readiness is remembered here. When
+//! no descriptor is left, a client in the backlog can neither be served nor refused, and a loop that tries again at
+//! once spins. So one descriptor is kept spare: it is given up, the client is told 503, the descriptor is taken back,
+//! and accepting pauses on the wheel (the trick is libev's, <http://pod.tst.eu/http://cvs.schmorp.de/libev/ev.pod>,
+//! "The special problem of accept()ing when you can't").
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Socket, Type};
+use tracing::warn;
+
+use crate::engine::Now;
+use crate::engine::stats::Stats;
+use crate::http::{self, Refusal};
+
+/// Clients accepted in one turn; the rest wait for the next.
+const ACCEPTS_A_TURN: usize = 256;
+/// How long accepting pauses when descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// The listeners.
+#[derive(Debug)]
+pub struct Acceptor {
+    listeners: Vec<(TcpListener, bool)>,
+    first_token: Token,
+    spare: Option<Socket>,
+    paused: bool,
+    left_this_turn: usize,
+}
+
+/// What came of trying to accept.
+#[derive(Debug)]
+pub enum Accepted {
+    /// Somebody connected.
+    Client(TcpStream, SocketAddr),
+    /// No descriptor is left. Call [`Acceptor::resume`] at this time.
+    NoDescriptors(Instant),
+}
+
+impl Acceptor {
+    /// Registers the listeners under `first_token` and the tokens below it.
+    ///
+    /// # Errors
+    /// Those of registering.
+    pub fn new(listeners: Vec<std::net::TcpListener>, registry: &Registry, first_token: Token) -> io::Result<Self> {
+        let mut registered = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            listener.set_nonblocking(true)?;
+            let mut listener = TcpListener::from_std(listener);
+            registry.register(&mut listener, Token(first_token.0 - index), Interest::READABLE)?;
+            registered.push((listener, false));
+        }
+        let spare = spare_descriptor();
+        Ok(Self { listeners: registered, first_token, spare, paused: false, left_this_turn: ACCEPTS_A_TURN })
+    }
+
+    /// How many listeners there are.
+    pub fn len(&self) -> usize {
+        self.listeners.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
+    }
+
+    /// Readiness of a listener was reported.
+    pub fn set_ready(&mut self, token: Token) {
+        if let Some((_, ready)) = self.listeners.get_mut(self.first_token.0 - token.0) {
+            *ready = true;
+        }
+    }
+
+    /// Whether somebody may be waiting who can be accepted now.
+    pub fn is_ready(&self) -> bool {
+        !self.paused && self.listeners.iter().any(|(_, ready)| *ready)
+    }
+
+    /// The pause is over.
+    pub fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    /// The next client, until none is waiting or this turn's share is used up; then `None` once.
+    pub fn next(&mut self, stats: &Stats) -> Option<Accepted> {
+        while self.is_ready() && self.left_this_turn > 0 {
+            self.left_this_turn -= 1;
+            let (listener, ready) = self.listeners.iter_mut().find(|(_, ready)| *ready)?;
+            match listener.accept() {
+                Ok((socket, peer)) => {
+                    // Small frames are sent when they are due, not when the last one is acknowledged.
+                    let _ = socket.set_nodelay(true);
+                    return Some(Accepted::Client(socket, peer));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *ready = false,
+                Err(error) if lacks_descriptors(&error) => {
+                    stats.refused("no_descriptors");
+                    return Some(self.turn_one_away(&error));
+                }
+                // That client is gone already (accept(2): "treat them like EAGAIN by retrying").
+                Err(_) => {}
+            }
+        }
+        self.left_this_turn = ACCEPTS_A_TURN;
+        None
+    }
+
+    fn turn_one_away(&mut self, error: &io::Error) -> Accepted {
+        if !self.paused {
+            warn!("[SERVER] No descriptor left for another client: {error}");
+        }
+        if self.spare.take().is_some()
+            && let Some((listener, _)) = self.listeners.iter().find(|(_, ready)| *ready)
+            && let Ok((mut socket, _)) = listener.accept()
+        {
+            let _ = socket.write(
+                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            );
+        }
+        self.spare = spare_descriptor();
+        self.paused = true;
+        Accepted::NoDescriptors(Instant::now() + PAUSE)
+    }
+}
+
+/// Tells a client that all sockets are in use. It is not waited for: it may be one of many.
+pub fn refuse(mut socket: TcpStream, now: Now, model: &str, stats: &Stats) {
+    stats.refused(Refusal::Full.reason());
+    let mut answer = Vec::new();
+    http::refuse(Refusal::Full, model, SystemTime::UNIX_EPOCH + Duration::from_millis(now.unix_ms), &mut answer);
+    let _ = socket.write(&answer);
+}
+
+/// A descriptor that can be given up; any will do.
+fn spare_descriptor() -> Option<Socket> {
+    Socket::new(Domain::IPV4, Type::DGRAM, None).ok()
+}
+
+/// EMFILE or ENFILE; on Windows WSAEMFILE.
+fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24 | 10024))
+}

@@ -1,0 +1,280 @@
+//! One socket of the event loop: its conversation, its outbox, its timer.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mio::Token;
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use super::outbox::{Flushed, Outbox};
+use super::wheel::{TimerKey, Wheel};
+use super::{Alarm, Desk};
+use crate::config::Config;
+use crate::conversation::{Conversation, TimedOut};
+use crate::engine::{ClientId, Close, Now};
+
+/// A client's socket and all that belongs to it.
+#[derive(Debug)]
+pub struct Connection {
+    socket: TcpStream,
+    token: Token,
+    conversation: Conversation,
+    outbox: Outbox,
+    /// The kernel took no more; it will report when it does.
+    blocked: bool,
+    ended: Ended,
+    /// On the loop's list of connections to flush at the end of this turn.
+    pub dirty: bool,
+    /// To be reaped at the end of this turn; nothing is read or sent any more.
+    doomed: bool,
+    /// Where in the room's batch of this turn its share begins: behind what was said before it joined.
+    batch_from: usize,
+    timer: Option<(TimerKey, Instant)>,
+}
+
+/// Which directions of the socket have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Neither,
+    /// The client sends no more.
+    Input,
+    /// We have shut our sending side.
+    Output,
+}
+
+/// What a socket had to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// All there was has been read; the next readiness will be reported.
+    Drained,
+    /// There may be more, and mio will not report it again.
+    More,
+}
+
+/// Whether a read that did not fill the buffer means that the next would block. Where it does, the call that would
+/// only say so is saved; a later arrival is a new edge. Windows reports readiness again only after a call that blocked.
+const SHORT_READ_DRAINS: bool = cfg!(unix);
+
+impl Connection {
+    /// A socket just accepted and registered under `token`.
+    pub fn new(socket: TcpStream, token: Token, client: ClientId, peer: SocketAddr, now: Now, config: &Config) -> Self {
+        Self {
+            socket,
+            token,
+            conversation: Conversation::new(client, peer, now, config),
+            outbox: Outbox::default(),
+            blocked: false,
+            ended: Ended::Neither,
+            dirty: false,
+            doomed: false,
+            batch_from: 0,
+            timer: None,
+        }
+    }
+
+    /// Whether a stopping server waits for it: an open or closing WebSocket, or an answer still on its way.
+    pub fn holds_up_drain(&self) -> bool {
+        self.conversation.is_websocket() || !self.outbox.is_empty()
+    }
+
+    /// What the loop knows it by.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Whether the end of the turn has something to do for it.
+    pub fn needs_attention(&self) -> bool {
+        self.doomed || !self.outbox.is_empty() || self.conversation.is_lingering()
+    }
+
+    /// Bytes waiting to be sent.
+    pub fn unsent(&self) -> usize {
+        self.outbox.unsent()
+    }
+
+    /// Whether it is to be reaped.
+    pub fn is_doomed(&self) -> bool {
+        self.doomed
+    }
+
+    /// Marks it to be reaped at the end of the turn.
+    pub fn doom(&mut self) {
+        self.doomed = true;
+    }
+
+    /// The kernel has room again.
+    pub fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Reads once, so that nobody holds up the turn, and hands the bytes to the conversation.
+    pub fn read(&mut self, now: Now, may_end: bool, buffer: &mut [u8], desk: &mut Desk<'_>) -> ReadOutcome {
+        if self.doomed || self.ended == Ended::Input {
+            return ReadOutcome::Drained;
+        }
+        match self.socket.read(buffer) {
+            Ok(0) => {
+                // If we had shut our side, that was the last of it: the flush of this turn dooms it.
+                self.ended = Ended::Input;
+                self.conversation.end_of_input(now, desk);
+                ReadOutcome::Drained
+            }
+            Ok(length) => {
+                desk.effects.stats().bytes_in.inc_by(length as u64);
+                self.conversation.receive(now, &buffer[..length], desk);
+                // A reported end of input is no new edge later: read on until it is seen.
+                if length < buffer.len() && !may_end && SHORT_READ_DRAINS {
+                    ReadOutcome::Drained
+                } else {
+                    ReadOutcome::More
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadOutcome::Drained,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => ReadOutcome::More,
+            Err(_) => {
+                self.doomed = true;
+                ReadOutcome::Drained
+            }
+        }
+    }
+
+    /// Its timer fired.
+    pub fn time_out(&mut self, now: Now, desk: &mut Desk<'_>) {
+        self.timer = None;
+        if !self.doomed
+            && now.instant >= self.conversation.deadline()
+            && self.conversation.time_out(now, desk) == TimedOut::Drop
+        {
+            self.doomed = true;
+        }
+    }
+
+    /// The server wants to end it.
+    pub fn close(&mut self, now: Now, close: Close, desk: &mut Desk<'_>) {
+        self.conversation.close(now, close, desk);
+    }
+
+    /// Takes the replies that the conversation just made. They stand behind what the room said before the client left,
+    /// if it left: the last thing a client hears may be a Close.
+    pub fn take_replies(&mut self, limit: usize, desk: &mut Desk<'_>) {
+        let effects = &mut *desk.effects;
+        if let Some(from) = effects.joined_at.take() {
+            self.batch_from = from;
+        }
+        if let Some(until) = effects.left_at.take()
+            && self.batch_from < until
+        {
+            let share = Bytes::copy_from_slice(&effects.broadcast[self.batch_from..until]);
+            self.queue(share, limit, desk);
+        }
+        let effects = &mut *desk.effects;
+        self.outbox.allow(std::mem::take(&mut effects.owed));
+        if !effects.reply.is_empty() {
+            let reply = Bytes::copy_from_slice(&effects.reply);
+            effects.reply.clear();
+            self.queue(reply, limit, desk);
+        }
+    }
+
+    /// Adds frames to the outbox; a client that has too much waiting is dropped, and nobody waits for it.
+    pub fn queue(&mut self, frames: Bytes, limit: usize, desk: &mut Desk<'_>) {
+        if !self.doomed && self.outbox.push(frames, limit).is_err() {
+            self.drop_slow(desk);
+        }
+    }
+
+    /// Sends its share of the room's batch, behind what it is still owed. Returns the bytes the kernel took.
+    pub fn deliver(&mut self, batch: &Bytes, limit: usize, desk: &mut Desk<'_>) -> usize {
+        let from = std::mem::take(&mut self.batch_from);
+        if self.doomed || from >= batch.len() {
+            return 0;
+        }
+        if self.blocked || !self.outbox.is_empty() {
+            self.queue(batch.slice(from..), limit, desk);
+            return self.flush();
+        }
+        // The common case: nothing waits, the kernel takes all, and nothing is queued or counted.
+        let share = &batch[from..];
+        match self.socket.write(share) {
+            Ok(written) => {
+                if written < share.len() {
+                    self.blocked = true;
+                    self.queue(batch.slice(from + written..), limit, desk);
+                }
+                written
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                self.queue(batch.slice(from..), limit, desk);
+                0
+            }
+            Err(_) => {
+                self.doomed = true;
+                0
+            }
+        }
+    }
+
+    /// Sends what waits, as far as the kernel takes it, and ends what has been said to the end. Returns the bytes taken.
+    pub fn flush(&mut self) -> usize {
+        if self.doomed {
+            return 0;
+        }
+        let before = self.outbox.unsent();
+        if !self.blocked {
+            match self.outbox.flush(&mut self.socket) {
+                Ok(Flushed::All) => {}
+                Ok(Flushed::Blocked) => self.blocked = true,
+                Err(_) => self.doomed = true,
+            }
+        }
+        if self.conversation.is_lingering() && self.outbox.is_empty() {
+            self.end_output();
+        }
+        before - self.outbox.unsent()
+    }
+
+    /// Plans the timer for the conversation's deadline. One that is due too early is left: it costs less to look again
+    /// when it fires than to move it with every message.
+    pub fn set_timer(&mut self, wheel: &mut Wheel<Alarm>) {
+        let deadline = self.conversation.deadline();
+        if let Some((key, planned)) = self.timer {
+            if planned <= deadline {
+                return;
+            }
+            wheel.cancel(key);
+        }
+        self.timer = Some((wheel.insert(deadline, Alarm::Connection(self.token)), deadline));
+    }
+
+    /// The end: the conversation leaves whatever it is in, the timer is cancelled, the socket closes.
+    pub fn bury(mut self, now: Now, wheel: &mut Wheel<Alarm>, desk: &mut Desk<'_>) {
+        if let Some((key, _)) = self.timer.take() {
+            wheel.cancel(key);
+        }
+        self.conversation.abandon(now, desk);
+        desk.discard_replies();
+    }
+
+    /// All is said and sent: shuts the sending side, and closes once the client has closed its own.
+    fn end_output(&mut self) {
+        match self.ended {
+            Ended::Input => self.doomed = true,
+            Ended::Output => {}
+            Ended::Neither => {
+                self.ended = Ended::Output;
+                self.doomed = self.socket.shutdown(Shutdown::Write).is_err();
+            }
+        }
+    }
+
+    /// A slow client is cut off at once, and with a reset, so that the kernel forgets what it has queued too.
+    fn drop_slow(&mut self, desk: &mut Desk<'_>) {
+        desk.effects.stats().refused("slow_consumer");
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        self.doomed = true;
+    }
+}

@@ -1,0 +1,196 @@
+//! What one client has yet to be sent: whole frames, in order, bounded, none of them copied for being late.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+
+use bytes::{Buf, Bytes};
+
+/// Slices handed to the kernel in one call. What a turn adds is at most a reply and a batch; more wait only behind a
+/// slow client.
+const SLICES_A_WRITE: usize = 16;
+/// What a waiting slice costs besides its bytes, so that many tiny ones count as the memory they take.
+const SLICE_COST: usize = size_of::<Bytes>();
+/// Places for slices that an emptied outbox may keep.
+const KEPT_PLACES: usize = 8;
+/// Whether a write that took less than all means that the next would block. Where it does, the call that would only
+/// say so is saved. Windows reports readiness again only after a call that blocked.
+const SHORT_WRITE_BLOCKS: bool = cfg!(unix);
+
+/// The unsent output of one client.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    slices: VecDeque<Bytes>,
+    unsent: usize,
+    /// Room beyond the limit, until all has been sent.
+    allowance: usize,
+}
+
+/// More is waiting than the limit allows: the client is too slow.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Overflow;
+
+/// How far a flush came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// Nothing is left.
+    All,
+    /// The kernel takes no more until the socket is writable again.
+    Blocked,
+}
+
+impl Outbox {
+    /// Bytes waiting.
+    pub fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// Whether nothing is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.slices.is_empty()
+    }
+
+    /// Adds frames behind those that wait. The limit counts what is added, so nobody overshoots it.
+    ///
+    /// # Errors
+    /// [`Overflow`] where more than `limit` bytes would wait; nothing was added.
+    pub fn push(&mut self, frames: Bytes, limit: usize) -> Result<(), Overflow> {
+        let cost = self.unsent + frames.len() + (self.slices.len() + 1) * SLICE_COST;
+        if cost > limit.saturating_add(self.allowance) {
+            return Err(Overflow);
+        }
+        self.unsent += frames.len();
+        self.slices.push_back(frames);
+        Ok(())
+    }
+
+    /// Lets `bytes` more wait until the outbox is empty again: what the client asked for in one go, like the history it
+    /// resumes. Else whoever resumes a long history could be too slow before its first message. A client that has not
+    /// read what it asked for before gets no more of it.
+    pub fn allow(&mut self, bytes: usize) {
+        if self.is_empty() && bytes > 0 {
+            self.allowance = bytes + SLICE_COST;
+        }
+    }
+
+    /// Writes what waits, until it is gone or the socket would block.
+    ///
+    /// # Errors
+    /// Those of the socket, except that it would block.
+    pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<Flushed> {
+        while !self.slices.is_empty() {
+            let mut batch = [IoSlice::new(&[]); SLICES_A_WRITE];
+            let mut offered = 0;
+            let mut count = 0;
+            for (place, slice) in batch.iter_mut().zip(&self.slices) {
+                *place = IoSlice::new(slice);
+                offered += slice.len();
+                count += 1;
+            }
+            match socket.write_vectored(&batch[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.sent(written);
+                    if written < offered && SHORT_WRITE_BLOCKS {
+                        return Ok(Flushed::Blocked);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.allowance = 0;
+        if self.slices.capacity() > KEPT_PLACES {
+            self.slices = VecDeque::new();
+        }
+        Ok(Flushed::All)
+    }
+
+    fn sent(&mut self, mut written: usize) {
+        self.unsent -= written;
+        while written > 0 {
+            let front = self.slices.front_mut().expect("what was written had been waiting");
+            let part = written.min(front.len());
+            front.advance(part);
+            written -= part;
+            if front.is_empty() {
+                self.slices.pop_front();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A socket that takes a given number of bytes, then would block.
+    struct Narrow {
+        room: usize,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.write_vectored(&[IoSlice::new(bytes)])
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            if self.room == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let before = self.taken.len();
+            for slice in slices {
+                let part = slice.len().min(self.room);
+                self.taken.extend_from_slice(&slice[..part]);
+                self.room -= part;
+            }
+            Ok(self.taken.len() - before)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    proptest! {
+        /// Against a plain byte string: all that was accepted comes out once, in order, however little the socket
+        /// takes at a time, and no more than the limit ever waits.
+        #[test]
+        fn sends_what_it_took_in_order(steps in prop::collection::vec((0_usize..300, 0_usize..400), 1..100), limit in 64_usize..2000) {
+            let mut outbox = Outbox::default();
+            let mut socket = Narrow { room: 0, taken: Vec::new() };
+            let mut model = Vec::new();
+            for (index, (length, room)) in steps.into_iter().enumerate() {
+                let frames = vec![index.to_le_bytes()[0]; length + 1];
+                let waiting = outbox.unsent();
+                if outbox.push(frames.clone().into(), limit).is_ok() {
+                    model.extend_from_slice(&frames);
+                } else {
+                    prop_assert_eq!(outbox.unsent(), waiting, "nothing of a refused push is kept");
+                    prop_assert!(waiting + frames.len() + (outbox.slices.len() + 1) * SLICE_COST > limit);
+                }
+                prop_assert!(outbox.unsent() <= limit);
+                socket.room = room;
+                let flushed = outbox.flush(&mut socket).expect("this socket only blocks");
+                prop_assert_eq!(flushed == Flushed::All, outbox.is_empty());
+                prop_assert_eq!(outbox.unsent() + socket.taken.len(), model.len());
+            }
+            socket.room = usize::MAX;
+            prop_assert_eq!(outbox.flush(&mut socket).expect("this socket only blocks"), Flushed::All);
+            prop_assert_eq!(socket.taken, model);
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_owed_on_top_of_the_limit_until_it_is_sent() {
+        let mut outbox = Outbox::default();
+        outbox.allow(1000);
+        outbox.push(Bytes::from(vec![0; 1000]), 100).expect("allowed");
+        outbox.push(Bytes::from_static(b"live"), 100).expect("the replay does not count");
+        let mut socket = Narrow { room: usize::MAX, taken: Vec::new() };
+        outbox.flush(&mut socket).expect("this socket takes all");
+        assert_eq!(outbox.push(Bytes::from(vec![0; 101]), 100), Err(Overflow));
+    }
+}

@@ -1,0 +1,98 @@
+//! The table of connections: a slab whose keys carry a generation, so that an event for a connection that is gone
+//! misses the one that took its place.
+
+use mio::Token;
+use slab::Slab;
+
+/// Half of a token names the place, half the generation.
+const PLACE_BITS: u32 = usize::BITS / 2;
+const PLACE_MASK: usize = (1 << PLACE_BITS) - 1;
+
+/// A slab of `T`, by token.
+#[derive(Debug)]
+pub struct Slots<T> {
+    slab: Slab<(usize, T)>,
+    generation: usize,
+}
+
+impl<T> Default for Slots<T> {
+    /// An empty table.
+    fn default() -> Self {
+        Self { slab: Slab::new(), generation: 0 }
+    }
+}
+
+impl<T> Slots<T> {
+    /// Puts in what `make` gives for its place and token. The place is the lowest that is free.
+    ///
+    /// # Errors
+    /// That of `make`; nothing was put in.
+    ///
+    /// # Panics
+    /// Never below 2³² places, of which the limit on sockets makes sure.
+    pub fn try_insert<E>(&mut self, make: impl FnOnce(u32, Token) -> Result<T, E>) -> Result<Token, E> {
+        let entry = self.slab.vacant_entry();
+        let place = entry.key();
+        debug_assert!(place < PLACE_MASK, "the limit on sockets keeps places small");
+        // The generation wraps; a stale event is at most a turn old.
+        self.generation = (self.generation + 1) & (PLACE_MASK >> 1);
+        let token = Token(self.generation << PLACE_BITS | place);
+        let place = u32::try_from(place).expect("the limit on sockets keeps places small");
+        entry.insert((self.generation, make(place, token)?));
+        Ok(token)
+    }
+
+    /// The one that this token was given to, if it is still there.
+    pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
+        let (generation, value) = self.slab.get_mut(token.0 & PLACE_MASK)?;
+        (*generation == token.0 >> PLACE_BITS).then_some(value)
+    }
+
+    /// The one in a place, whatever its generation.
+    pub fn at_mut(&mut self, place: u32) -> Option<&mut T> {
+        self.slab.get_mut(place as usize).map(|(_, value)| value)
+    }
+
+    /// Takes out the one that this token was given to.
+    pub fn remove(&mut self, token: Token) -> Option<T> {
+        self.get_mut(token)?;
+        Some(self.slab.remove(token.0 & PLACE_MASK).1)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slab.iter().map(|(_, (_, value))| value)
+    }
+
+    /// All tokens.
+    pub fn tokens(&self) -> impl Iterator<Item = Token> {
+        self.slab.iter().map(|(place, (generation, _))| Token(generation << PLACE_BITS | place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_token_misses_its_successor() {
+        let mut slots = Slots::default();
+        let insert = |slots: &mut Slots<u32>| slots.try_insert::<()>(|place, _| Ok(place)).expect("made");
+        let first = insert(&mut slots);
+        assert_eq!(slots.remove(first), Some(0));
+        let second = insert(&mut slots);
+        assert_eq!(slots.get_mut(first), None);
+        assert_eq!(slots.remove(first), None);
+        assert_eq!((slots.get_mut(second).copied(), slots.at_mut(0).copied(), slots.len()), (Some(0), Some(0), 1));
+    }
+}

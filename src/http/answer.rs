@@ -1,0 +1,137 @@
+//! One answer, from its parts to its bytes.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What every answer lets a browser do: load this server's own files and open a WebSocket, nothing else.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The report is one file, so that it can be sent to somebody: its style and script stand in it.
+const REPORT_SECURITY_POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+
+/// What is said, whoever asked.
+pub(super) struct Answer<'a> {
+    status: &'static str,
+    fields: Vec<(&'static str, &'a str)>,
+    /// `None` only for a 304, which describes the copy that the peer has.
+    body: Option<Cow<'a, [u8]>>,
+}
+
+/// What depends on who asked, and when.
+pub(super) struct Envelope<'a> {
+    pub(super) model: &'a str,
+    pub(super) now: SystemTime,
+    pub(super) keep_alive: bool,
+    /// False when the request was a HEAD: the fields are those of a GET, the body stays here.
+    pub(super) with_body: bool,
+}
+
+impl<'a> Answer<'a> {
+    /// A line for people, true only now.
+    pub(super) fn text(status: &'static str, body: impl Into<Cow<'a, str>>) -> Self {
+        let body = match body.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        Self::new(status, TEXT, body).field("Cache-Control", "no-store")
+    }
+
+    pub(super) fn metrics(openmetrics: bool, text: String) -> Self {
+        let content_type = if openmetrics {
+            "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        } else {
+            "text/plain; version=0.0.4; charset=utf-8"
+        };
+        Self::new("200 OK", content_type, Cow::Owned(text.into_bytes())).field("Cache-Control", "no-store")
+    }
+
+    pub(super) fn report(html: &'a [u8]) -> Self {
+        let mut answer = Self::new("200 OK", "text/html; charset=utf-8", Cow::Borrowed(html));
+        for (name, value) in &mut answer.fields {
+            if *name == "Content-Security-Policy" {
+                *value = REPORT_SECURITY_POLICY;
+            }
+        }
+        answer.field("Cache-Control", "no-cache")
+    }
+
+    /// A file, which the peer may keep but asks about each time.
+    pub(super) fn file(content_type: &'a str, etag: &'a str, body: &'a [u8]) -> Self {
+        Self::new("200 OK", content_type, Cow::Borrowed(body)).validated(etag)
+    }
+
+    pub(super) fn not_modified(etag: &'a str) -> Self {
+        Self { status: "304 Not Modified", fields: Vec::new(), body: None }.validated(etag)
+    }
+
+    pub(super) fn field(mut self, name: &'static str, value: &'a str) -> Self {
+        self.fields.push((name, value));
+        self
+    }
+
+    /// Every 503 passes, so it says when asking again is worth it: in seconds, spread by the clients.
+    pub(super) fn retry_later(self) -> Self {
+        self.field("Retry-After", "5")
+    }
+
+    pub(super) fn write(&self, envelope: &Envelope, out: &mut Vec<u8>) {
+        let body = self.body.as_deref().unwrap_or_default();
+        out.reserve(1024 + body.len());
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(self.status.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        // A clock before 1970 is the machine's fault; it makes a wrong date, not a panic.
+        write_field(out, "Date", &httpdate::fmt_http_date(envelope.now.max(SystemTime::UNIX_EPOCH)));
+        write_field(out, "Server", &server(envelope.model));
+        write_field(out, "Connection", self.connection(envelope.keep_alive));
+        for (name, value) in &self.fields {
+            write_field(out, name, value);
+        }
+        if self.body.is_some() {
+            write_field(out, "Content-Length", &body.len().to_string());
+        }
+        out.extend_from_slice(b"\r\n");
+        if envelope.with_body {
+            out.extend_from_slice(body);
+        }
+    }
+
+    fn new(status: &'static str, content_type: &'a str, body: Cow<'a, [u8]>) -> Self {
+        let fields = vec![
+            ("Content-Type", content_type),
+            ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+        ];
+        Self { status, fields, body: Some(body) }
+    }
+
+    fn validated(self, etag: &'a str) -> Self {
+        self.field("ETag", etag).field("Cache-Control", "no-cache")
+    }
+
+    /// RFC 9110 §7.8: who sends `Upgrade` names it in `Connection` too.
+    fn connection(&self, keep_alive: bool) -> &'static str {
+        let offers_upgrade = self.fields.iter().any(|(name, _)| *name == "Upgrade");
+        match (offers_upgrade, keep_alive) {
+            (false, true) => "keep-alive",
+            (false, false) => "close",
+            (true, true) => "upgrade, keep-alive",
+            (true, false) => "upgrade, close",
+        }
+    }
+}
+
+pub(super) fn server(model: &str) -> String {
+    format!("ws-realtime-lab ({model})")
+}
+
+pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}

@@ -1,0 +1,158 @@
+//! Every way to be refused over HTTP, each with its status, its name in the metrics and its line for people.
+
+use super::answer::Answer;
+use super::head::{MAX_HEAD_BYTES, MAX_HEADERS};
+
+/// Why a request, or a connection before its request, got nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The request is malformed; the sentence says what is wrong and what would be right.
+    BadRequest(&'static str),
+    /// A web page of a foreign origin asked for a WebSocket.
+    Origin,
+    /// There is nothing under this path.
+    NotFound,
+    /// There is, but not for this method.
+    Method,
+    /// The request head did not arrive whole in time.
+    HeadTimeout,
+    /// The path is a WebSocket's, the request is an ordinary one.
+    UpgradeRequired,
+    /// The client speaks a version of the WebSocket protocol other than 13.
+    WebSocketVersion,
+    /// The request head is longer than [`MAX_HEAD_BYTES`], or has more than [`MAX_HEADERS`] headers.
+    HeadTooLarge,
+    /// As many clients as the server takes are here.
+    Full,
+    /// As many clients as the server takes from one address are here.
+    AddressFull,
+    /// The server is shutting down.
+    Draining,
+}
+
+impl Refusal {
+    /// Status code and phrase.
+    pub const fn status(self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "400 Bad Request",
+            Self::Origin => "403 Forbidden",
+            Self::NotFound => "404 Not Found",
+            Self::Method => "405 Method Not Allowed",
+            Self::HeadTimeout => "408 Request Timeout",
+            Self::UpgradeRequired | Self::WebSocketVersion => "426 Upgrade Required",
+            Self::HeadTooLarge => "431 Request Header Fields Too Large",
+            Self::Full | Self::AddressFull | Self::Draining => "503 Service Unavailable",
+        }
+    }
+
+    /// The name under which `/metrics` counts it; dashboards rely on these, so they never change.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::Origin => "origin",
+            Self::NotFound => "not_found",
+            Self::Method => "method",
+            Self::HeadTimeout => "head_timeout",
+            Self::UpgradeRequired => "upgrade_required",
+            Self::WebSocketVersion => "websocket_version",
+            Self::HeadTooLarge => "head_too_large",
+            Self::Full => "full",
+            Self::AddressFull => "address_full",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// Whether the connection ends with it, whatever the request wished: after a malformed or missing head
+    /// nobody knows where the next request starts, and a server without room keeps no idle connections.
+    pub(super) const fn closes(self) -> bool {
+        match self {
+            Self::BadRequest(_)
+            | Self::HeadTimeout
+            | Self::HeadTooLarge
+            | Self::Full
+            | Self::AddressFull
+            | Self::Draining => true,
+            Self::Origin | Self::NotFound | Self::Method | Self::UpgradeRequired | Self::WebSocketVersion => false,
+        }
+    }
+
+    pub(super) fn answer(self) -> Answer<'static> {
+        let answer = Answer::text(self.status(), self.line() + "\n");
+        match self {
+            Self::Method => answer.field("Allow", "GET, HEAD"),
+            Self::UpgradeRequired => answer.field("Upgrade", "websocket"),
+            Self::WebSocketVersion => answer.field("Upgrade", "websocket").field("Sec-WebSocket-Version", "13"),
+            Self::Full | Self::AddressFull | Self::Draining => answer.retry_later(),
+            Self::BadRequest(_) | Self::Origin | Self::NotFound | Self::HeadTimeout | Self::HeadTooLarge => answer,
+        }
+    }
+
+    fn line(self) -> String {
+        match self {
+            Self::BadRequest(line) => line,
+            Self::Origin => {
+                "Pages of this origin may not connect: open the page from this server, \
+                 or start the server with --allow-origin and the page's origin."
+            }
+            Self::NotFound => {
+                "There is nothing here: the pages start at /, the WebSockets are /ws/chat, /ws/dashboard and /ws/echo."
+            }
+            Self::Method => "Only GET and HEAD are answered here.",
+            Self::HeadTimeout => {
+                "The request did not arrive in time: send its head whole, and the empty line that ends it."
+            }
+            Self::UpgradeRequired => {
+                "This is a WebSocket: ask by GET over HTTP/1.1 with Connection: Upgrade and Upgrade: websocket."
+            }
+            Self::WebSocketVersion => "Only version 13 of WebSocket is spoken here: send Sec-WebSocket-Version: 13.",
+            Self::HeadTooLarge => {
+                return format!(
+                    "The request head is too large: at most {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers are read."
+                );
+            }
+            Self::Full => "The server has as many clients as it takes (--max-clients): try again in a few seconds.",
+            Self::AddressFull => {
+                "The server has as many clients from your address as it takes (--max-clients-per-address): \
+                 close one, or try again in a few seconds."
+            }
+            Self::Draining => "The server is shutting down: try again in a few seconds.",
+        }
+        .to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::refuse;
+    use std::time::SystemTime;
+
+    #[test]
+    fn every_refusal_without_a_request_is_a_whole_answer_that_closes() {
+        for (refusal, status, reason, field) in [
+            (Refusal::BadRequest("Wrong: do right."), "400 ", "bad_request", ""),
+            (Refusal::Origin, "403 ", "origin", ""),
+            (Refusal::NotFound, "404 ", "not_found", ""),
+            (Refusal::Method, "405 ", "method", "\r\nAllow: GET, HEAD\r\n"),
+            (Refusal::HeadTimeout, "408 ", "head_timeout", ""),
+            (Refusal::UpgradeRequired, "426 ", "upgrade_required", "\r\nUpgrade: websocket\r\n"),
+            (Refusal::WebSocketVersion, "426 ", "websocket_version", "\r\nSec-WebSocket-Version: 13\r\n"),
+            (Refusal::HeadTooLarge, "431 ", "head_too_large", ""),
+            (Refusal::Full, "503 ", "full", "\r\nRetry-After: 5\r\n"),
+            (Refusal::AddressFull, "503 ", "address_full", "\r\nRetry-After: 5\r\n"),
+            (Refusal::Draining, "503 ", "draining", "\r\nRetry-After: 5\r\n"),
+        ] {
+            let mut out = Vec::new();
+            refuse(refusal, "threads", SystemTime::UNIX_EPOCH, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+            assert!(head.contains(field), "{head}");
+            assert!(head.contains("\r\nServer: ws-realtime-lab (threads)\r\n"), "{head}");
+            assert!(head.contains("close\r\n"), "{head}");
+            assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{head}");
+            assert!(body.ends_with(".\n") && body.lines().count() == 1, "{body}");
+            assert_eq!(refusal.reason(), reason);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Who is still there: a Ping every interval, and an answer within the timeout.
+//!
+//! Browsers answer Pings by themselves (RFC 6455 §5.5.3). Any frame after a Ping counts as an answer: a Pong may be
+//! stuck behind data on a slow line, and whoever sends data is alive.
+
+use std::time::{Duration, Instant};
+
+/// The keepalive of one WebSocket.
+#[derive(Debug)]
+pub struct Keepalive {
+    interval: Duration,
+    timeout: Duration,
+    next_ping: Instant,
+    /// Since the last Ping nothing was heard, and this is when patience ends.
+    dead_at: Option<Instant>,
+}
+
+/// What is to be done at a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// The deadline has moved on.
+    Nothing,
+    /// Send a Ping.
+    Ping,
+    /// The client did not answer: its connection is dead.
+    Dead,
+}
+
+impl Keepalive {
+    /// A client that is there now. The first Ping of client `number` comes somewhere within the first interval, by
+    /// the golden ratio, so that clients who came together are pinged apart.
+    pub fn new(now: Instant, interval: Duration, timeout: Duration, number: u64) -> Self {
+        const GOLDEN: u64 = 0x9E37_79B9;
+        let phase = (number.wrapping_mul(GOLDEN) & 0xFFFF_FFFF) as f64 / f64::from(u32::MAX);
+        Self { interval, timeout, next_ping: now + interval.mul_f64(phase), dead_at: None }
+    }
+
+    /// A frame came.
+    pub fn heard(&mut self) {
+        self.dead_at = None;
+    }
+
+    /// When [`Keepalive::time_out`] must be called.
+    pub fn deadline(&self) -> Instant {
+        self.dead_at.unwrap_or(self.next_ping)
+    }
+
+    /// Tells what is due at `now`.
+    pub fn time_out(&mut self, now: Instant) -> Due {
+        match self.dead_at {
+            Some(dead_at) if now >= dead_at => Due::Dead,
+            None if now >= self.next_ping => {
+                self.next_ping = now + self.interval;
+                self.dead_at = Some(now + self.timeout);
+                Due::Ping
+            }
+            _ => Due::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(20);
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn silence_after_a_ping_is_death_and_any_frame_is_life() {
+        let mut keepalive = Keepalive::new(Instant::now(), INTERVAL, TIMEOUT, 1);
+        let first = keepalive.deadline();
+        let early = first.checked_sub(Duration::from_millis(1)).expect("the first ping is later");
+        assert_eq!(keepalive.time_out(early), Due::Nothing);
+        assert_eq!(keepalive.time_out(first), Due::Ping);
+        assert_eq!(keepalive.deadline(), first + TIMEOUT);
+        keepalive.heard();
+        assert_eq!(keepalive.time_out(first + TIMEOUT), Due::Nothing);
+        assert_eq!(keepalive.deadline(), first + INTERVAL, "pings keep their pace");
+        assert_eq!(keepalive.time_out(first + INTERVAL), Due::Ping);
+        assert_eq!(keepalive.time_out(first + INTERVAL + TIMEOUT), Due::Dead);
+    }
+
+    #[test]
+    fn clients_who_came_together_are_pinged_apart() {
+        let now = Instant::now();
+        let mut tenths = [0; 10];
+        for number in 1..=1000 {
+            let wait = Keepalive::new(now, INTERVAL, TIMEOUT, number).deadline() - now;
+            assert!(wait <= INTERVAL);
+            let tenth = (wait.as_millis() / 2000).min(9);
+            tenths[usize::try_from(tenth).expect("at most 9")] += 1;
+        }
+        assert!(tenths.iter().all(|count| (90..=110).contains(count)), "{tenths:?}");
+    }
+}

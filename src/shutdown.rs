@@ -1,0 +1,71 @@
+//! How a server is told to stop: a byte in a stream for each request. The first one drains, the second stops at once.
+//!
+//! A stream, because both servers can wait for one: the event loop polls it, the thread server reads it. A signal
+//! handler may write to it (signal-safety(7)), so no thread is needed for signals on Unix.
+
+use std::io::{self, Write};
+
+#[cfg(not(unix))]
+use std::net::TcpStream as Stream;
+#[cfg(unix)]
+use std::os::unix::net::UnixStream as Stream;
+
+/// The server's end: a byte can be read for each request to stop.
+#[derive(Debug)]
+pub struct Shutdown(pub Stream);
+
+/// The other end, which requests.
+#[derive(Debug)]
+pub struct Stopper(Stream);
+
+/// Both ends.
+///
+/// # Errors
+/// Those of making a connected pair of streams.
+pub fn channel() -> io::Result<(Stopper, Shutdown)> {
+    let (request, receive) = pair()?;
+    Ok((Stopper(request), Shutdown(receive)))
+}
+
+impl Stopper {
+    /// Requests to stop, once more.
+    ///
+    /// # Errors
+    /// The server is gone.
+    pub fn stop(&self) -> io::Result<()> {
+        (&self.0).write_all(b"x")
+    }
+
+    /// Requests to stop at each SIGINT, SIGTERM or Ctrl+C from now on.
+    ///
+    /// # Errors
+    /// The system does not take the handler.
+    #[cfg(unix)]
+    pub fn on_signals(self) -> io::Result<()> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        signal_hook::low_level::pipe::register(SIGINT, self.0.try_clone()?)?;
+        signal_hook::low_level::pipe::register(SIGTERM, self.0)?;
+        Ok(())
+    }
+
+    /// Requests to stop at each Ctrl+C from now on.
+    ///
+    /// # Errors
+    /// The system does not take the handler.
+    #[cfg(not(unix))]
+    pub fn on_signals(self) -> io::Result<()> {
+        ctrlc::set_handler(move || drop(self.stop())).map_err(io::Error::other)
+    }
+}
+
+#[cfg(unix)]
+fn pair() -> io::Result<(Stream, Stream)> {
+    Stream::pair()
+}
+
+#[cfg(not(unix))]
+fn pair() -> io::Result<(Stream, Stream)> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    let request = Stream::connect(listener.local_addr()?)?;
+    Ok((request, listener.accept()?.0))
+}

@@ -1,0 +1,122 @@
+// Starts servers and pages for the tests, and waits for what they do. Nothing here sleeps: a wait ends with the
+// event it is for, or fails with what it saw instead.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const here = fileURLToPath(new URL('.', import.meta.url));
+
+/** Every test runs against each of these server binaries. */
+export const SERVERS = (process.env.WSLAB_SERVERS ?? '../../target/debug/evloop-server')
+  .split(',')
+  .map((path) => resolve(here, path));
+
+const WAIT_MS = 10_000;
+
+/** A server binary on a free port of the loopback, or on `port`. */
+export async function startServer(binary, { port = 0, flags = [] } = {}) {
+  const process = spawn(binary, ['--bind', `127.0.0.1:${port}`, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let complaints = '';
+  process.stderr.on('data', (data) => { complaints += data; });
+  const url = await listeningAddress(process, () => complaints);
+  return {
+    url,
+    port: Number(new URL(url).port),
+    socketUrl: url.replace(/^http/, 'ws'),
+    /** Ctrl+C; gives the exit status. */
+    async stop() {
+      if (process.exitCode !== null) return process.exitCode;
+      const exited = once(process, 'exit');
+      process.kill('SIGINT');
+      const [status] = await exited;
+      return status;
+    },
+  };
+}
+
+async function listeningAddress(process, complaints) {
+  for await (const line of createInterface({ input: process.stdout })) {
+    const match = line.match(/^listening on (http:\S+)$/);
+    if (match) {
+      process.stdout.resume();
+      return match[1];
+    }
+  }
+  throw new Error(`the server ended before it listened: ${complaints()}`);
+}
+
+export function startBrowser() {
+  return chromium.launch({
+    executablePath: '/usr/bin/chromium',
+    args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+  });
+}
+
+/**
+ * A page in a browser profile of its own. What the page throws or logs as an error, a violated content security
+ * policy among it, is collected in `page.faults`; a refused WebSocket is logged by the browser and is no fault.
+ */
+export async function openPage(browser, url, contextOptions = {}) {
+  const context = await browser.newContext({ locale: 'vi-VN', ...contextOptions });
+  context.setDefaultTimeout(WAIT_MS);
+  const page = await context.newPage();
+  page.faults = [];
+  page.on('pageerror', (error) => page.faults.push(String(error)));
+  page.on('console', (message) => {
+    if (message.type() === 'error' && !message.text().startsWith('WebSocket connection to')) page.faults.push(message.text());
+  });
+  if (url) await page.goto(url);
+  return page;
+}
+
+/** The page as a file of the work tree, as a reader opens it with Ctrl+O. */
+export function fileUrl(name, search = '') {
+  return pathToFileURL(resolve(here, '../../client', name)).href + search;
+}
+
+/** Waits until the text of `selector` matches. */
+export async function untilText(page, selector, pattern) {
+  const { source, flags } = pattern instanceof RegExp ? pattern : new RegExp(escape(pattern));
+  try {
+    await page.waitForFunction(
+      ([selector, source, flags]) => new RegExp(source, flags).test(document.querySelector(selector)?.textContent ?? ''),
+      [selector, source, flags],
+    );
+  } catch {
+    throw new Error(`${selector} does not say ${pattern}, but: ${await page.locator(selector).first().textContent()}`);
+  }
+}
+
+function escape(text) {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+}
+
+export function untilConnected(page) {
+  return untilText(page, '#status-text', /^Đã kết nối/);
+}
+
+/** Types as a reader does: into the fields, then the button. */
+export async function say(page, name, text) {
+  await page.fill('#name-input', name);
+  await page.fill('#message-input', text);
+  await page.click('#send-button');
+}
+
+/** The texts of the messages shown, in order. */
+export function shownTexts(page) {
+  return page.locator('.message.user .message-text').allTextContents();
+}
+
+/** Keeps every text the status line shows from now on, however short. */
+export async function recordStatus(page) {
+  await page.evaluate(() => {
+    const text = document.getElementById('status-text');
+    window.statusTexts = [text.textContent];
+    new MutationObserver(() => window.statusTexts.push(text.textContent)).observe(text, { childList: true });
+  });
+  return () => page.evaluate(() => window.statusTexts);
+}
