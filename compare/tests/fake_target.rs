@@ -72,6 +72,15 @@ fn room_without_faults_is_exact() {
 }
 
 #[test]
+fn every_echo_client_is_looked_into() {
+    let figures =
+        Target::start(&[]).measure(&["--scenario", "echo", "--clients", "50", "--sampled", "5", "--window", "1s"]);
+    assert_eq!(figures["troubles"], Value::Array(vec![]));
+    assert!(count(&figures, "/uncorrected_ms/count") > 1_000);
+    assert_eq!(count(&figures, "/received"), count(&figures, "/expected"));
+}
+
+#[test]
 fn delay_shows_in_every_percentile() {
     let figures =
         Target::start(&["--delay", "50ms"]).measure(&["--scenario", "fanout", "--clients", "20", "--window", "2s"]);
