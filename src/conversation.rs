@@ -8,7 +8,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 use tungstenite::error::Error as WsError;
@@ -326,7 +326,7 @@ fn respond(
 ) -> Outcome {
     let site = Site {
         model: engine.model(),
-        now: wall_clock(now),
+        now: now.wall_clock(),
         origins: engine.origins(),
         draining: engine.is_draining(),
         room: engine.vacancy(peer.ip()).map_err(|full| match full {
@@ -343,11 +343,7 @@ fn respond(
 
 fn refuse(refusal: Refusal, model: &str, now: Now, effects: &mut Effects) {
     effects.stats().refused(refusal.reason());
-    http::refuse(refusal, model, wall_clock(now), &mut effects.reply);
-}
-
-fn wall_clock(now: Now) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(now.unix_ms)
+    http::refuse(refusal, model, now.wall_clock(), &mut effects.reply);
 }
 
 /// An open WebSocket.
