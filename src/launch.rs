@@ -171,7 +171,8 @@ fn start_logging(level: LogLevel, format: LogFormat) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level);
+    // Standard error may be a pipe that nobody reads any more; a line lost there is no reason to fail.
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).log_internal_errors(false);
     match format {
         LogFormat::Text => log.event_format(PlainLines).init(),
         LogFormat::Json => log.json().with_target(false).init(),
