@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rand::RngExt;
@@ -172,7 +171,8 @@ fn start_logging(level: LogLevel, format: LogFormat) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level);
+    // Standard error may be a pipe that nobody reads any more; a line lost there is no reason to fail.
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).log_internal_errors(false);
     match format {
         LogFormat::Text => log.event_format(PlainLines).init(),
         LogFormat::Json => log.json().with_target(false).init(),
@@ -195,10 +195,4 @@ where
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
-}
-
-/// The wall clock, in milliseconds since the Unix epoch.
-pub(crate) fn unix_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -248,6 +248,11 @@ impl Engine {
         self.client_count
     }
 
+    /// Whether this client is in.
+    pub fn has(&self, client: ClientId) -> bool {
+        self.clients.get(client.index()).is_some_and(Option::is_some)
+    }
+
     /// Everyone in the room: who gets [`Effects::broadcast`].
     pub fn members(&self) -> &[ClientId] {
         self.room.members()

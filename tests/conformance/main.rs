@@ -12,6 +12,7 @@
 macro_rules! conformance {
     ($($(#[$when:meta])? $check:ident),+ $(,)?) => {
         conformance!(@server evloop "evloop-server": $($(#[$when])? $check),+);
+        conformance!(@server threads "thread-server": $($(#[$when])? $check),+);
     };
     (@server $server:ident $binary:literal: $($(#[$when:meta])? $check:ident),+) => {
         mod $server {
