@@ -157,6 +157,13 @@ impl Client {
         }
     }
 
+    /// The same without the room's notices: of others' leaving, a server tells when it gets to know of it.
+    pub(crate) fn messages_so_far(&mut self) -> Vec<Value> {
+        let mut values = self.everything_so_far();
+        values.retain(|value| value["type"] != "system");
+        values
+    }
+
     // Ending.
 
     /// Reads on until the server's Close, whose code it returns.

@@ -29,7 +29,7 @@ fn say_all(client: &mut Client, texts: std::ops::RangeInclusive<u32>) -> Vec<Val
 fn replayed(server: &Server, query: &str) -> Vec<Value> {
     let mut client = server.open(&format!("/ws/chat{query}"));
     assert_eq!(client.next_json()["code"], "welcome");
-    client.everything_so_far()
+    client.messages_so_far()
 }
 
 fn texts(messages: &[Value]) -> Vec<&str> {
