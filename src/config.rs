@@ -92,6 +92,10 @@ pub struct Config {
     #[arg(long, value_name = "FILE", env = "WSLAB_REPORT")]
     pub report: Option<PathBuf>,
 
+    /// How the thread server hands a message to the others; the other ways are there to be measured
+    #[arg(long, value_name = "WAY", env = "WSLAB_DELIVERY", default_value = "elected", hide = true)]
+    pub delivery: Delivery,
+
     /// Least severe log lines shown on standard error
     #[arg(long, value_name = "LEVEL", env = "WSLAB_LOG", default_value = "info")]
     pub log: LogLevel,
@@ -99,6 +103,17 @@ pub struct Config {
     /// How log lines are written
     #[arg(long, value_name = "FORMAT", env = "WSLAB_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// How one client's message reaches the others in the thread server; measured in `threads/shared.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Delivery {
+    /// One thread is elected to send for the room, round after round.
+    Elected,
+    /// Into an outbox for each client under the room's lock, then sent by whichever thread gets there.
+    Outboxes,
+    /// The sender's thread writes to each client under that client's lock.
+    Direct,
 }
 
 /// How much is logged.

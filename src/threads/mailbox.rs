@@ -117,11 +117,26 @@ impl Mailbox {
     /// Sends its share of the room's batch, as far as the kernel takes it.
     pub(super) fn deliver(&self, batch: &Bytes) -> Delivered {
         let mut state = self.state.lock();
-        let from = std::mem::take(&mut state.batch_from);
-        if from < batch.len() && matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
-            self.add(&mut state, batch.slice(from..));
-        }
+        self.add_share(&mut state, batch);
         self.send(&mut state)
+    }
+
+    /// Adds its share of the room's batch, for somebody to send later.
+    pub(super) fn put_share(&self, batch: &Bytes) {
+        self.add_share(&mut self.state.lock(), batch);
+    }
+
+    /// Writes its share of the room's batch and waits for the client, holding the lock: the plain way, which makes every
+    /// thread that comes to a slow client wait for it.
+    pub(super) fn write_through(&self, batch: &Bytes) {
+        let mut state = self.state.lock();
+        self.add_share(&mut state, batch);
+        while let Some(slice) = state.outbox.take_front() {
+            if (&self.socket).write_all(&slice).is_err() {
+                return self.cut_off(&mut state);
+            }
+            self.stats.bytes_out.inc_by(slice.len() as u64);
+        }
     }
 
     /// Sends what waits, as far as the kernel takes it.
@@ -199,6 +214,13 @@ impl Mailbox {
         let mut answer = Vec::new();
         http::refuse(Refusal::Full, model, Now::take().wall_clock(), &mut answer);
         let _ = AtOnce(&self.socket).write(&answer);
+    }
+
+    fn add_share(&self, state: &mut State, batch: &Bytes) {
+        let from = std::mem::take(&mut state.batch_from);
+        if from < batch.len() && matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
+            self.add(state, batch.slice(from..));
+        }
     }
 
     fn add(&self, state: &mut State, frames: Bytes) {

@@ -19,7 +19,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use slab::Slab;
 
 use super::mailbox::{Delivered, Mailbox};
-use crate::config::Config;
+use crate::config::{Config, Delivery};
 use crate::conversation::Lab;
 use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Effects, Engine, Founding, Now, Values};
@@ -109,7 +109,10 @@ impl Shared {
         entry.insert(Arc::clone(&mailbox));
         drop(hall);
         let effects = Effects::new(Arc::clone(&self.stats));
-        (number, Visitor { shared: Arc::clone(self), mailbox, effects, elected: false, parting: None })
+        (
+            number,
+            Visitor { shared: Arc::clone(self), mailbox, effects, elected: false, parting: None, errands: Vec::new() },
+        )
     }
 
     /// A socket is gone, its conversation has left the room.
@@ -205,6 +208,18 @@ impl Hall {
         elected
     }
 
+    /// In the simpler ways: takes what was said just now, for the thread of the one who said it.
+    fn errand(&mut self, way: Delivery) -> Option<Errand> {
+        if self.batch.is_empty() {
+            return None;
+        }
+        let (batch, members) = (self.batch.split().freeze(), self.members());
+        if way == Delivery::Outboxes {
+            members.iter().for_each(|member| member.put_share(&batch));
+        }
+        Some(Errand { batch, members, way })
+    }
+
     /// Lets `change` append to the room's batch.
     pub(super) fn change<R>(
         &mut self,
@@ -232,6 +247,16 @@ pub(super) struct Visitor {
     elected: bool,
     /// The client has left the room, and is still owed this share of the batch.
     parting: Option<Bytes>,
+    /// In the simpler ways of delivery: what this thread must send itself.
+    errands: Vec<Errand>,
+}
+
+/// A message and those it is for, in the simpler ways of delivery.
+#[derive(Debug)]
+struct Errand {
+    batch: Bytes,
+    members: Arc<[Arc<Mailbox>]>,
+    way: Delivery,
 }
 
 impl Lab for Visitor {
@@ -248,7 +273,10 @@ impl Lab for Visitor {
             hall.members = None;
             self.parting = Some(self.mailbox.share_until(until, &hall.batch));
         }
-        self.elected |= hall.elect();
+        match self.shared.config.delivery {
+            Delivery::Elected => self.elected |= hall.elect(),
+            simpler => self.errands.extend(hall.errand(simpler)),
+        }
         if hall.engine.deadline() < hall.ticker_wakes {
             self.shared.ticker.notify_one();
         }
@@ -279,6 +307,9 @@ impl Visitor {
 
     /// Sends what the room has said, if this thread was elected to.
     pub(super) fn send_for_all(&mut self) {
+        for errand in self.errands.drain(..) {
+            errand.run(&self.shared);
+        }
         if std::mem::take(&mut self.elected) {
             self.shared.send_rounds(ROUNDS);
         }
@@ -299,6 +330,18 @@ impl Visitor {
     /// The client's place.
     pub(super) fn client(&self) -> ClientId {
         self.mailbox.client()
+    }
+}
+
+impl Errand {
+    fn run(&self, shared: &Shared) {
+        match self.way {
+            Delivery::Direct => self.members.iter().for_each(|member| member.write_through(&self.batch)),
+            Delivery::Outboxes | Delivery::Elected => {
+                let behind = self.members.iter().filter(|member| member.send_waiting() == Delivered::Behind);
+                shared.retry_later(behind.cloned().collect());
+            }
+        }
     }
 }
 
