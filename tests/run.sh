@@ -26,7 +26,7 @@ rust() {
     step "lints"
     cargo clippy --workspace --all-targets --locked -- -D warnings
     step "documentation"
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
     step "Rust tests"
     cargo test --workspace --locked
 }
