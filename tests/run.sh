@@ -35,7 +35,8 @@ browser() {
     install chromium chromium
     step "browser tests"
     cargo build --locked --bins
-    (cd tests/browser && npm ci --no-audit --no-fund --silent && npm test)
+    servers=../../target/debug/evloop-server,../../target/debug/thread-server
+    (cd tests/browser && npm ci --no-audit --no-fund --silent && WSLAB_SERVERS="$servers" npm test)
 }
 
 case $what in
