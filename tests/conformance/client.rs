@@ -137,12 +137,10 @@ impl Client {
         }
     }
 
-    /// Everything that the server had for this client when it read a ping sent now. A client's output is one
-    /// queue in one order, so what does not come before the answer was not sent: no waiting, no sleeping.
-    ///
-    /// What this client itself has just caused must have been answered first: a server may reply to all that it
-    /// read at once before it broadcasts what was in it.
-    pub(crate) fn everything_so_far(&mut self) -> Vec<Value> {
+    /// Every answer that the server had for this client when it read a ping sent now, and perhaps some of what the
+    /// room said: no waiting, no sleeping. What this client itself has just caused must have been answered first,
+    /// since a server may reply to all that it read at once before it broadcasts what was in it.
+    pub(crate) fn answers_so_far(&mut self) -> Vec<Value> {
         self.send(&Frame::new(frame::PING, "so far?"));
         let mut values = Vec::new();
         loop {
@@ -157,11 +155,19 @@ impl Client {
         }
     }
 
-    /// The same without the room's notices: of others' leaving, a server tells when it gets to know of it.
-    pub(crate) fn messages_so_far(&mut self) -> Vec<Value> {
-        let mut values = self.everything_so_far();
-        values.retain(|value| value["type"] != "system");
-        values
+    /// What the room has said so far: all that comes before a message of this client's own, since the room has one
+    /// order for all. The message uses this client's rate limit up, and an id.
+    pub(crate) fn heard_so_far(&mut self) -> Vec<Value> {
+        let own = format!("so far? {}", self.local_port());
+        self.say("Fence", &own);
+        let mut values = Vec::new();
+        loop {
+            let value = self.next_json();
+            if value["text"] == own {
+                return values;
+            }
+            values.push(value);
+        }
     }
 
     // Ending.

@@ -68,7 +68,7 @@ fn what_is_sent_after_a_close_is_ignored(program: Program) {
     assert_eq!(client.next_frame().opcode, frame::CLOSE);
     client.wire().read_to_end();
     assert_eq!(bystander.next_json()["code"], "left");
-    assert_eq!(bystander.everything_so_far(), [] as [Value; 0]);
+    assert_eq!(bystander.heard_so_far(), [] as [Value; 0]);
 }
 
 /// RFC 6455, 7.1.1: "in most cases the server should close" first, so that `TIME_WAIT` is not the client's.

@@ -82,7 +82,7 @@ fn a_newcomer_is_greeted_and_subscribed_to_three(program: Program) {
     assert_eq!((&greeting["type"], &greeting["code"]), (&json!("system"), &json!("welcome")));
     assert_eq!(greeting["text"], texts::DASHBOARD_WELCOME);
     assert_eq!(greeting["subscribed"], json!(["temperature", "stock", "cpu"]));
-    assert_eq!(client.everything_so_far(), [] as [Value; 0]);
+    assert_eq!(client.answers_so_far(), [] as [Value; 0]);
 }
 
 fn each_tick_brings_each_metric_once(program: Program) {
@@ -144,7 +144,7 @@ fn an_unknown_metric_is_left_out_and_named_an_error(program: Program) {
         let error = client.next_json();
         assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!("unknown_metric")));
         assert!(error["text"].as_str().is_some_and(|text| !text.is_empty()) && error["ts"].is_u64(), "{error}");
-        assert_eq!(client.everything_so_far(), [] as [Value; 0]);
+        assert_eq!(client.answers_so_far(), [] as [Value; 0]);
     }
     tally.rises_by(3);
 }
@@ -156,9 +156,9 @@ fn an_empty_list_means_none(program: Program) {
     subscribe(&mut client, &[]);
     assert_confirms(&next_answer(&mut client), &[]);
     // The other client's ticks tell that there was time for a few.
-    clock.everything_so_far();
+    clock.answers_so_far();
     next_ticks(&mut clock, 4);
-    assert_eq!(client.everything_so_far(), [] as [Value; 0]);
+    assert_eq!(client.answers_so_far(), [] as [Value; 0]);
     subscribe(&mut client, &["cpu"]);
     assert_confirms(&client.next_json(), &["cpu"]);
     assert_eq!(client.next_json()["metric"], "cpu");

@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::counters::Tally;
 use crate::frame::{self, Frame};
-use crate::harness::Program;
+use crate::harness::{Program, Server};
 use crate::wire::Wire;
 
 conformance! {
@@ -17,14 +17,18 @@ conformance! {
 #[cfg(target_os = "linux")]
 const MOST_GROWTH_KIB: u64 = 16 * 1024;
 
+/// A client in the room for which the kernels soon hold as much as they will.
+fn join_with_small_window(server: &Server) -> Client {
+    let client = Client::upgrade(Wire::connect_with_small_window(server.address), server.address, "/ws/chat", "");
+    client.unwrap_or_else(|response| panic!("{response:?}"))
+}
+
 fn a_client_that_does_not_read_is_dropped_and_nobody_else(program: Program) {
     let server = program.start("--chat-interval 0s --max-unsent 64KiB");
     let tally = Tally::new(&server, "slow_consumer");
     let mut speaker = server.join();
     let mut listener = server.join();
-    let wire = Wire::connect_with_small_window(server.address);
-    let slow = Client::upgrade(wire, server.address, "/ws/chat", "");
-    let slow = slow.unwrap_or_else(|response| panic!("{response:?}"));
+    let slow = join_with_small_window(&server);
     assert_eq!(speaker.next_json()["online_count"], 2);
     assert_eq!(speaker.next_json()["online_count"], 3);
     assert_eq!(listener.next_json()["online_count"], 3);
@@ -98,19 +102,22 @@ fn one_who_floods_with_pings_without_reading_is_dropped(program: Program) {
     }
 }
 
+/// What the kernel does not take any more waits in the server, and is sent when the client reads at last.
 fn one_who_reads_late_but_in_time_gets_everything(program: Program) {
-    let server = program.start("--chat-interval 0s");
+    let server = program.start("--chat-interval 0s --max-unsent 16MiB");
     let mut speaker = server.join();
-    let mut late = server.join();
+    let mut late = join_with_small_window(&server);
+    // 5 MB; the kernel holds 4 MiB at most for a sender.
     let text = "🦀".repeat(500);
-    // 400 KB, well under the 1 MiB that may wait.
-    for id in 1..=200 {
+    for id in 1..=2500 {
         speaker.say("Alice", &text);
         assert_eq!(speaker.next_of_type("chat")["id"], id);
     }
-    for id in 1..=200 {
-        assert_eq!(late.next_json()["id"], id);
+    for id in 1..=2500 {
+        assert_eq!(late.next_of_type("chat")["id"], id);
     }
+    late.say("Bob", "still here");
+    assert_eq!(speaker.next_of_type("chat")["text"], "still here");
 }
 
 /// A server that serves one socket for as long as it has something to say would leave the others waiting.
