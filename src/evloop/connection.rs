@@ -157,26 +157,25 @@ impl Connection {
         self.conversation.close(now, close, desk);
     }
 
-    /// Takes the replies that the conversation just made. They stand behind what the room said before the client left,
-    /// if it left: the last thing a client hears may be a Close.
+    /// Takes the replies that the conversation just made. What the room said stands between the welcome, where the
+    /// client joined just now, and all else, where it has left: the last thing a client hears may be a Close.
     pub fn take_replies(&mut self, limit: usize, desk: &mut Desk<'_>) {
         let effects = &mut *desk.effects;
-        if let Some(from) = effects.joined_at.take() {
-            self.batch_from = from;
+        let (joined, left_at) = (effects.joined.take(), effects.left_at.take());
+        let mut reply = Bytes::copy_from_slice(&effects.reply);
+        effects.reply.clear();
+        self.outbox.allow(std::mem::take(&mut effects.owed));
+        if let Some(joined) = joined {
+            self.batch_from = joined.broadcast;
+            self.queue(reply.split_to(joined.reply), limit, desk);
         }
-        if let Some(until) = effects.left_at.take()
+        if let Some(until) = left_at
             && self.batch_from < until
         {
-            let share = Bytes::copy_from_slice(&effects.broadcast[self.batch_from..until]);
+            let share = Bytes::copy_from_slice(&desk.effects.broadcast[self.batch_from..until]);
             self.queue(share, limit, desk);
         }
-        let effects = &mut *desk.effects;
-        self.outbox.allow(std::mem::take(&mut effects.owed));
-        if !effects.reply.is_empty() {
-            let reply = Bytes::copy_from_slice(&effects.reply);
-            effects.reply.clear();
-            self.queue(reply, limit, desk);
-        }
+        self.queue(reply, limit, desk);
     }
 
     /// Adds frames to the outbox; a client that has too much waiting is dropped, and nobody waits for it.

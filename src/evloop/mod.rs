@@ -124,7 +124,7 @@ impl Desk<'_> {
     fn discard_replies(&mut self) {
         self.effects.reply.clear();
         self.effects.owed = 0;
-        self.effects.joined_at = None;
+        self.effects.joined = None;
         self.effects.left_at = None;
     }
 }
