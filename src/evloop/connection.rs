@@ -28,6 +28,8 @@ pub struct Connection {
     ended: Ended,
     /// On the loop's list of connections to flush at the end of this turn.
     pub dirty: bool,
+    /// Where it left more, the connection stands on the loop's list of those to be read on.
+    pub last_read: ReadOutcome,
     /// To be reaped at the end of this turn; nothing is read or sent any more.
     doomed: bool,
     /// Where in the room's batch of this turn its share begins: behind what was said before it joined.
@@ -69,6 +71,7 @@ impl Connection {
             blocked: false,
             ended: Ended::Neither,
             dirty: false,
+            last_read: ReadOutcome::Drained,
             doomed: false,
             batch_from: 0,
             timer: None,
