@@ -199,25 +199,20 @@ impl Connection {
             return self.flush();
         }
         // The common case: nothing waits, the kernel takes all, and nothing is queued or counted.
-        let share = &batch[from..];
-        match self.socket.write(share) {
-            Ok(written) => {
-                if written < share.len() {
-                    self.blocked = true;
-                    self.queue(batch.slice(from + written..), limit, desk);
-                }
-                written
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.blocked = true;
-                self.queue(batch.slice(from..), limit, desk);
-                0
-            }
+        let written = match self.socket.write(&batch[from..]) {
+            Ok(written) => written,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
             Err(_) => {
                 self.doomed = true;
-                0
+                return 0;
             }
+        };
+        if from + written == batch.len() {
+            return written;
         }
+        // What is left waits; only the flush knows when it may stop trying.
+        self.queue(batch.slice(from + written..), limit, desk);
+        written + self.flush()
     }
 
     /// Sends what waits, as far as the kernel takes it, and ends what has been said to the end. Returns the bytes taken.
