@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use socket2::SockRef;
 
@@ -58,6 +58,18 @@ enum Sender {
     Nobody,
 }
 
+impl State {
+    /// What of the room's batch is for this client: nothing once it is closing.
+    fn take_share(&mut self, batch: &Bytes) -> Bytes {
+        let from = std::mem::take(&mut self.batch_from);
+        if from < batch.len() && matches!(self.sender, Sender::Anybody | Sender::OwnThread) {
+            batch.slice(from..)
+        } else {
+            Bytes::new()
+        }
+    }
+}
+
 /// How a delivery left the mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivered {
@@ -97,11 +109,11 @@ impl Mailbox {
         Bytes::copy_from_slice(batch.get(from..until).unwrap_or_default())
     }
 
-    /// Adds frames, `owed` bytes of them beyond the limit. Its own thread does so.
-    pub(super) fn push(&self, frames: Bytes, owed: usize) {
+    /// Adds what answers its client, which may wait beyond the limit. Its own thread does so.
+    pub(super) fn push(&self, frames: Bytes) {
         let mut state = self.state.lock();
         if !matches!(state.sender, Sender::Closed | Sender::Nobody) {
-            state.outbox.allow(owed);
+            state.outbox.allow(frames.len());
             self.add(&mut state, frames);
         }
     }
@@ -117,20 +129,36 @@ impl Mailbox {
     /// Sends its share of the room's batch, as far as the kernel takes it.
     pub(super) fn deliver(&self, batch: &Bytes) -> Delivered {
         let mut state = self.state.lock();
-        self.add_share(&mut state, batch);
+        let mut share = state.take_share(batch);
+        // The common case: nothing waits, the kernel takes all, and nothing is queued.
+        if state.sender == Sender::Anybody && state.outbox.is_empty() && !share.is_empty() {
+            match AtOnce(&self.socket).write(&share) {
+                Ok(written) => {
+                    self.stats.bytes_out.inc_by(written as u64);
+                    share.advance(written);
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                // Of an error its own thread hears when it reads.
+                Err(_) => return Delivered::Settled,
+            }
+        }
+        self.add(&mut state, share);
         self.send(&mut state)
     }
 
     /// Adds its share of the room's batch, for somebody to send later.
     pub(super) fn put_share(&self, batch: &Bytes) {
-        self.add_share(&mut self.state.lock(), batch);
+        let mut state = self.state.lock();
+        let share = state.take_share(batch);
+        self.add(&mut state, share);
     }
 
     /// Writes its share of the room's batch and waits for the client, holding the lock: the plain way, which makes every
     /// thread that comes to a slow client wait for it.
     pub(super) fn write_through(&self, batch: &Bytes) {
         let mut state = self.state.lock();
-        self.add_share(&mut state, batch);
+        let share = state.take_share(batch);
+        self.add(&mut state, share);
         while let Some(slice) = state.outbox.take_front() {
             if (&self.socket).write_all(&slice).is_err() {
                 return self.cut_off(&mut state);
@@ -214,13 +242,6 @@ impl Mailbox {
         let mut answer = Vec::new();
         http::refuse(Refusal::Full, model, Now::take().wall_clock(), &mut answer);
         let _ = AtOnce(&self.socket).write(&answer);
-    }
-
-    fn add_share(&self, state: &mut State, batch: &Bytes) {
-        let from = std::mem::take(&mut state.batch_from);
-        if from < batch.len() && matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
-            self.add(state, batch.slice(from..));
-        }
     }
 
     fn add(&self, state: &mut State, frames: Bytes) {

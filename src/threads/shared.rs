@@ -316,7 +316,7 @@ impl Visitor {
         if let Some(share) = self.parting.take() {
             // A round that began before the client left may still have frames for it, and a Close must be the last.
             drop(self.shared.round.lock());
-            self.mailbox.push(share, 0);
+            self.mailbox.push(share);
             self.mailbox.start_closing();
         }
         push_replies(&self.mailbox, &mut self.effects);
@@ -341,7 +341,6 @@ impl Visitor {
     /// Forgets what the conversation has come up with for its own client: it is gone, or was told already.
     pub(super) fn discard_replies(&mut self) {
         self.effects.reply.clear();
-        self.effects.owed = 0;
         self.parting = None;
     }
 
@@ -364,9 +363,8 @@ impl Errand {
 }
 
 fn push_replies(mailbox: &Mailbox, effects: &mut Effects) {
-    let owed = std::mem::take(&mut effects.owed);
     if !effects.reply.is_empty() {
-        mailbox.push(Bytes::copy_from_slice(&effects.reply), owed);
+        mailbox.push(Bytes::copy_from_slice(&effects.reply));
         effects.reply.clear();
     }
 }
