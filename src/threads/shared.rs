@@ -280,11 +280,14 @@ struct Errand {
 impl Lab for Visitor {
     fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Effects) -> R) -> R {
         let mut hall = self.shared.hall();
+        let was_in = hall.engine.has(self.client());
         let result = hall.change(&mut self.effects, change);
         if let Some(joined) = self.effects.joined.take() {
             hall.members = None;
             self.mailbox.joined_at(joined.broadcast);
-            // The welcome must stand in the mailbox before anybody can send a batch there.
+        }
+        if !was_in && hall.engine.has(self.client()) {
+            // The welcome must stand in the mailbox before anybody can put a batch, a tick or a Close there.
             push_replies(&self.mailbox, &mut self.effects);
         }
         if let Some(until) = self.effects.left_at.take() {
@@ -366,5 +369,76 @@ fn push_replies(mailbox: &Mailbox, effects: &mut Effects) {
     if !effects.reply.is_empty() {
         mailbox.push(Bytes::copy_from_slice(&effects.reply));
         effects.reply.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::conversation::Conversation;
+    use crate::protocol::Metric;
+
+    fn lab() -> Arc<Shared> {
+        let mut config = Config::defaults();
+        config.chat_interval = Duration::ZERO;
+        let founding = Founding { model: "threads", epoch: "epoch".to_owned(), report: None };
+        Arc::new(Shared::new(Arc::new(config), founding))
+    }
+
+    /// A client, and its thread's part played by the test.
+    struct Guest {
+        peer: TcpStream,
+        conversation: Conversation,
+        visitor: Visitor,
+    }
+
+    impl Guest {
+        fn comes_to(path: &str, shared: &Arc<Shared>) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("a listener");
+            peer.set_read_timeout(Some(Duration::from_secs(10))).expect("a deadline");
+            let (socket, address) = listener.accept().expect("a client");
+            let (_, visitor) = shared.enter(socket);
+            let conversation = Conversation::new(visitor.client(), address, Now::take(), &shared.config);
+            let mut guest = Self { peer, conversation, visitor };
+            guest.sends(
+                format!(
+                    "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                )
+                .as_bytes(),
+            );
+            guest
+        }
+
+        /// Its thread reads this, and has not delivered anything yet.
+        fn sends(&mut self, bytes: &[u8]) {
+            self.conversation.receive(Now::take(), bytes, &mut self.visitor);
+        }
+
+        /// All that the client gets until the server shuts its side, which it does now.
+        fn got(&mut self) -> String {
+            self.visitor.mailbox.socket().shutdown(std::net::Shutdown::Write).expect("a connected socket");
+            let mut bytes = Vec::new();
+            self.peer.read_to_end(&mut bytes).expect("all that was sent");
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    }
+
+    #[test]
+    fn a_tick_does_not_overtake_the_answer_to_the_upgrade() {
+        let shared = lab();
+        let mut watcher = Guest::comes_to("/ws/dashboard", &shared);
+        for mailbox in shared.hall().tick(Now::take(), &[Some(1.0); Metric::ALL.len()]) {
+            mailbox.send_waiting();
+        }
+        watcher.visitor.deliver().expect("a client that is there");
+        let got = watcher.got();
+        assert!(got.starts_with("HTTP/1.1 101 "), "{got}");
+        assert!(got.find("welcome") < got.find("temperature\",\"value"), "{got}");
     }
 }
