@@ -37,8 +37,8 @@ pub(super) struct Mailbox {
 struct State {
     outbox: Outbox,
     sender: Sender,
-    /// Where in the room's batch the client's share begins: behind what was said before it joined.
-    batch_from: usize,
+    /// How much the room had said before the client joined it.
+    joined_at: u64,
     /// The ticker will try again.
     awaits_retry: bool,
 }
@@ -58,15 +58,22 @@ enum Sender {
     Nobody,
 }
 
+/// What the room said in a while: the same frames for each of its members.
+#[derive(Debug, Clone)]
+pub(super) struct Batch {
+    pub(super) frames: Bytes,
+    /// How much the room had said before.
+    pub(super) start: u64,
+}
+
 impl State {
-    /// What of the room's batch is for this client: nothing once it is closing.
-    fn take_share(&mut self, batch: &Bytes) -> Bytes {
-        let from = std::mem::take(&mut self.batch_from);
-        if from < batch.len() && matches!(self.sender, Sender::Anybody | Sender::OwnThread) {
-            batch.slice(from..)
-        } else {
-            Bytes::new()
+    /// What of the room's batch is for this client: what was said since it joined, and nothing once it is closing.
+    fn share_of(&self, batch: &Batch) -> Bytes {
+        if !matches!(self.sender, Sender::Anybody | Sender::OwnThread) {
+            return Bytes::new();
         }
+        let before = usize::try_from(self.joined_at.saturating_sub(batch.start)).unwrap_or(usize::MAX);
+        batch.frames.slice(before.min(batch.frames.len())..)
     }
 }
 
@@ -81,7 +88,7 @@ pub(super) enum Delivered {
 
 impl Mailbox {
     pub(super) fn new(client: ClientId, socket: TcpStream, limit: usize, stats: Arc<Stats>) -> Self {
-        let empty = State { outbox: Outbox::default(), sender: Sender::Anybody, batch_from: 0, awaits_retry: false };
+        let empty = State { outbox: Outbox::default(), sender: Sender::Anybody, joined_at: 0, awaits_retry: false };
         Self { client, socket, limit, stats, state: Mutex::new(empty) }
     }
 
@@ -98,15 +105,14 @@ impl Mailbox {
         self.state.lock().outbox.unsent()
     }
 
-    /// The client joined the room when its batch had this length.
-    pub(super) fn joined_at(&self, from: usize) {
-        self.state.lock().batch_from = from;
+    /// The client joined the room when that had said so much.
+    pub(super) fn joined_at(&self, said: u64) {
+        self.state.lock().joined_at = said;
     }
 
-    /// What of the batch up to `until` is still owed to a client that leaves the room.
-    pub(super) fn share_until(&self, until: usize, batch: &[u8]) -> Bytes {
-        let from = std::mem::take(&mut self.state.lock().batch_from);
-        Bytes::copy_from_slice(batch.get(from..until).unwrap_or_default())
+    /// What of the room's batch is for this client.
+    pub(super) fn share_of(&self, batch: &Batch) -> Bytes {
+        self.state.lock().share_of(batch)
     }
 
     /// Adds what answers its client, which may wait beyond the limit. Its own thread does so.
@@ -127,9 +133,9 @@ impl Mailbox {
     }
 
     /// Sends its share of the room's batch, as far as the kernel takes it.
-    pub(super) fn deliver(&self, batch: &Bytes) -> Delivered {
+    pub(super) fn deliver(&self, batch: &Batch) -> Delivered {
         let mut state = self.state.lock();
-        let mut share = state.take_share(batch);
+        let mut share = state.share_of(batch);
         // The common case: nothing waits, the kernel takes all, and nothing is queued.
         if state.sender == Sender::Anybody && state.outbox.is_empty() && !share.is_empty() {
             match AtOnce(&self.socket).write(&share) {
@@ -147,17 +153,17 @@ impl Mailbox {
     }
 
     /// Adds its share of the room's batch, for somebody to send later.
-    pub(super) fn put_share(&self, batch: &Bytes) {
+    pub(super) fn put_share(&self, batch: &Batch) {
         let mut state = self.state.lock();
-        let share = state.take_share(batch);
+        let share = state.share_of(batch);
         self.add(&mut state, share);
     }
 
     /// Writes its share of the room's batch and waits for the client, holding the lock: the plain way, which makes every
     /// thread that comes to a slow client wait for it.
-    pub(super) fn write_through(&self, batch: &Bytes) {
+    pub(super) fn write_through(&self, batch: &Batch) {
         let mut state = self.state.lock();
-        let share = state.take_share(batch);
+        let share = state.share_of(batch);
         self.add(&mut state, share);
         while let Some(slice) = state.outbox.take_front() {
             if (&self.socket).write_all(&slice).is_err() {
