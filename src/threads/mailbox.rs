@@ -175,6 +175,11 @@ impl Mailbox {
 
     /// Sends what waits, as far as the kernel takes it.
     pub(super) fn send_waiting(&self) -> Delivered {
+        self.send(&mut self.state.lock())
+    }
+
+    /// The same for one that was left behind.
+    pub(super) fn retry(&self) -> Delivered {
         let mut state = self.state.lock();
         state.awaits_retry = false;
         self.send(&mut state)

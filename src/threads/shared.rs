@@ -485,4 +485,17 @@ mod tests {
         assert_eq!(texts(&got)[1..], ["during", "during, after the round began"], "{got}");
         assert!(got.ends_with("\u{fffd}\0"), "the Close is the last frame: {got}");
     }
+
+    #[test]
+    fn who_is_behind_is_listed_once_however_often_there_is_something_for_it() {
+        let shared = lab();
+        let watcher = Guest::comes_to("/ws/dashboard", &shared);
+        let mailbox = &watcher.visitor.mailbox;
+        let frames = Bytes::from(vec![0; 64 * 1024]);
+        mailbox.put(&frames);
+        while mailbox.send_waiting() == Delivered::Settled {
+            mailbox.put(&frames);
+        }
+        assert_eq!(mailbox.send_waiting(), Delivered::Settled, "the ticker knows of it");
+    }
 }
