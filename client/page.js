@@ -27,6 +27,50 @@ function element(tag, className, text) {
   return made;
 }
 
+function withId(made, id) {
+  made.id = id;
+  return made;
+}
+
+/** An element whose text follows the language. */
+function named(tag, key, className) {
+  const made = element(tag, className, t(key));
+  made.dataset.t = key;
+  return made;
+}
+
+function button(key, className, act) {
+  const made = named('button', key, className);
+  made.type = 'button';
+  made.addEventListener('click', act);
+  return made;
+}
+
+/** A table with a heading for each column; each row is a list of nodes. */
+function tableOf(columns, rows) {
+  const table = element('table');
+  const head = element('tr');
+  for (const column of columns) {
+    const cell = named('th', column);
+    cell.scope = 'col';
+    head.append(cell);
+  }
+  table.append(element('thead'), element('tbody'));
+  table.tHead.append(head);
+  table.tBodies[0].append(...rows.map(rowOf));
+  return table;
+}
+
+function rowOf(contents) {
+  const row = element('tr');
+  for (const content of contents) {
+    const cell = element('td');
+    cell.append(content);
+    row.append(cell);
+  }
+  return row;
+}
+
 function setUpSwitches() {
   const languageSwitch = byId('language-switch');
   languageSwitch.addEventListener('click', () => setLanguage(language === 'vi' ? 'en' : 'vi'));
