@@ -56,7 +56,7 @@ function unbroken(times, interval) {
   return runs;
 }
 
-class LineChart extends EventTarget {
+class LineChart extends Emitter {
   times = [];
   values = [];
   #canvas;
@@ -97,7 +97,7 @@ class LineChart extends EventTarget {
     requestAnimationFrame(() => {
       this.#queued = false;
       this.#draw();
-      this.dispatchEvent(new Event('draw'));
+      this.emit('draw');
     });
   }
 
@@ -126,7 +126,7 @@ class LineChart extends EventTarget {
       const distances = this.#xs.map((x) => Math.abs(x - offsetX));
       this.#choose(distances.indexOf(Math.min(...distances)));
     };
-    document.addEventListener('languagechange', () => this.#choose(this.times.indexOf(this.#chosen)));
+    onLanguageChange(() => this.#choose(this.times.indexOf(this.#chosen)));
     canvas.addEventListener('pointermove', nearest);
     canvas.addEventListener('pointerdown', nearest);
     canvas.addEventListener('pointerleave', () => this.#choose(-1));

@@ -42,7 +42,7 @@ function newCid() {
   return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-class ChatLog extends EventTarget {
+class ChatLog extends Emitter {
   entries = [];
   outbox = [];
   #memory;
@@ -91,13 +91,13 @@ class ChatLog extends EventTarget {
   setStatus(entry, status) {
     entry.status = status;
     this.#remember();
-    this.#emit('change', { entry });
+    this.emit('change', { entry });
   }
 
   discard(entry) {
     this.outbox.splice(this.outbox.indexOf(entry), 1);
     this.#remember();
-    this.#emit('remove', { entry });
+    this.emit('remove', { entry });
   }
 
   receive(message) {
@@ -131,7 +131,7 @@ class ChatLog extends EventTarget {
 
     for (const entry of this.#pending()) {
       // Only the room that saw the first sending knows a second one by its cid.
-      if (knowsOurs) this.#emit('resend', { entry });
+      if (knowsOurs) this.emit('resend', { entry });
       else this.setStatus(entry, 'unsure');
     }
   }
@@ -176,7 +176,7 @@ class ChatLog extends EventTarget {
       const shown = this.entries.find((candidate) => candidate.id === id);
       if (!shown) return;
       shown.mine = true;
-      this.#emit('change', { entry: shown });
+      this.emit('change', { entry: shown });
     } else {
       entry.id = id;
       this.setStatus(entry, 'sent');
@@ -187,7 +187,7 @@ class ChatLog extends EventTarget {
     const entry = error.code
       ? this.outbox.find(({ cid }) => cid === error.cid)
       : this.#pending()[0];
-    this.#emit('refuse', { error, entry });
+    this.emit('refuse', { error, entry });
   }
 
   #pending() {
@@ -201,7 +201,7 @@ class ChatLog extends EventTarget {
       this.#insert({ kind: 'traffic', joined: 0, left: 0, [code]: 1, ts });
     } else {
       last[code] += 1;
-      this.#emit('change', { entry: last });
+      this.emit('change', { entry: last });
     }
   }
 
@@ -212,7 +212,7 @@ class ChatLog extends EventTarget {
   #add(entry) {
     this.outbox.push(entry);
     this.#remember();
-    this.#emit('place', { entry, before: null });
+    this.emit('place', { entry, before: null });
     return entry;
   }
 
@@ -226,8 +226,8 @@ class ChatLog extends EventTarget {
   #insert(entry, { above = null, old = false } = {}) {
     const at = above === null ? this.entries.length : this.entries.indexOf(above);
     this.entries.splice(at, 0, entry);
-    this.#emit('place', { entry, before: this.entries[at + 1] ?? this.outbox[0] ?? null, old });
-    if (this.entries.length > MAX_ENTRIES) this.#emit('remove', { entry: this.entries.shift() });
+    this.emit('place', { entry, before: this.entries[at + 1] ?? this.outbox[0] ?? null, old });
+    if (this.entries.length > MAX_ENTRIES) this.emit('remove', { entry: this.entries.shift() });
     return entry;
   }
 
@@ -236,9 +236,5 @@ class ChatLog extends EventTarget {
       .filter(({ status }) => status !== 'sent')
       .map(({ cid, name, text, ts, status }) => ({ cid, name, text, ts, status }));
     this.#memory.set('chat', JSON.stringify({ own: this.#own, outbox }));
-  }
-
-  #emit(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }

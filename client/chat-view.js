@@ -33,7 +33,7 @@ function linked(text) {
   return nodes;
 }
 
-class ChatView extends EventTarget {
+class ChatView extends Emitter {
   /** How many messages came since the reader last saw the end. */
   unread = 0;
   following = true;
@@ -54,7 +54,7 @@ class ChatView extends EventTarget {
     scroller.addEventListener('scroll', () => this.#scrolled());
     document.addEventListener('visibilitychange', () => this.#scrolled());
     new ResizeObserver(() => this.#follow()).observe(scroller);
-    document.addEventListener('languagechange', () => {
+    onLanguageChange(() => {
       this.#marker.textContent = t('chat.unread');
       for (const entry of this.#rows.keys()) this.change(entry);
     });
@@ -126,10 +126,7 @@ class ChatView extends EventTarget {
   #drawChoice(entry) {
     const line = element('div', 'message-failed', t(`chat.${entry.status}`));
     for (const choice of ['retry', 'discard']) {
-      const button = element('button', 'link-button', t(`chat.${choice}`));
-      button.type = 'button';
-      button.addEventListener('click', () => this.dispatchEvent(new CustomEvent(choice, { detail: entry })));
-      line.append(' ', button);
+      line.append(' ', button(`chat.${choice}`, 'link-button', () => this.emit(choice, entry)));
     }
     return line;
   }
@@ -138,7 +135,7 @@ class ChatView extends EventTarget {
     if (this.following && !document.hidden) return;
     if (this.unread === 0) this.#mark(row);
     this.unread += 1;
-    this.#changed();
+    this.emit('change');
   }
 
   /** The line above the first message not yet seen; it stays until there is another first one. */
@@ -152,7 +149,7 @@ class ChatView extends EventTarget {
   #seen() {
     if (this.unread === 0) return;
     this.unread = 0;
-    this.#changed();
+    this.emit('change');
   }
 
   #scrolled() {
@@ -170,7 +167,7 @@ class ChatView extends EventTarget {
     if (following === this.following) return;
     this.following = following;
     this.#scroller.classList.toggle('following', following);
-    this.#changed();
+    this.emit('change');
   }
 
   /** Once a frame however many messages came: reading scrollHeight makes the browser lay out the whole log. */
@@ -183,10 +180,6 @@ class ChatView extends EventTarget {
     });
   }
 
-  /** `unread` or `following` is another one. */
-  #changed() {
-    this.dispatchEvent(new Event('change'));
-  }
 }
 
 function drawNote(entry) {

@@ -10,6 +10,7 @@ const messageInput = byId('message-input');
 const sendButton = byId('send-button');
 const counter = byId('counter');
 
+const CHAT_TITLE = document.title;
 /** From here on it is good to know how much room is left. */
 const COUNTED_FROM = 400;
 
@@ -19,25 +20,28 @@ const connection = new Connection('/ws/chat', () => log.query());
 
 /* ---- the log ---- */
 
-log.addEventListener('place', ({ detail: { entry, before, old } }) => {
+log.on('place', ({ entry, before, old }) => {
   view.place(entry, before, old);
   if (entry.kind === 'chat') byId('empty').hidden = true;
   if (entry.mine && entry.status === 'sent') showNotice('');
 });
-log.addEventListener('change', ({ detail: { entry } }) => view.change(entry));
-log.addEventListener('remove', ({ detail: { entry } }) => view.remove(entry));
-log.addEventListener('resend', ({ detail: { entry } }) => deliver(entry));
+log.on('change', ({ entry }) => view.change(entry));
+log.on('remove', ({ entry }) => view.remove(entry));
+log.on('resend', ({ entry }) => deliver(entry));
 
-view.addEventListener('retry', ({ detail: entry }) => {
+view.on('retry', (entry) => {
   if (deliver(entry)) log.setStatus(entry, 'pending');
 });
-view.addEventListener('discard', ({ detail: entry }) => log.discard(entry));
-view.addEventListener('change', renderUnread);
-jumpButton.addEventListener('click', () => view.toEnd());
+view.on('discard', (entry) => log.discard(entry));
+view.on('change', renderUnread);
+jumpButton.addEventListener('click', () => {
+  view.toEnd();
+  byId('messages').focus();
+});
 
 function renderUnread() {
   const { unread, following } = view;
-  document.title = (unread ? `(${unread}) ` : '') + t('chat.title');
+  document.title = (unread ? `(${unread}) ` : '') + CHAT_TITLE;
   jumpButton.hidden = following;
   jumpButton.textContent = unread ? t('chat.jump.unread', { count: unread }) : t('chat.jump');
 }
@@ -79,7 +83,7 @@ function send() {
 }
 
 /** A refused text goes back to where it can be mended, unless something else is being written there. */
-function refused({ detail: { error, entry } }) {
+function refused({ error, entry }) {
   const wait = error.retry_after_ms ?? 0;
   const text = hasText(`error.${error.code}`) ? t(`error.${error.code}`, { seconds: Math.ceil(wait / 1000) }) : error.text;
   showNotice(text, wait ? 'wait' : 'error');
@@ -119,7 +123,7 @@ function renderInput() {
   messageInput.setAttribute('aria-invalid', count > TEXT_LIMIT);
 }
 
-log.addEventListener('refuse', refused);
+log.on('refuse', refused);
 sendButton.addEventListener('click', send);
 messageInput.addEventListener('input', renderInput);
 messageInput.addEventListener('keydown', (event) => {
@@ -139,19 +143,19 @@ function setOnline(count) {
   onlineCount.textContent = count === null ? '' : t('chat.online', { count });
 }
 
-connection.addEventListener('message', ({ detail: message }) => {
+connection.on('message', (message) => {
   log.receive(message);
   if (message.type === 'system' && message.online_count !== undefined) setOnline(message.online_count);
 });
 
-connection.addEventListener('state', ({ detail: { phase, lost, since } }) => {
+connection.on('state', ({ phase, lost, since }) => {
   if (phase === 'open') log.connected();
   if (lost) log.disconnected(since);
   if (phase !== 'open') setOnline(null);
   renderSendButton();
 });
 
-document.addEventListener('languagechange', () => {
+onLanguageChange(() => {
   setOnline(online);
   renderSendButton();
   renderInput();

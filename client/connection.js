@@ -12,7 +12,7 @@
 
 const BACKOFF_MS = [1000, 2000, 4000, 8000, 16000];
 /** A delay is shortened by up to this part, so that the clients of a restarted server do not return as one. */
-const JITTER = 0.2;
+const JITTER = 0.12;
 /** How long a server may take from the request to its greeting. */
 const GREETING_LIMIT_MS = 10_000;
 /** How much longer than the server's ping interval a link may be silent, and how long an answer may take. */
@@ -36,7 +36,7 @@ function serverAddresses(page) {
   return local && page.port !== '8765' ? [own, DEFAULT_SERVER] : [own];
 }
 
-class Connection extends EventTarget {
+class Connection extends Emitter {
   state = { phase: 'idle' };
   #path;
   #query;
@@ -137,7 +137,7 @@ class Connection extends EventTarget {
       return;
     }
     if (this.state.phase === 'connecting') this.#greetedBy(message);
-    this.#emit('message', message);
+    this.emit('message', message);
   }
 
   #greetedBy(welcome) {
@@ -215,15 +215,11 @@ class Connection extends EventTarget {
 
   #enter(state) {
     this.state = state;
-    this.#emit('state', state);
+    this.emit('state', state);
   }
 
   #emitFrame(direction, type, detail) {
-    this.#emit('frame', { at: Date.now(), direction, type, ...detail });
-  }
-
-  #emit(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
+    this.emit('frame', { at: Date.now(), direction, type, ...detail });
   }
 }
 

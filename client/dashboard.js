@@ -23,7 +23,7 @@ const connection = new Connection('/ws/dashboard');
 const cards = new Map();
 
 function buildCard({ name, unit, digits }, group, ticked) {
-  const checkbox = withId(element('input'), `metric-${name}`);
+  const checkbox = withId(`metric-${name}`, element('input'));
   Object.assign(checkbox, { type: 'checkbox', value: name, checked: ticked });
   checkbox.addEventListener('change', subscribe);
   const label = element('label', `check series-${name}`);
@@ -31,12 +31,12 @@ function buildCard({ name, unit, digits }, group, ticked) {
   byId(`${group}-choices`).append(label);
 
   const say = (value) => `${formatValue(value, digits)} ${unit}`.trim();
-  const value = withId(element('span', 'metric-value', '--'), `value-${name}`);
-  const time = withId(element('p', 'metric-time'), `time-${name}`);
-  const canvas = withId(element('canvas', 'metric-chart'), `chart-${name}`);
+  const value = withId(`value-${name}`, element('span', 'metric-value', '--'));
+  const time = withId(`time-${name}`, element('p', 'metric-time'));
+  const canvas = withId(`chart-${name}`, element('canvas', 'metric-chart'));
   const reading = element('p', 'metric-reading');
   reading.append(value, ' ', element('span', 'metric-unit', unit));
-  const card = withId(element('article', `metric-card series-${name}`), `card-${name}`);
+  const card = withId(`card-${name}`, element('article', `metric-card series-${name}`));
   const chart = new LineChart(canvas, say, 10 ** -digits);
   card.append(named('h2', `metric.${name}`), reading, time, canvas, buildTable(chart, say, `metric.${name}`));
   byId(`${group}-cards`).append(card);
@@ -61,7 +61,7 @@ function buildTable(chart, say, key) {
     const rows = chart.times.map((time, i) => rowOf([clockTime(time), say(chart.values[i])]));
     table.tBodies[0].replaceChildren(...rows.reverse());
   };
-  chart.addEventListener('draw', fill);
+  chart.on('draw', fill);
   details.addEventListener('toggle', fill);
   return details;
 }
@@ -101,18 +101,18 @@ function render() {
   }
 }
 
-connection.addEventListener('state', ({ detail: { phase } }) => {
+connection.on('state', ({ phase }) => {
   document.body.classList.toggle('stale', phase !== 'open');
   if (phase === 'open') subscribe();
 });
-connection.addEventListener('message', ({ detail: message }) => {
+connection.on('message', (message) => {
   if (message.type === 'metric') showMetric(message);
 });
 
 const redrawCharts = () => cards.forEach(({ chart }) => chart.redraw());
 document.addEventListener('themechange', redrawCharts);
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redrawCharts);
-document.addEventListener('languagechange', render);
+onLanguageChange(render);
 
 for (const metric of METRICS) buildCard(metric, 'metric', true);
 for (const vital of VITALS) buildCard(vital, 'vital', false);

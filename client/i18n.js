@@ -4,14 +4,11 @@
  * Every text the pages show, in Vietnamese and in English.
  *
  * A server sends codes; a page says them in its reader's language. Static texts are named in the markup:
- * data-t="key" fills an element, data-t-placeholder, data-t-title and data-t-aria-label an attribute.
- * The Vietnamese texts that fill elements stand in the HTML too, so that the first paint needs no script.
+ * data-t="key" fills an element, data-t-placeholder and data-t-aria-label an attribute. Loaded in the head and not
+ * deferred, so that the first paint has them.
  */
 
 const TEXTS = {
-  'nav.home': ['Trang chủ', 'Home'],
-  'nav.chat': ['Chat', 'Chat'],
-  'nav.dashboard': ['Dashboard', 'Dashboard'],
   'nav.label': ['Các trang', 'Pages'],
 
   'switch.language': ['Switch to English', 'Chuyển sang tiếng Việt'],
@@ -24,19 +21,15 @@ const TEXTS = {
   'status.lost': ['Mất kết nối', 'Connection lost'],
   'status.waiting': ['Kết nối lại sau {seconds}s...', 'Reconnecting in {seconds}s...'],
   'status.failed': ['Không thể kết nối. Vui lòng tải lại trang.', 'Cannot connect. Please reload the page.'],
-  'status.refused': ['Server đã từ chối kết nối.', 'The server refused the connection.'],
-  'status.refused.reason': ['Server đã từ chối kết nối: {reason}', 'The server refused the connection: {reason}'],
+  'status.refused': ['Server đã từ chối kết nối. {reason}', 'The server refused the connection. {reason}'],
   'status.badServer': ['Địa chỉ server không hợp lệ: {url}', 'Not a server address: {url}'],
   'status.attempt': ['Lần thử {attempt}/{attempts}', 'Attempt {attempt} of {attempts}'],
   'status.retry': ['Kết nối ngay', 'Connect now'],
 
-  'server.evloop': ['event loop (evloop-server)', 'the event loop (evloop-server)'],
-  'server.threads': ['một thread mỗi client (thread-server)', 'one thread per client (thread-server)'],
-  'server.evloop.long': ['Event loop: mọi client trên một thread', 'Event loop: all clients on one thread'],
-  'server.threads.long': ['Một thread cho mỗi client', 'One thread per client'],
+  'server.evloop': ['Event loop: mọi client trên một thread', 'Event loop: all clients on one thread'],
+  'server.threads': ['Một thread cho mỗi client', 'One thread per client'],
   'server.unknown': ['Server không nói nó chạy kiểu nào', 'The server does not say which kind it is'],
 
-  'index.title': ['WebSocket Realtime Lab', 'WebSocket Realtime Lab'],
   'index.heading': ['WebSocket, nhìn tận mắt', 'WebSocket, seen at work'],
   'index.lead': [
     'Một giao thức, hai server viết bằng Rust: một event loop trên một thread, và một thread cho mỗi client. Mở các trang dưới đây ở hai tab, dừng server rồi chạy lại, và xem chuyện gì xảy ra.',
@@ -68,27 +61,19 @@ const TEXTS = {
     'Gửi thật nhanh, rồi gửi tin rỗng: server từ chối, và nói vì sao.',
     'Send very fast, then send nothing at all: the server refuses, and says why.',
   ],
-  'index.endpoints': ['Endpoint', 'Endpoints'],
   'index.endpoint.chat': ['phòng chat', 'the chat room'],
   'index.endpoint.dashboard': ['luồng metric', 'the stream of metrics'],
   'index.endpoint.echo': ['trả lại đúng những gì nhận được', 'gives back what it was sent'],
   'index.endpoint.healthz': ['server còn phục vụ không', 'whether the server is serving'],
   'index.endpoint.metrics': ['số liệu của server, dạng Prometheus', "the server's figures, as Prometheus text"],
-  'index.endpoint.report': [
-    'báo cáo so sánh gần nhất, khi server chạy với --report FILE',
-    'the last compare report, where the server was given --report FILE',
-  ],
-  'index.server': ['Server', 'Server'],
+  'index.endpoint.report': ['báo cáo so sánh hai server gần nhất', 'the last report that compares both servers'],
   'index.clients': ['client đang kết nối', 'clients connected'],
 
-  'chat.title': ['Chat · WebSocket Realtime Lab', 'Chat · WebSocket Realtime Lab'],
   'chat.heading': ['Chat realtime', 'Realtime chat'],
   'chat.log': ['Tin nhắn', 'Messages'],
   'chat.online': ['{count} người online', '{count} online'],
   'chat.name': ['Tên của bạn', 'Your name'],
-  'chat.name.placeholder': ['Tên của bạn...', 'Your name...'],
-  'chat.message': ['Tin nhắn', 'Message'],
-  'chat.message.placeholder': ['Nhập tin nhắn...', 'Write a message...'],
+  'chat.message': ['Nhập tin nhắn', 'Write a message'],
   'chat.send': ['Gửi', 'Send'],
   'chat.wait': ['Đợi {seconds}s', 'Wait {seconds}s'],
   'chat.me': ['Bạn', 'You'],
@@ -129,7 +114,6 @@ const TEXTS = {
   ],
   'error.unknown_metric': ['Server không biết metric này', 'The server does not know this metric'],
 
-  'dashboard.title': ['Dashboard · WebSocket Realtime Lab', 'Dashboard · WebSocket Realtime Lab'],
   'dashboard.heading': ['Dashboard realtime', 'Realtime dashboard'],
   'dashboard.choose': ['Chọn metrics', 'Choose metrics'],
   'dashboard.vitals': ['Sức khỏe của server', 'Vitals of the server'],
@@ -158,17 +142,9 @@ const TEXTS = {
   'wire.filter.all': ['Tất cả', 'All'],
   'wire.filter.in': ['Nhận', 'Received'],
   'wire.filter.out': ['Gửi', 'Sent'],
-  'wire.filter.text': ['Text', 'Text'],
-  'wire.filter.binary': ['Binary', 'Binary'],
-  'wire.filter.close': ['Close', 'Close'],
   'wire.pause': ['Tạm dừng', 'Pause'],
   'wire.resume': ['Tiếp tục', 'Resume'],
   'wire.clear': ['Xóa', 'Clear'],
-  'wire.type.text': ['text', 'text'],
-  'wire.type.binary': ['binary', 'binary'],
-  'wire.type.close': ['close', 'close'],
-  'wire.type.handshake': ['handshake', 'handshake'],
-  'wire.type.silence': ['im lặng', 'silence'],
   'wire.silence': [
     'Không có frame nào, kể cả trả lời ping: kết nối coi như đã chết',
     'No frame, not even an answer to a ping: the link is taken for dead',
@@ -196,10 +172,6 @@ const TEXTS = {
   ],
 
   'theory.2': ['2. Frame', '2. Frames'],
-  'theory.2.intro': [
-    'Sau handshake, data được trao đổi qua các frame. Bấm Gửi và xem frame đi, frame về.',
-    'After the handshake data travels in frames. Press Send, and watch the frame go and others come.',
-  ],
   'theory.2.type': ['Loại', 'Type'],
   'theory.2.opcode': ['Opcode', 'Opcode'],
   'theory.2.what': ['Mô tả', 'What it is'],
@@ -210,7 +182,7 @@ const TEXTS = {
   'theory.2.ping': ['Hỏi xem bên kia còn sống không', 'Asks whether the other side is alive'],
   'theory.2.pong': ['Trả lời Ping', 'Answers a Ping'],
   'theory.2.send': ['Gửi', 'Send'],
-  'theory.2.browser': ['trình duyệt tự lo', 'by the browser'],
+  'theory.2.browser': ['tự động', 'automatic'],
   'theory.2.keepalive': [
     'Server gửi Ping định kỳ (mặc định 20 giây) và bên nhận phải trả lời Pong; không có Pong thì kết nối bị coi là chết và bị đóng. Trang không thấy Ping và Pong, nên khi im lặng quá lâu nó tự hỏi bằng một message ping.',
     'The server sends a Ping now and then (every 20 s by default) and the receiver must answer with a Pong; without one the connection is taken for dead and closed. A page sees neither, so after a long silence it asks with a ping message of its own.',
@@ -229,7 +201,7 @@ const TEXTS = {
     'Event loop hỏi hệ điều hành socket nào có việc, rồi làm việc đó, không bao giờ đứng chờ một client.',
     'An event loop asks the system which sockets have work, does it, and never stands waiting for one client.',
   ],
-  'theory.3.here': ['Bạn đang nói chuyện với {server}.', 'You are talking to {server}.'],
+  'theory.3.here': ['Server này: {server}', 'This server: {server}'],
   'theory.3.measure': [
     'Số đo thật của hai cách: cargo run --release -p compare',
     'Both ways, measured: cargo run --release -p compare',
@@ -288,14 +260,18 @@ function dayName(ts) {
 
 function translatePage() {
   for (const element of document.querySelectorAll('[data-t]')) element.textContent = t(element.dataset.t);
-  for (const attribute of ['placeholder', 'title', 'aria-label']) {
+  for (const attribute of ['placeholder', 'aria-label']) {
     for (const element of document.querySelectorAll(`[data-t-${attribute}]`)) {
       element.setAttribute(attribute, t(element.getAttribute(`data-t-${attribute}`)));
     }
   }
 }
 
-/** Pages listen for `languagechange` on the document to say their live texts anew. */
+/** For live texts, which are to be said anew. */
+function onLanguageChange(render) {
+  document.addEventListener('languagechange', render);
+}
+
 function setLanguage(chosen) {
   language = chosen;
   preferences.set('language', chosen);

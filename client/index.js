@@ -11,8 +11,8 @@ const clientCount = byId('client-count');
 
 function renderModel() {
   const { phase, server } = connection.state;
-  const known = hasText(`server.${server}.long`);
-  model.textContent = phase !== 'open' ? '' : t(known ? `server.${server}.long` : 'server.unknown');
+  const key = hasText(`server.${server}`) ? `server.${server}` : 'server.unknown';
+  model.textContent = phase === 'open' ? t(key) : '';
 }
 
 /** The server may be another one than the page came from, or the page may be a file. */
@@ -20,19 +20,28 @@ function linkTo(url) {
   for (const link of document.querySelectorAll('[data-http]')) link.href = new URL(link.dataset.http, url.replace(/^ws/, 'http'));
 }
 
-connection.addEventListener('state', ({ detail: { phase, url } }) => {
+/** There is a report only where the server was given one; another origin's may not be asked for. */
+async function findReport() {
+  const { href } = byId('report').querySelector('a');
+  if (new URL(href).origin !== location.origin) return;
+  const { ok } = await fetch(href, { method: 'HEAD' });
+  byId('report').hidden = !ok;
+}
+
+connection.on('state', ({ phase, url }) => {
   renderModel();
   if (phase === 'open') {
     linkTo(url);
+    findReport();
     connection.send({ type: 'subscribe', metrics: ['clients'] });
   } else {
     clientCount.textContent = '--';
   }
 });
-connection.addEventListener('message', ({ detail: { metric, value } }) => {
+connection.on('message', ({ metric, value }) => {
   if (metric === 'clients') clientCount.textContent = value;
 });
-document.addEventListener('languagechange', renderModel);
+onLanguageChange(renderModel);
 
 showConnection(connection);
 connection.start();

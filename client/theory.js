@@ -45,9 +45,9 @@ function card(number, ...content) {
 }
 
 function handshakeCard(connection) {
-  const request = withId(element('pre'), 'wire-request');
-  const response = withId(element('pre'), 'wire-response');
-  connection.addEventListener('frame', ({ detail: { type, direction, url } }) => {
+  const request = withId('wire-request', element('pre'));
+  const response = withId('wire-response', element('pre'));
+  connection.on('frame', ({ type, direction, url }) => {
     if (type !== 'handshake') return;
     if (direction === 'out') {
       const { host, pathname, search } = new URL(url);
@@ -62,9 +62,9 @@ function handshakeCard(connection) {
 }
 
 function framesCard(connection, example) {
-  const payload = withId(element('textarea'), 'wire-payload');
-  const code = withId(element('input'), 'wire-code');
-  const reason = withId(element('input'), 'wire-reason');
+  const payload = withId('wire-payload', element('textarea'));
+  const code = withId('wire-code', element('input'));
+  const reason = withId('wire-reason', element('input'));
   Object.assign(payload, { rows: 3, spellcheck: false });
   Object.assign(code, { type: 'number', min: 1000, max: 4999, value: 1000 });
   const fault = element('p', 'wire-fault');
@@ -75,24 +75,27 @@ function framesCard(connection, example) {
     binary: () => connection.sendData(new TextEncoder().encode(payload.value)),
     close: () => connection.close(Number(code.value), reason.value),
   };
+  const attempt = (act) => {
+    try {
+      fault.textContent = connection.readyState === WebSocket.OPEN ? '' : t('wire.notOpen');
+      act();
+    } catch (error) {
+      // What the WebSocket API refuses, such as a close code that is not for pages.
+      fault.textContent = error.message;
+    }
+  };
   const table = tableOf(['theory.2.type', 'theory.2.opcode', 'theory.2.what', 'theory.2.try'], FRAME_TYPES.map(({ type, opcode }) => {
-    const sender = send[type] && withId(button('theory.2.send', 'link-button', () => {
-      try {
-        fault.textContent = connection.readyState === WebSocket.OPEN ? '' : t('wire.notOpen');
-        send[type]();
-      } catch (error) {
-        // What the WebSocket API refuses, such as a close code that is not for pages.
-        fault.textContent = error.message;
-      }
-    }), `wire-send-${type}`);
-    if (sender) sender.setAttribute('aria-describedby', `frame-${type}`);
-    return [withId(element('strong', '', type[0].toUpperCase() + type.slice(1)), `frame-${type}`),
-      element('code', '', opcode), named('span', `theory.2.${type}`), sender ?? named('span', 'theory.2.browser', 'aside')];
+    const name = withId(`frame-${type}`, element('strong', '', type[0].toUpperCase() + type.slice(1)));
+    const sender = send[type]
+      ? withId(`wire-send-${type}`, button('theory.2.send', 'link-button', () => attempt(send[type])))
+      : named('span', 'theory.2.browser', 'aside');
+    sender.setAttribute('aria-describedby', name.id);
+    return [name, element('code', '', opcode), named('span', `theory.2.${type}`), sender];
   }));
 
   const fields = element('div', 'wire-fields');
   fields.append(labelled('wire.payload', payload), labelled('wire.code', code), labelled('wire.reason', reason));
-  const made = card(2, named('p', 'theory.2.intro'), table, fields, fault, named('p', 'theory.2.keepalive'));
+  const made = card(2, table, fields, fault, named('p', 'theory.2.keepalive'));
   made.addEventListener('toggle', () => {
     payload.value ||= JSON.stringify(example());
   });
@@ -107,8 +110,8 @@ function modelsCard(connection) {
     here.hidden = !hasText(`server.${server}`);
     if (!here.hidden) here.textContent = t('theory.3.here', { server: t(`server.${server}`) });
   };
-  connection.addEventListener('state', render);
-  document.addEventListener('languagechange', render);
+  connection.on('state', render);
+  onLanguageChange(render);
   render();
   return card(3, tableOf(['theory.3.sync', 'theory.3.async'], rows), named('p', 'theory.3.loop'), here,
     element('pre', '', BLOCKING_EXAMPLE), element('pre', '', EVENT_LOOP_EXAMPLE), named('p', 'theory.3.measure'));

@@ -36,9 +36,9 @@ class WireView {
     this.#connection = connection;
     this.#build(theory);
     this.#toggle.addEventListener('click', () => this.#setOpen(this.#panel.hidden));
-    connection.addEventListener('frame', ({ detail }) => this.#keep(detail));
-    connection.addEventListener('state', () => this.#redraw());
-    document.addEventListener('languagechange', () => {
+    connection.on('frame', (frame) => this.#keep(frame));
+    connection.on('state', () => this.#redraw());
+    onLanguageChange(() => {
       this.#rebuild();
       this.#setPaused(this.#paused);
     });
@@ -49,7 +49,7 @@ class WireView {
     head.append(named('h2', 'wire.heading'), this.#readyState, button('wire.close', 'link-button', () => this.#setOpen(false)));
 
     for (const name of FRAME_FILTERS) {
-      const option = named('option', `wire.filter.${name}`);
+      const option = hasText(`wire.filter.${name}`) ? named('option', `wire.filter.${name}`) : element('option', '', name);
       option.value = name;
       this.#filter.append(option);
     }
@@ -138,7 +138,7 @@ function drawFrame(frame) {
   summary.append(
     element('time', 'frame-time', `${clockTime(frame.at)}.${String(frame.at % 1000).padStart(3, '0')}`),
     element('span', 'frame-direction', frame.direction === 'in' ? '←' : '→'),
-    element('span', 'frame-type', t(`wire.type.${frame.type}`)),
+    element('span', 'frame-type', frame.type),
     element('span', 'frame-size', size === null ? '' : `${size} B`),
     element('span', 'frame-preview', frameText(frame).slice(0, PREVIEW_CHARS)),
   );
