@@ -64,7 +64,7 @@ class LineChart extends Emitter {
   #say;
   /** The least difference that a value can show. */
   #least;
-  /** The time of the point the reader stands on. */
+  /** The time of the point that is read. */
   #chosen = null;
   /** Where the last draw put each point. */
   #xs = [];
@@ -103,10 +103,12 @@ class LineChart extends Emitter {
 
   /** The backing store is as many pixels as the screen gives the canvas, at any zoom. */
   #followSize() {
-    const observer = new ResizeObserver(([{ contentRect, devicePixelContentBoxSize: box }]) => {
-      this.#pixels = box
-        ? { width: box[0].inlineSize, height: box[0].blockSize }
-        : { width: Math.round(contentRect.width * devicePixelRatio), height: Math.round(contentRect.height * devicePixelRatio) };
+    const observer = new ResizeObserver(([{ contentRect, devicePixelContentBoxSize: [exact] = [] }]) => {
+      const width = contentRect.width * devicePixelRatio;
+      const height = contentRect.height * devicePixelRatio;
+      // Where developer tools imitate another screen, the exact size is still that of the real one.
+      const fits = exact && Math.abs(exact.inlineSize - width) < 1;
+      this.#pixels = fits ? { width: exact.inlineSize, height: exact.blockSize } : { width: Math.round(width), height: Math.round(height) };
       this.redraw();
     });
     try {
@@ -141,7 +143,6 @@ class LineChart extends Emitter {
     });
   }
 
-  /** The point at `index`; none where there is no such point. */
   #choose(index) {
     this.#chosen = this.times[index] ?? null;
     const said = this.#chosen === null ? t('dashboard.unread') : `${clockTime(this.#chosen)}: ${this.#say(this.values[index])}`;

@@ -6,14 +6,12 @@
  * `entries` is what the room has put in order, `outbox` what is still ours alone, shown below it. A message of
  * ours moves from the outbox to its place in the room when its broadcast comes, so everyone reads one order.
  *
- * With a server that acknowledges (part 2 of the protocol) our messages are known by `cid`: its ack names the
- * `id` in the room, and the ids of ours are kept for the tab, so they are still ours after a reload. The Python
- * original has none of this: there a broadcast with our name and text is taken for the oldest pending message
- * that has them, and an error for the answer to the oldest pending message, since it answers in order.
+ * With a server that acknowledges, our messages are known by `cid`: its ack names the `id` in the room, and the
+ * tab keeps the ids of ours over a reload. The Python original does not: there a broadcast with our name and text
+ * is taken for our oldest pending message, and so is an error, since it answers in order.
  *
- * Events: `place` with { entry, before, old } for an entry that is new or has moved (`old`: said before this page
- * was opened), `change` and `remove` with { entry }, `resend` with { entry }, and `refuse` with { error, entry }
- * where the entry is known.
+ * Events: `place` { entry, before, old } for what is new or has moved (`old`: said before this page was opened),
+ * `change`, `remove` and `resend` { entry }, `refuse` { error, entry } with the entry where it is known.
  */
 
 const MAX_ENTRIES = 500;
@@ -22,7 +20,6 @@ const HISTORY_ON_OPEN = 50;
 const NAME_LIMIT = 50;
 const TEXT_LIMIT = 500;
 
-/** The first `limit` characters. */
 function clip(text, limit) {
   return [...text].slice(0, limit).join('');
 }
@@ -62,14 +59,12 @@ class ChatLog extends Emitter {
     this.#memory = memory;
   }
 
-  /** Takes up what this tab knew before it was loaded anew. */
   restore() {
     const { own = this.#own, outbox = [] } = JSON.parse(this.#memory.get('chat') ?? '{}');
     this.#own = own;
-    for (const kept of outbox) this.#add({ ...kept, kind: 'chat', mine: true });
+    outbox.forEach((entry) => this.#add(entry));
   }
 
-  /** What to ask the server for at the next connect. */
   query() {
     const resumable = this.#epoch !== null && this.#lastId !== null;
     return resumable ? `since=${this.#epoch}:${this.#lastId}` : `history=${HISTORY_ON_OPEN}`;
@@ -83,7 +78,6 @@ class ChatLog extends Emitter {
     this.#note({ code: 'lost', ts });
   }
 
-  /** Takes a message of ours into the outbox. */
   write(name, text) {
     return this.#add({ kind: 'chat', cid: newCid(), name, text, ts: Date.now(), mine: true, status: 'pending' });
   }
@@ -232,9 +226,7 @@ class ChatLog extends Emitter {
   }
 
   #remember() {
-    const outbox = this.outbox
-      .filter(({ status }) => status !== 'sent')
-      .map(({ cid, name, text, ts, status }) => ({ cid, name, text, ts, status }));
+    const outbox = this.outbox.filter(({ status }) => status !== 'sent');
     this.#memory.set('chat', JSON.stringify({ own: this.#own, outbox }));
   }
 }

@@ -41,7 +41,7 @@ class ChatView extends Emitter {
   #end;
   #rows = new Map();
   #entryOf = new WeakMap();
-  #marker = element('p', 'unread-marker');
+  #marker = element('p', 'divider unread-marker');
   #followQueued = false;
   #lastTop = 0;
 
@@ -106,7 +106,7 @@ class ChatView extends Emitter {
     row.className = continues ? 'row continues' : 'row';
     const parts = [entry.kind === 'chat' ? this.#drawMessage(entry) : drawNote(entry)];
     if (row === this.#marker.parentElement) parts.unshift(this.#marker);
-    if (newDay) parts.unshift(element('p', 'day', dayName(entry.ts)));
+    if (newDay) parts.unshift(element('p', 'divider day', dayName(entry.ts)));
     row.replaceChildren(...parts);
   }
 

@@ -6,8 +6,7 @@
  * A connection is `open` from the server's first message on, not from the handshake: every server of this
  * protocol greets, and what does not greet (a development server that takes any upgrade) is not one.
  *
- * Events: `state` when the phase changes, `message` with a parsed message in `detail`, and `frame` with
- * everything that crosses the wire, as it crosses.
+ * Events: `state`, `message` with a parsed message, and `frame` with all that crosses the wire, as it crosses.
  */
 
 const BACKOFF_MS = [1000, 2000, 4000, 8000, 16000];
@@ -15,7 +14,7 @@ const BACKOFF_MS = [1000, 2000, 4000, 8000, 16000];
 const JITTER = 0.12;
 /** How long a server may take from the request to its greeting. */
 const GREETING_LIMIT_MS = 10_000;
-/** How much longer than the server's ping interval a link may be silent, and how long an answer may take. */
+/** How long a link may be silent beyond the server's ping interval, and an answer take. */
 const LINK_SLACK_MS = 5000;
 
 const CLOSE_PROTOCOL_ERROR = 1002;
@@ -52,7 +51,7 @@ class Connection extends Emitter {
   #silenceLimit = null;
   #heardAt = 0;
 
-  /** `query()` gives what to ask for at each connect, such as `since=…`; an empty string for nothing. */
+  /** `query()` gives what to ask for at each connect, such as `since=…`. */
   constructor(path, query = () => '') {
     super();
     this.#path = path;
@@ -92,7 +91,7 @@ class Connection extends Emitter {
     this.#emitFrame('out', 'close', { code, reason });
   }
 
-  /** The reader's own wish: at once, and with all attempts anew. */
+  /** At once, and with all attempts anew. */
   retry() {
     this.#failures = 0;
     this.#connect();

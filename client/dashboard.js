@@ -24,10 +24,10 @@ const cards = new Map();
 
 function buildCard({ name, unit, digits }, group, ticked) {
   const checkbox = withId(`metric-${name}`, element('input'));
-  Object.assign(checkbox, { type: 'checkbox', value: name, checked: ticked });
+  Object.assign(checkbox, { type: 'checkbox', checked: ticked });
   checkbox.addEventListener('change', subscribe);
   const label = element('label', `check series-${name}`);
-  label.append(checkbox, named('span', `metric.${name}`), element('span', 'check-unit', unit));
+  label.append(checkbox, named('span', `metric.${name}`));
   byId(`${group}-choices`).append(label);
 
   const say = (value) => `${formatValue(value, digits)} ${unit}`.trim();

@@ -32,18 +32,17 @@ const TEXTS = {
 
   'index.heading': ['WebSocket, nhìn tận mắt', 'WebSocket, seen at work'],
   'index.lead': [
-    'Một giao thức, hai server viết bằng Rust: một event loop trên một thread, và một thread cho mỗi client. Mở các trang dưới đây ở hai tab, dừng server rồi chạy lại, và xem chuyện gì xảy ra.',
-    'One protocol, two servers written in Rust: an event loop on one thread, and one thread per client. Open the pages below in two tabs, stop the server and start it again, and watch what happens.',
+    'Một giao thức, hai server bằng Rust: một event loop trên một thread, và một thread cho mỗi client. Mở các trang, dừng server rồi chạy lại, và xem chuyện gì xảy ra.',
+    'One protocol, two servers in Rust: an event loop on one thread, and one thread per client. Open the pages, stop the server and start it again, and watch what happens.',
   ],
   'index.chat': [
-    'Phòng chat: tin nhắn đến mọi tab ngay lập tức, không mất và không lặp khi kết nối lại.',
-    'A chat room: a message reaches every tab at once, and none is lost or doubled by a reconnect.',
+    'Tin nhắn đến mọi tab ngay lập tức, không mất và không lặp khi kết nối lại.',
+    'A message reaches every tab at once, and none is lost or doubled by a reconnect.',
   ],
   'index.dashboard': [
-    'Số liệu mỗi giây: nhiệt độ, cổ phiếu, CPU, vẽ trực tiếp bằng canvas.',
-    'Figures every second: temperature, stock, CPU, drawn live on a canvas.',
+    'Nhiệt độ, cổ phiếu, CPU và sức khỏe của server, vẽ trực tiếp mỗi giây.',
+    'Temperature, stock, CPU and the vitals of the server, drawn live every second.',
   ],
-  'index.open': ['Mở', 'Open'],
   'index.try': ['Thử ngay', 'Try it'],
   'index.try.broadcast': [
     'Mở chat ở hai tab, đặt hai tên khác nhau, gửi một tin: cả hai tab đều thấy.',
@@ -54,8 +53,8 @@ const TEXTS = {
     'Open the dashboard and untick a metric: only ticked metrics receive data.',
   ],
   'index.try.reconnect': [
-    'Dừng server (Ctrl+C): trang báo mất kết nối và tự thử lại. Chạy lại server: trang tự trở lại.',
-    'Stop the server (Ctrl+C): the page says so and tries again. Start the server: the page is back.',
+    'Dừng server (Ctrl+C): trang tự thử lại. Chạy lại server: trang tự trở lại.',
+    'Stop the server (Ctrl+C): the page keeps trying. Start it again: the page is back.',
   ],
   'index.try.limits': [
     'Gửi thật nhanh, rồi gửi tin rỗng: server từ chối, và nói vì sao.',
@@ -90,7 +89,7 @@ const TEXTS = {
   'chat.left': ['{count} người đã rời đi', '{count} left'],
   'chat.gap': [
     'Có thể thiếu một số tin nhắn trong lúc mất kết nối.',
-    'Some messages may be missing from while the connection was down.',
+    'Messages from while the connection was down may be missing.',
   ],
   'chat.lost': ['Mất kết nối với server.', 'The connection to the server was lost.'],
 
@@ -101,10 +100,7 @@ const TEXTS = {
   'system.joined': ['Một người dùng mới đã tham gia chat', 'Someone joined the chat'],
   'system.left': ['Một người dùng đã rời khỏi chat', 'Someone left the chat'],
 
-  'error.bad_json': [
-    'Server không đọc được tin nhắn (JSON không hợp lệ)',
-    'The server could not read the message (invalid JSON)',
-  ],
+  'error.bad_json': ['Server không đọc được JSON này', 'The server could not read this JSON'],
   'error.bad_message': ['Server không hiểu tin nhắn', 'The server did not understand the message'],
   'error.empty': ['Tên và nội dung không được để trống', 'Name and message must not be empty'],
   'error.too_long': ['Tin nhắn quá dài (tối đa 500 ký tự)', 'The message is too long (500 characters at most)'],
@@ -146,8 +142,8 @@ const TEXTS = {
   'wire.resume': ['Tiếp tục', 'Resume'],
   'wire.clear': ['Xóa', 'Clear'],
   'wire.silence': [
-    'Không có frame nào, kể cả trả lời ping: kết nối coi như đã chết',
-    'No frame, not even an answer to a ping: the link is taken for dead',
+    'Không có frame nào, kể cả trả lời ping: kết nối đã chết',
+    'No frame, not even an answer to a ping: the link is dead',
   ],
   'wire.payload': ['Nội dung (text, binary)', 'Payload (text, binary)'],
   'wire.code': ['Close code', 'Close code'],
@@ -184,8 +180,8 @@ const TEXTS = {
   'theory.2.send': ['Gửi', 'Send'],
   'theory.2.browser': ['tự động', 'automatic'],
   'theory.2.keepalive': [
-    'Server gửi Ping định kỳ (mặc định 20 giây) và bên nhận phải trả lời Pong; không có Pong thì kết nối bị coi là chết và bị đóng. Trang không thấy Ping và Pong, nên khi im lặng quá lâu nó tự hỏi bằng một message ping.',
-    'The server sends a Ping now and then (every 20 s by default) and the receiver must answer with a Pong; without one the connection is taken for dead and closed. A page sees neither, so after a long silence it asks with a ping message of its own.',
+    'Server gửi Ping định kỳ (mặc định 20 giây); không nhận được Pong thì kết nối bị coi là chết và bị đóng. Trang không thấy Ping và Pong, nên khi im lặng quá lâu nó tự hỏi bằng một message ping.',
+    'The server sends a Ping every 20 s by default; without a Pong the connection is taken for dead and closed. A page sees neither, so after a long silence it asks with a ping message of its own.',
   ],
 
   'theory.3': ['3. Vì sao bất đồng bộ?', '3. Why asynchronous?'],
@@ -197,10 +193,6 @@ const TEXTS = {
   'theory.3.async.2': ['Non-blocking I/O: không chờ', 'Non-blocking I/O: does not wait'],
   'theory.3.sync.3': ['1 thread/client: tốn tài nguyên', 'A thread per client: costs resources'],
   'theory.3.async.3': ['Event loop: hiệu quả cao', 'Event loop: efficient'],
-  'theory.3.loop': [
-    'Event loop hỏi hệ điều hành socket nào có việc, rồi làm việc đó, không bao giờ đứng chờ một client.',
-    'An event loop asks the system which sockets have work, does it, and never stands waiting for one client.',
-  ],
   'theory.3.here': ['Server này: {server}', 'This server: {server}'],
   'theory.3.measure': [
     'Số đo thật của hai cách: cargo run --release -p compare',

@@ -101,7 +101,7 @@ function addSwitches() {
 function keepServerInLinks() {
   const server = new URLSearchParams(location.search).get('server');
   if (!server) return;
-  for (const link of document.querySelectorAll('a[data-page]')) link.search = new URLSearchParams({ server });
+  for (const link of document.querySelectorAll('a[href*=".html"]')) link.search = new URLSearchParams({ server });
 }
 
 /* ---- the connection ---- */

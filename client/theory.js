@@ -6,21 +6,13 @@
 const EXAMPLE_KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
 const EXAMPLE_ACCEPT = 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=';
 
-const FRAME_TYPES = [
-  { type: 'text', opcode: '0x1' },
-  { type: 'binary', opcode: '0x2' },
-  { type: 'close', opcode: '0x8' },
-  { type: 'ping', opcode: '0x9' },
-  { type: 'pong', opcode: '0xA' },
-];
+const OPCODES = { text: '0x1', binary: '0x2', close: '0x8', ping: '0x9', pong: '0xA' };
 
 const BLOCKING_EXAMPLE = `// thread-server
-for client in listener.incoming() {
-    thread::spawn(move || loop {
-        let message = client.read()?;
-        room.lock().broadcast(message);
-    });
-}`;
+thread::spawn(move || loop {
+    let message = client.read()?;
+    room.lock().broadcast(message);
+});`;
 
 const EVENT_LOOP_EXAMPLE = `// evloop-server
 loop {
@@ -84,7 +76,7 @@ function framesCard(connection, example) {
       fault.textContent = error.message;
     }
   };
-  const table = tableOf(['theory.2.type', 'theory.2.opcode', 'theory.2.what', 'theory.2.try'], FRAME_TYPES.map(({ type, opcode }) => {
+  const table = tableOf(['theory.2.type', 'theory.2.opcode', 'theory.2.what', 'theory.2.try'], Object.entries(OPCODES).map(([type, opcode]) => {
     const name = withId(`frame-${type}`, element('strong', '', type[0].toUpperCase() + type.slice(1)));
     const sender = send[type]
       ? withId(`wire-send-${type}`, button('theory.2.send', 'link-button', () => attempt(send[type])))
@@ -113,7 +105,7 @@ function modelsCard(connection) {
   connection.on('state', render);
   onLanguageChange(render);
   render();
-  return card(3, tableOf(['theory.3.sync', 'theory.3.async'], rows), named('p', 'theory.3.loop'), here,
+  return card(3, tableOf(['theory.3.sync', 'theory.3.async'], rows), here,
     element('pre', '', BLOCKING_EXAMPLE), element('pre', '', EVENT_LOOP_EXAMPLE), named('p', 'theory.3.measure'));
 }
 

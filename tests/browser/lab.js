@@ -137,7 +137,8 @@ export async function untilText(page, selector, pattern) {
       [selector, source, flags],
     );
   } catch {
-    throw new Error(`${selector} does not say ${pattern}, but: ${await page.locator(selector).first().textContent()}`);
+    const said = await page.locator(selector).first().textContent();
+    throw new Error([`${selector} does not say ${pattern}, but: ${said}`, ...(page.faults ?? [])].join('\n'));
   }
 }
 

@@ -151,7 +151,7 @@ for (const binary of SERVERS) {
 
     test('a file speaks to the server it is told, and its links lead on to it', async () => {
       const page = await openPage(browser, fileUrl('index.html', `?server=${server.socketUrl}`));
-      await page.click('nav a[href^="chat.html"]');
+      await page.click('nav a[href*="chat.html"]');
       await untilConnected(page);
       await say(page, 'File', 'from a file');
       await untilText(page, '.message.me.sent', 'from a file');
