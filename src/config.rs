@@ -20,8 +20,14 @@ const LONGEST: Duration = Duration::from_hours(24);
 #[command(version, about, max_term_width = 110)]
 #[allow(missing_docs, reason = "each field's text is its --help")]
 pub struct Config {
-    /// Address to listen on; repeatable; port 0 picks a free one [default: `127.0.0.1:8765` and `[::1]:8765`]
-    #[arg(long, value_name = "ADDR:PORT", env = "WSLAB_BIND", value_delimiter = ',')]
+    /// Address to listen on; both loopback addresses at port 8765 where none is given.
+    #[arg(
+        long,
+        help = "Address to listen on; repeatable; port 0 picks a free one [default: 127.0.0.1:8765 and [::1]:8765]",
+        value_name = "ADDR:PORT",
+        env = "WSLAB_BIND",
+        value_delimiter = ','
+    )]
     pub bind: Vec<SocketAddr>,
 
     /// Least time between a client's accepted chat messages; 0s: no rate limit
@@ -92,6 +98,10 @@ pub struct Config {
     #[arg(long, value_name = "FILE", env = "WSLAB_REPORT")]
     pub report: Option<PathBuf>,
 
+    /// How the thread server hands a message to the others; the other ways are there to be measured
+    #[arg(long, value_name = "WAY", env = "WSLAB_DELIVERY", default_value = "elected", hide = true)]
+    pub delivery: Delivery,
+
     /// Least severe log lines shown on standard error
     #[arg(long, value_name = "LEVEL", env = "WSLAB_LOG", default_value = "info")]
     pub log: LogLevel,
@@ -99,6 +109,17 @@ pub struct Config {
     /// How log lines are written
     #[arg(long, value_name = "FORMAT", env = "WSLAB_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// How one client's message reaches the others in the thread server; measured in `threads/shared.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Delivery {
+    /// One thread is elected to send for the room, round after round.
+    Elected,
+    /// Into an outbox for each client under the room's lock, then sent by whichever thread gets there.
+    Outboxes,
+    /// The sender's thread writes to each client under that client's lock.
+    Direct,
 }
 
 /// How much is logged.

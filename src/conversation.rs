@@ -8,7 +8,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 use tungstenite::error::Error as WsError;
@@ -41,6 +41,9 @@ pub struct Conversation {
     client: ClientId,
     peer: SocketAddr,
     stage: Stage,
+    /// The beginning of a frame. It is held back until the rest has come, so that memory grows with what a client has
+    /// sent and not with what its header claims: tungstenite makes room for the whole claim at once.
+    held: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl Conversation {
     /// A client has connected and not said anything yet.
     pub fn new(client: ClientId, peer: SocketAddr, now: Now, config: &Config) -> Self {
         let deadline = now.instant + config.handshake_timeout;
-        Self { client, peer, stage: Stage::Http { head: Head::default(), deadline, answered: false } }
+        Self { client, peer, stage: Stage::Http { head: Head::default(), deadline, answered: false }, held: Vec::new() }
     }
 
     /// The client's place in the server's table.
@@ -109,7 +112,7 @@ impl Conversation {
                 head.push(input);
                 self.answer_requests(now, lab);
             }
-            Stage::Open(_) | Stage::Closing { .. } => self.read_frames(now, input, lab),
+            Stage::Open(_) | Stage::Closing { .. } => self.take_frames(now, input, lab),
             Stage::Lingering { .. } => {}
         }
     }
@@ -216,15 +219,38 @@ impl Conversation {
         if let Stage::Http { mut head, .. } = before {
             let rest = head.take_rest();
             if !rest.is_empty() {
-                self.read_frames(now, &rest, lab);
+                self.take_frames(now, &rest, lab);
+            }
+        }
+    }
+
+    fn take_frames(&mut self, now: Now, input: &[u8], lab: &mut impl Lab) {
+        let max_message = match &mut self.stage {
+            Stage::Open(Session { context, keepalive, .. }) => {
+                keepalive.heard();
+                context.get_config().max_message_size
+            }
+            Stage::Closing { context, .. } => context.get_config().max_message_size,
+            Stage::Http { .. } | Stage::Lingering { .. } => return,
+        };
+        let max_message = max_message.unwrap_or(usize::MAX);
+        if self.held.is_empty() {
+            let whole = frame::whole_frames(input, max_message);
+            self.held.extend_from_slice(&input[whole..]);
+            self.read_frames(now, &input[..whole], lab);
+        } else {
+            let mut bytes = std::mem::take(&mut self.held);
+            bytes.extend_from_slice(input);
+            let whole = frame::whole_frames(&bytes, max_message);
+            self.read_frames(now, &bytes[..whole], lab);
+            if whole < bytes.len() {
+                bytes.drain(..whole);
+                self.held = bytes;
             }
         }
     }
 
     fn read_frames(&mut self, now: Now, mut input: &[u8], lab: &mut impl Lab) {
-        if let Stage::Open(session) = &mut self.stage {
-            session.keepalive.heard();
-        }
         loop {
             let context = match &mut self.stage {
                 Stage::Open(session) => &mut session.context,
@@ -326,7 +352,7 @@ fn respond(
 ) -> Outcome {
     let site = Site {
         model: engine.model(),
-        now: wall_clock(now),
+        now: now.wall_clock(),
         origins: engine.origins(),
         draining: engine.is_draining(),
         room: engine.vacancy(peer.ip()).map_err(|full| match full {
@@ -343,11 +369,7 @@ fn respond(
 
 fn refuse(refusal: Refusal, model: &str, now: Now, effects: &mut Effects) {
     effects.stats().refused(refusal.reason());
-    http::refuse(refusal, model, wall_clock(now), &mut effects.reply);
-}
-
-fn wall_clock(now: Now) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(now.unix_ms)
+    http::refuse(refusal, model, now.wall_clock(), &mut effects.reply);
 }
 
 /// An open WebSocket.

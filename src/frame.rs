@@ -3,6 +3,8 @@
 //! RFC 6455 §5.1: frames from a server are not masked, so the same bytes serve every receiver. The header is
 //! tungstenite's; what is ours is only that it is written in front of a payload in a buffer of our choosing.
 
+use std::io::Cursor;
+
 use bytes::BufMut;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -30,6 +32,30 @@ pub fn close(out: &mut impl BufMut, code: u16, reason: &str) {
     push(out, OpCode::Control(Control::Close), &payload);
 }
 
+/// How much of `bytes`, from the start, is whole frames: what can be read without waiting for more. A frame that claims
+/// over `max_payload` bytes, or a header that is none, counts as whole, for there is nothing to wait for.
+pub fn whole_frames(bytes: &[u8], max_payload: usize) -> usize {
+    let mut whole = 0;
+    while whole < bytes.len() {
+        let mut header = Cursor::new(&bytes[whole..]);
+        match FrameHeader::parse(&mut header) {
+            Ok(Some((_, length))) => {
+                let after_header = bytes.len() as u64 - whole as u64 - header.position();
+                if length > max_payload as u64 {
+                    return bytes.len();
+                } else if length > after_header {
+                    return whole;
+                }
+                // It lies within the bytes, so it fits.
+                whole += usize::try_from(header.position() + length).unwrap_or(bytes.len());
+            }
+            Ok(None) => return whole,
+            Err(_) => return bytes.len(),
+        }
+    }
+    whole
+}
+
 fn push(out: &mut impl BufMut, opcode: OpCode, payload: &[u8]) {
     let header = FrameHeader { opcode, ..FrameHeader::default() };
     header.format(payload.len() as u64, &mut out.writer()).expect("writing to memory does not fail");
@@ -49,6 +75,21 @@ mod tests {
             assert_eq!(out[0], 0x81, "final, text, no reserved bit");
             assert_eq!(out[1] & 0x80, 0, "not masked");
         }
+    }
+
+    #[test]
+    fn only_whole_frames_are_counted() {
+        let mut bytes = Vec::new();
+        text(&mut bytes, b"one");
+        ping(&mut bytes);
+        let whole = bytes.len();
+        text(&mut bytes, &[b'x'; 300]);
+        for cut in whole..bytes.len() {
+            assert_eq!(whole_frames(&bytes[..cut], 1000), whole);
+        }
+        assert_eq!(whole_frames(&bytes, 1000), bytes.len());
+        assert_eq!(whole_frames(&bytes[..whole + 4], 299), whole + 4, "too large: nothing to wait for");
+        assert_eq!(whole_frames(&[0x83, 0x80, 1, 2, 3, 4], 1000), 6, "no such opcode");
     }
 
     #[test]

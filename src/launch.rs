@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rand::RngExt;
@@ -45,12 +44,12 @@ pub fn main(name: &'static str, about: &'static str, model: &'static str, run: R
 
 fn launch(mut config: Config, model: &'static str, run: Run) -> anyhow::Result<()> {
     start_logging(config.log, config.log_format);
-    raise_descriptor_limit(&mut config)?;
     let report = match &config.report {
         Some(path) => Some(std::fs::read(path).with_context(|| format!("cannot read --report {}", path.display()))?),
         None => None,
     };
     let listeners = bind(&config)?;
+    raise_descriptor_limit(&mut config)?;
     let (stopper, shutdown) = shutdown::channel()?;
     stopper.on_signals().context("cannot handle signals")?;
     announce(&listeners)?;
@@ -172,7 +171,8 @@ fn start_logging(level: LogLevel, format: LogFormat) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level);
+    // Standard error may be a pipe that nobody reads any more; a line lost there is no reason to fail.
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).log_internal_errors(false);
     match format {
         LogFormat::Text => log.event_format(PlainLines).init(),
         LogFormat::Json => log.json().with_target(false).init(),
@@ -195,10 +195,4 @@ where
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
-}
-
-/// The wall clock, in milliseconds since the Unix epoch.
-pub(crate) fn unix_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

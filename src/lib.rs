@@ -14,12 +14,14 @@
 //!
 //! What touches the world:
 //!
-//! - [`metrics`] and [`host`]: where the dashboard's values come from.
+//! - [`clock`], [`metrics`] and [`host`]: the time, and where the dashboard's values come from.
+//! - [`accept`] and [`outbox`]: a client comes in; bytes for it go out, bounded.
 //! - [`shutdown`] and [`launch`]: signals, flags, banner, binding: what both binaries do around `run`.
 //!
 //! And the two servers, which differ in nothing else:
 //!
 //! - [`evloop`]: one thread; the turn of the loop stands at the top of its `mod.rs`.
+//! - [`threads`]: one thread a client; how a message reaches the others is told in `threads/shared.rs`.
 //!
 //! # Invariants
 //!
@@ -29,6 +31,8 @@
 //! - Everything a client is sent goes through its one outbox, in order, in whole frames; nobody waits for a slow client.
 //! - Closing marks, reaping removes: no connection goes away in the middle of a turn.
 
+pub mod accept;
+pub mod clock;
 pub mod config;
 pub mod conversation;
 pub mod engine;
@@ -39,5 +43,7 @@ pub mod http;
 pub mod keepalive;
 pub mod launch;
 pub mod metrics;
+pub mod outbox;
 pub mod protocol;
 pub mod shutdown;
+pub mod threads;

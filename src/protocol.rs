@@ -157,7 +157,7 @@ impl From<Fault> for RefusedChat<'_> {
 /// # Errors
 /// The first check that failed, with the message's `cid` where it has a valid one.
 pub fn parse_chat(payload: Payload<'_>) -> Result<ChatRequest<'_>, RefusedChat<'_>> {
-    let fields = parse_fields(payload)?;
+    let fields = parse_fields(payload, Asked::Chat)?;
     if fields.is_ping() {
         return Ok(ChatRequest::Ping);
     }
@@ -190,7 +190,7 @@ pub struct Subscribe {
 /// # Errors
 /// [`Fault::BadJson`] or [`Fault::BadMessage`].
 pub fn parse_dashboard(payload: Payload<'_>) -> Result<DashboardRequest, Fault> {
-    let fields = parse_fields(payload)?;
+    let fields = parse_fields(payload, Asked::Dashboard)?;
     if fields.is_ping() {
         return Ok(DashboardRequest::Ping);
     }
@@ -217,6 +217,13 @@ pub(crate) fn first_chars(text: &str, limit: usize) -> &str {
     text.char_indices().nth(limit).map_or(text, |(end, _)| &text[..end])
 }
 
+/// Which endpoint's fields count; the other's are unknown fields here, whatever their type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Chat,
+    Dashboard,
+}
+
 /// The fields of any request; a key given twice counts as its last value, as in the Python original.
 #[derive(Default)]
 struct Fields<'a> {
@@ -237,12 +244,14 @@ impl Fields<'_> {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-fn parse_fields(payload: Payload<'_>) -> Result<Fields<'_>, Fault> {
+fn parse_fields(payload: Payload<'_>, asked: Asked) -> Result<Fields<'_>, Fault> {
     let text = match payload {
         Payload::Text(text) => text,
         Payload::Binary(bytes) => std::str::from_utf8(bytes).map_err(|_| Fault::BadJson)?,
     };
-    serde_json::from_str(text).map_err(|_| {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let fields = json.deserialize_map(FieldsVisitor(asked)).and_then(|fields| json.end().map(|()| fields));
+    fields.map_err(|_| {
         // Whether it is JSON at all is asked first, and a wrong type may stand before a syntax error.
         // Skipping a value does not recurse, so nesting of any depth is safe here.
         match serde_json::from_str::<IgnoredAny>(text) {
@@ -264,13 +273,7 @@ enum Key {
     Other,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-struct FieldsVisitor;
+struct FieldsVisitor(Asked);
 
 impl<'de> Visitor<'de> for FieldsVisitor {
     type Value = Fields<'de>;
@@ -282,13 +285,13 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
         let mut fields = Fields::default();
         while let Some(key) = map.next_key::<Key>()? {
-            match key {
-                Key::Type => fields.kind = Some(map.next_value::<Text<'de>>()?.0),
-                Key::Name => fields.name = Some(map.next_value::<Text<'de>>()?.0),
-                Key::Text => fields.text = Some(map.next_value::<Text<'de>>()?.0),
-                Key::Cid => fields.cid = Some(map.next_value::<Text<'de>>()?.0),
-                Key::Metrics => fields.metrics = Some(map.next_value()?),
-                Key::Other => drop(map.next_value::<IgnoredAny>()?),
+            match (key, self.0) {
+                (Key::Type, _) => fields.kind = Some(map.next_value::<Text<'de>>()?.0),
+                (Key::Name, Asked::Chat) => fields.name = Some(map.next_value::<Text<'de>>()?.0),
+                (Key::Text, Asked::Chat) => fields.text = Some(map.next_value::<Text<'de>>()?.0),
+                (Key::Cid, Asked::Chat) => fields.cid = Some(map.next_value::<Text<'de>>()?.0),
+                (Key::Metrics, Asked::Dashboard) => fields.metrics = Some(map.next_value()?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(fields)

@@ -3,16 +3,22 @@
 //! A stream, because both servers can wait for one: the event loop polls it, the thread server reads it. A signal
 //! handler may write to it (signal-safety(7)), so no thread is needed for signals on Unix.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 #[cfg(not(unix))]
 use std::net::TcpStream as Stream;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream as Stream;
 
+#[cfg(not(unix))]
+use mio::net::TcpStream as PolledStream;
+#[cfg(unix)]
+use mio::net::UnixStream as PolledStream;
+use mio::{Interest, Registry, Token};
+
 /// The server's end: a byte can be read for each request to stop.
 #[derive(Debug)]
-pub struct Shutdown(pub Stream);
+pub struct Shutdown(Stream);
 
 /// The other end, which requests.
 #[derive(Debug)]
@@ -55,6 +61,35 @@ impl Stopper {
     #[cfg(not(unix))]
     pub fn on_signals(self) -> io::Result<()> {
         ctrlc::set_handler(move || drop(self.stop())).map_err(io::Error::other)
+    }
+}
+
+/// The server's end, in a poll.
+#[derive(Debug)]
+pub struct StopRequests(PolledStream);
+
+impl StopRequests {
+    /// Makes it ready to be polled.
+    ///
+    /// # Errors
+    /// The stream cannot be made nonblocking.
+    pub fn new(shutdown: Shutdown) -> io::Result<Self> {
+        shutdown.0.set_nonblocking(true)?;
+        Ok(Self(PolledStream::from_std(shutdown.0)))
+    }
+
+    /// Watches for requests under this token.
+    ///
+    /// # Errors
+    /// Those of registering.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.0, token, Interest::READABLE)
+    }
+
+    /// How many requests to stop have come since this was last asked.
+    pub fn take(&mut self) -> usize {
+        let mut requests = [0; 16];
+        std::iter::from_fn(|| self.0.read(&mut requests).ok().filter(|length| *length > 0)).sum()
     }
 }
 

@@ -9,12 +9,12 @@ use mio::Token;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
-use super::outbox::{Flushed, Outbox};
 use super::wheel::{TimerKey, Wheel};
 use super::{Alarm, Desk};
 use crate::config::Config;
 use crate::conversation::{Conversation, TimedOut};
 use crate::engine::{ClientId, Close, Now};
+use crate::outbox::{Flushed, Outbox};
 
 /// A client's socket and all that belongs to it.
 #[derive(Debug)]

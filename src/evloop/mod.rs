@@ -8,9 +8,7 @@
 //! reference to those same bytes. And every socket is registered once, for reading and writing both, so that no system
 //! call is ever spent on changing what is waited for: an edge for writing comes only after a write that blocked.
 
-pub mod accept;
 pub mod connection;
-pub mod outbox;
 pub mod slots;
 pub mod wheel;
 
@@ -23,14 +21,13 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use tracing::{info, warn};
 
+use crate::accept::{self, Accepted, Acceptor};
 use crate::config::Config;
 use crate::conversation::Lab;
 use crate::engine::stats::Stats;
 use crate::engine::{Close, Effects, Engine, Founding, Now};
-use crate::launch::unix_ms;
 use crate::metrics::Sources;
-use crate::shutdown::Shutdown;
-use accept::{Accepted, Acceptor};
+use crate::shutdown::{Shutdown, StopRequests};
 use connection::{Connection, ReadOutcome};
 use slots::Slots;
 use wheel::{TimerKey, Wheel};
@@ -81,7 +78,7 @@ struct EventLoop {
     poll: Poll,
     events: Events,
     acceptor: Acceptor,
-    shutdown: ShutdownStream,
+    shutdown: StopRequests,
     config: Arc<Config>,
     stats: Arc<Stats>,
     engine: Engine,
@@ -139,10 +136,10 @@ impl EventLoop {
         founding: Founding,
         shutdown: Shutdown,
     ) -> io::Result<Self> {
-        let now = clock();
+        let now = Now::take();
         let poll = Poll::new()?;
-        let mut shutdown = ShutdownStream::from_std(shutdown)?;
-        poll.registry().register(&mut shutdown.0, SHUTDOWN, Interest::READABLE)?;
+        let mut shutdown = StopRequests::new(shutdown)?;
+        shutdown.register(poll.registry(), SHUTDOWN)?;
         let stats = Arc::new(Stats::new());
         Ok(Self {
             acceptor: Acceptor::new(listeners, poll.registry(), LISTENERS)?,
@@ -172,7 +169,7 @@ impl EventLoop {
     fn turn(&mut self) -> io::Result<Turn> {
         self.set_engine_alarm();
         self.wait()?;
-        let now = clock();
+        let now = Now::take();
         self.take_events(now);
         self.accept(now);
         self.read_on(now);
@@ -409,7 +406,7 @@ impl EventLoop {
 
     fn take_stop_requests(&mut self, now: Now) {
         let before = self.stop_requests;
-        self.stop_requests += self.shutdown.take_requests();
+        self.stop_requests += self.shutdown.take();
         if before == 0 && self.stop_requests > 0 {
             self.drain(now);
         }
@@ -436,29 +433,5 @@ impl EventLoop {
         }
         let awaited = self.connections.iter().any(Connection::holds_up_drain);
         if self.stop_requests > 1 || self.drain_over || !awaited { Turn::Stops } else { Turn::GoesOn }
-    }
-}
-
-fn clock() -> Now {
-    Now { instant: Instant::now(), unix_ms: unix_ms() }
-}
-
-/// The shutdown stream as a source of events.
-struct ShutdownStream(#[cfg(unix)] mio::net::UnixStream, #[cfg(not(unix))] mio::net::TcpStream);
-
-impl ShutdownStream {
-    fn from_std(shutdown: Shutdown) -> io::Result<Self> {
-        shutdown.0.set_nonblocking(true)?;
-        #[cfg(unix)]
-        let stream = mio::net::UnixStream::from_std(shutdown.0);
-        #[cfg(not(unix))]
-        let stream = mio::net::TcpStream::from_std(shutdown.0);
-        Ok(Self(stream))
-    }
-
-    /// How many requests to stop have come since this was last asked.
-    fn take_requests(&mut self) -> usize {
-        let mut requests = [0; 16];
-        std::iter::from_fn(|| io::Read::read(&mut self.0, &mut requests).ok().filter(|length| *length > 0)).sum()
     }
 }

@@ -8,7 +8,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
@@ -133,7 +133,7 @@ impl Acceptor {
 pub fn refuse(mut socket: TcpStream, now: Now, model: &str, stats: &Stats) {
     stats.refused(Refusal::Full.reason());
     let mut answer = Vec::new();
-    http::refuse(Refusal::Full, model, SystemTime::UNIX_EPOCH + Duration::from_millis(now.unix_ms), &mut answer);
+    http::refuse(Refusal::Full, model, now.wall_clock(), &mut answer);
     let _ = socket.write(&answer);
 }
 

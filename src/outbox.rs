@@ -72,6 +72,13 @@ impl Outbox {
         }
     }
 
+    /// Takes out the first slice, for somebody who may wait until the socket takes it.
+    pub fn take_front(&mut self) -> Option<Bytes> {
+        let front = self.slices.pop_front()?;
+        self.unsent -= front.len();
+        Some(front)
+    }
+
     /// Writes what waits, until it is gone or the socket would block.
     ///
     /// # Errors

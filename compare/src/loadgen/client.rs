@@ -1,0 +1,266 @@
+//! One client's socket: connect, upgrade, then bytes in and out. What the bytes mean is `crowd`'s business.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+#[cfg(target_os = "linux")]
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+#[cfg(target_os = "linux")]
+use socket2::{Domain, Protocol, Socket, Type};
+use tungstenite::handshake::derive_accept_key;
+
+use super::frames::FrameReader;
+use super::tally::{Trouble, Witness};
+
+/// RFC 6455's own example. The key guards against confused proxies, of which there are none on loopback.
+const UPGRADE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const RESPONSE_BYTES_MAX: usize = 8 * 1024;
+const RESPONSE_HEADERS_MAX: usize = 32;
+/// Clients to a source address; the range of ephemeral ports has 28,000 to each.
+#[cfg(target_os = "linux")]
+const CLIENTS_PER_SOURCE_ADDRESS: usize = 1_000;
+
+/// A client of the crowd.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) group: usize,
+    pub(crate) member: usize,
+    pub(crate) stage: Stage,
+    pub(crate) reader: FrameReader,
+    /// The end of a frame that the kernel did not take.
+    pub(crate) unsent: Vec<u8>,
+    /// Slots that came due while this client could not send; they go out first, late.
+    pub(crate) backlog: VecDeque<u64>,
+    /// Messages received of the sort its endpoint is there for.
+    pub(crate) received: u64,
+    /// Of an echo client: how many echoes it is owed.
+    pub(crate) echoes_sent: u64,
+    /// An echo client's one message on its way.
+    pub(crate) in_flight: Option<InFlight>,
+    /// A sampled client's memory.
+    pub(crate) witness: Option<Box<Witness>>,
+}
+
+/// Where a client stands. Time only goes down this list.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    Waiting,
+    Connecting { stream: TcpStream, since_ns: u64 },
+    Upgrading { stream: TcpStream, since_ns: u64, head: Vec<u8> },
+    Open { stream: TcpStream },
+    Gone,
+}
+
+/// A message sent whose answer is awaited.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InFlight {
+    pub(crate) slot: u64,
+    pub(crate) due_ns: u64,
+    pub(crate) sent_ns: u64,
+}
+
+/// How a look at the answer to the upgrade request ended.
+pub(crate) enum Upgrade {
+    NotYet,
+    Done {
+        since_ns: u64,
+        /// Frames may follow right behind the head.
+        after_head: Vec<u8>,
+    },
+}
+
+/// What a read found.
+pub(crate) enum ReadOutcome {
+    Bytes(usize),
+    WouldBlock,
+    Ended(Trouble),
+}
+
+impl Client {
+    pub(crate) fn new(group: usize, member: usize, reader: FrameReader, witness: Option<Witness>) -> Self {
+        Self {
+            group,
+            member,
+            stage: Stage::Waiting,
+            reader,
+            unsent: Vec::new(),
+            backlog: VecDeque::new(),
+            received: 0,
+            echoes_sent: 0,
+            in_flight: None,
+            witness: witness.map(Box::new),
+        }
+    }
+
+    /// Starts to connect; the poll tells under `index` when that is done.
+    pub(crate) fn connect(&mut self, now_ns: u64, index: usize, target: SocketAddr, poll: &Registry) -> io::Result<()> {
+        let mut stream = connecting_stream(index, target)?;
+        // Both at once and never again: the poll is edge-triggered, so WRITABLE costs nothing while it holds.
+        poll.register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
+        self.stage = Stage::Connecting { stream, since_ns: now_ns };
+        Ok(())
+    }
+
+    /// Sends the upgrade request once the connection stands.
+    pub(crate) fn request_upgrade(&mut self, path: &str, target: SocketAddr) -> Result<(), Trouble> {
+        let Stage::Connecting { stream, .. } = &mut self.stage else { return Ok(()) };
+        match stream.take_error() {
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => return Err(Trouble::ConnectFailed),
+        }
+        match stream.peer_addr() {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(()),
+            Err(_) => return Err(Trouble::ConnectFailed),
+        }
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {target}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: {UPGRADE_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        let Stage::Connecting { mut stream, since_ns } = std::mem::replace(&mut self.stage, Stage::Gone) else {
+            unreachable!("matched above")
+        };
+        // A new connection's send buffer has room for one small request; if not, something is badly wrong.
+        stream.write_all(request.as_bytes()).map_err(|_| Trouble::ConnectFailed)?;
+        self.stage = Stage::Upgrading { stream, since_ns, head: Vec::new() };
+        Ok(())
+    }
+
+    /// Looks at what has come of the answer; the stage is `Open` when it is a good one.
+    pub(crate) fn read_upgrade(&mut self, buffer: &mut [u8]) -> Result<Upgrade, Trouble> {
+        loop {
+            let count = match self.read(buffer) {
+                ReadOutcome::Bytes(count) => count,
+                ReadOutcome::WouldBlock => return Ok(Upgrade::NotYet),
+                ReadOutcome::Ended(_) => return Err(Trouble::UpgradeRefused),
+            };
+            let Stage::Upgrading { head, .. } = &mut self.stage else { return Ok(Upgrade::NotYet) };
+            head.extend_from_slice(&buffer[..count]);
+            let Some(head_len) = check_response(head)? else { continue };
+            let Stage::Upgrading { stream, since_ns, mut head } = std::mem::replace(&mut self.stage, Stage::Gone)
+            else {
+                unreachable!("matched above")
+            };
+            self.stage = Stage::Open { stream };
+            return Ok(Upgrade::Done { since_ns, after_head: head.split_off(head_len) });
+        }
+    }
+
+    /// One `read`.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> ReadOutcome {
+        let (Stage::Upgrading { stream, .. } | Stage::Open { stream }) = &mut self.stage else {
+            return ReadOutcome::WouldBlock;
+        };
+        loop {
+            return match stream.read(buffer) {
+                Ok(0) => ReadOutcome::Ended(Trouble::ClosedByServer),
+                Ok(count) => ReadOutcome::Bytes(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadOutcome::WouldBlock,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => ReadOutcome::Ended(Trouble::ConnectionReset),
+            };
+        }
+    }
+
+    /// Sends whole frames, after what is unsent. What the kernel does not take now goes when it can.
+    pub(crate) fn write(&mut self, frames: &[u8]) -> Result<(), Trouble> {
+        let Stage::Open { stream } = &mut self.stage else { return Ok(()) };
+        if !self.unsent.is_empty() {
+            self.unsent.extend_from_slice(frames);
+            return Ok(());
+        }
+        let written = write_some(stream, frames)?;
+        self.unsent.extend_from_slice(&frames[written..]);
+        Ok(())
+    }
+
+    /// Sends more of what is unsent.
+    pub(crate) fn flush(&mut self) -> Result<(), Trouble> {
+        let Stage::Open { stream } = &mut self.stage else { return Ok(()) };
+        let written = write_some(stream, &self.unsent)?;
+        self.unsent.drain(..written);
+        Ok(())
+    }
+
+    /// Stops hearing of anything to read: a client that does not read.
+    pub(crate) fn go_deaf(&mut self, index: usize, poll: &Registry) -> io::Result<()> {
+        let Stage::Open { stream } = &mut self.stage else { return Ok(()) };
+        poll.reregister(stream, Token(index), Interest::WRITABLE)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open { .. })
+    }
+
+    /// Whether a message that is due can be sent now.
+    pub(crate) fn can_send(&self) -> bool {
+        self.is_open() && self.unsent.is_empty() && self.in_flight.is_none()
+    }
+}
+
+/// Writes until all is taken or the kernel has no room.
+fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize, Trouble> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match stream.write(&bytes[written..]) {
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(Trouble::ConnectionReset),
+        }
+    }
+    Ok(written)
+}
+
+/// The length of the head, once it is whole and says yes.
+fn check_response(head: &[u8]) -> Result<Option<usize>, Trouble> {
+    let mut headers = [httparse::EMPTY_HEADER; RESPONSE_HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let head_len = match response.parse(head) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) if head.len() < RESPONSE_BYTES_MAX => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(Trouble::UpgradeRefused),
+    };
+    let accept = derive_accept_key(UPGRADE_KEY.as_bytes());
+    let accepted = response
+        .headers
+        .iter()
+        .any(|header| header.name.eq_ignore_ascii_case("Sec-WebSocket-Accept") && header.value == accept.as_bytes());
+    if response.code == Some(101) && accepted { Ok(Some(head_len)) } else { Err(Trouble::UpgradeRefused) }
+}
+
+/// A stream that is on its way to `target`.
+fn connecting_stream(index: usize, target: SocketAddr) -> io::Result<TcpStream> {
+    #[cfg(target_os = "linux")]
+    if let SocketAddr::V4(target) = target
+        && target.ip().is_loopback()
+    {
+        return connecting_from(source_address(index), target.into());
+    }
+    // Only Linux answers to all of 127.0.0.0/8 without being told to; elsewhere the system picks the source.
+    let _ = index;
+    let stream = TcpStream::connect(target)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+#[cfg(target_os = "linux")]
+fn connecting_from(source: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    match socket.connect(&target.into()) {
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(error),
+        Ok(()) | Err(_) => Ok(TcpStream::from_std(socket.into())),
+    }
+}
+
+/// One port range is not enough for tens of thousands of clients, so they come from several addresses.
+#[cfg(target_os = "linux")]
+fn source_address(index: usize) -> Ipv4Addr {
+    let last = u8::try_from(index / CLIENTS_PER_SOURCE_ADDRESS % 250).expect("under 250") + 1;
+    Ipv4Addr::new(127, 0, 0, last)
+}

@@ -1,0 +1,478 @@
+//! The clients, and what they say and hear. `mod` decides when; here is what happens then.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Instant;
+
+use mio::Registry;
+use mio::event::Event;
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+
+use super::Exactness;
+use super::client::{Client, InFlight, ReadOutcome, Stage, Upgrade};
+use super::frames::{self, FrameReader, From};
+use super::hearing::{Context, Heard};
+use super::message::Stamp;
+use super::tally::{Tally, Trouble, Witness};
+use super::troop::{Log, Troop, Work};
+use crate::plan::{Group, Role};
+
+/// One `read` takes at most this much; it all passes through the same memory, so it stays in the cache.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Messages a client may owe before it owes them for good.
+const BACKLOG_MAX: usize = 10_000;
+/// Any key does against a server of ours; it must not be zero, or unmasking might be skipped.
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+const TEXT: OpCode = OpCode::Data(Data::Text);
+
+/// Every client of a plan.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    pub(crate) clients: Vec<Client>,
+    pub(crate) troops: Vec<Troop>,
+    pub(crate) tally: Tally,
+    pub(crate) joined: usize,
+    /// Clients lost on the way: refused, closed, reset.
+    pub(crate) lost: usize,
+    target: SocketAddr,
+    text_bytes: usize,
+    /// Of the load, [open, close); empty until it begins.
+    window_ns: Range<u64>,
+    next_due_ns: u64,
+    epoch: Instant,
+    buffer: Vec<u8>,
+    outgoing: Vec<u8>,
+}
+
+impl Crowd {
+    pub(crate) fn new(groups: &[Group], text_bytes: usize, target: SocketAddr) -> Self {
+        let mut crowd = Self {
+            clients: Vec::new(),
+            troops: Vec::new(),
+            tally: Tally::new(),
+            joined: 0,
+            lost: 0,
+            target,
+            text_bytes,
+            window_ns: 0..0,
+            next_due_ns: u64::MAX,
+            epoch: Instant::now(),
+            buffer: vec![0; READ_BUFFER_BYTES],
+            outgoing: Vec::new(),
+        };
+        crowd.gather(groups);
+        crowd
+    }
+
+    /// Lines the clients up in the order in which they will join: the groups mixed evenly.
+    fn gather(&mut self, groups: &[Group]) {
+        let sizes: Vec<usize> = groups.iter().map(|group| group.clients).collect();
+        self.troops = groups.iter().map(|group| Troop::new(group.clone(), Vec::new())).collect();
+        let total: usize = sizes.iter().sum();
+        let mut started = vec![0; groups.len()];
+        for index in 0..total {
+            let furthest_behind = |&group: &usize| (2 * started[group] + 1) * total / sizes[group].max(1);
+            let open = (0..groups.len()).filter(|&group| started[group] < sizes[group]);
+            let group = open.min_by_key(furthest_behind).expect("total is the sum of the sizes");
+            let member = started[group];
+            started[group] += 1;
+            self.troops[group].members.push(index);
+            let sampled = is_sampled(member, &groups[group]);
+            // An echo is one message a round trip: looking into each costs next to nothing.
+            let whole = sampled || matches!(groups[group].role, Role::Echo { .. });
+            let wanted = if whole { frames::WHOLE_BYTES_MAX } else { frames::PEEK_BYTES };
+            let witness = sampled.then(|| Witness::new(&sizes));
+            self.clients.push(Client::new(group, member, FrameReader::new(From::Server, wanted), witness));
+        }
+    }
+
+    /// Nanoseconds since this crowd was made: the clock of everything in it.
+    #[inline]
+    pub(crate) fn now_ns(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).expect("a run lasts less than 584 years")
+    }
+
+    /// Starts the next client on its way.
+    pub(crate) fn start_joining(&mut self, index: usize, poll: &Registry) {
+        let now_ns = self.now_ns();
+        if self.clients[index].connect(now_ns, index, self.target, poll).is_err() {
+            self.lose(index, Trouble::ConnectFailed);
+        }
+    }
+
+    /// Acts on what the poll says of one client.
+    pub(crate) fn ready(&mut self, index: usize, event: &Event, poll: &Registry) {
+        let done = match self.clients[index].stage {
+            Stage::Connecting { .. } => self.connected(index),
+            Stage::Upgrading { .. } => self.upgrade(index, poll),
+            Stage::Open { .. } => self.open_ready(index, event),
+            Stage::Waiting | Stage::Gone => Ok(()),
+        };
+        if let Err(trouble) = done {
+            self.lose(index, trouble);
+        }
+    }
+
+    fn connected(&mut self, index: usize) -> Result<(), Trouble> {
+        let client = &mut self.clients[index];
+        let path = self.troops[client.group].group.role.path();
+        client.request_upgrade(path, self.target)
+    }
+
+    fn upgrade(&mut self, index: usize, poll: &Registry) -> Result<(), Trouble> {
+        let Upgrade::Done { since_ns, after_head } = self.clients[index].read_upgrade(&mut self.buffer)? else {
+            return Ok(());
+        };
+        self.joined += 1;
+        let now_ns = self.now_ns();
+        self.tally.joins.saturating_record(now_ns - since_ns);
+        if self.troops[self.clients[index].group].group.role == Role::Deaf {
+            return self.clients[index].go_deaf(index, poll).map_err(|_| Trouble::ConnectionReset);
+        }
+        self.hear(index, &after_head)?;
+        // Bytes behind the head have had their event already: under edge triggering there is no other.
+        self.read(index, ReadUntil::WouldBlock)
+    }
+
+    fn open_ready(&mut self, index: usize, event: &Event) -> Result<(), Trouble> {
+        if event.is_writable() && !self.clients[index].unsent.is_empty() {
+            self.clients[index].flush()?;
+            self.send_owed(index)?;
+        }
+        let ending = event.is_read_closed() || event.is_error();
+        if event.is_readable() || ending {
+            self.read(index, if ending { ReadUntil::WouldBlock } else { ReadUntil::ShortRead })?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, index: usize, until: ReadUntil) -> Result<(), Trouble> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let outcome = loop {
+            match self.clients[index].read(&mut buffer) {
+                ReadOutcome::WouldBlock => break Ok(()),
+                ReadOutcome::Ended(trouble) => break Err(trouble),
+                ReadOutcome::Bytes(count) => {
+                    let heard = self.hear(index, &buffer[..count]);
+                    if heard.is_err() || (count < buffer.len() && until == ReadUntil::ShortRead) {
+                        break heard;
+                    }
+                }
+            }
+        };
+        self.buffer = buffer;
+        outcome
+    }
+
+    /// Takes in the bytes one client received, and answers what needs an answer.
+    fn hear(&mut self, index: usize, bytes: &[u8]) -> Result<(), Trouble> {
+        let now_ns = self.now_ns();
+        let Self { clients, troops, tally, text_bytes, .. } = self;
+        let client = &mut clients[index];
+        let reader = &mut client.reader;
+        let heard = match (troops[client.group].group.role, &mut client.witness) {
+            (Role::Echo { .. }, _) => Heard::echo(reader, bytes, client.group, *text_bytes, client.in_flight),
+            (_, None) => Heard::count_room(reader, bytes),
+            (_, Some(witness)) => {
+                let context = Context { troops, text_bytes: *text_bytes, now_ns };
+                Heard::witness_room(reader, bytes, &context, witness, &mut tally.latency)
+            }
+        };
+        let heard = heard.map_err(|_| Trouble::BadFrame)?;
+        client.received += heard.messages;
+        tally.delivered += heard.messages;
+        tally.notices += heard.notices;
+        tally.bytes += bytes.len() as u64;
+        tally.troubles.add(Trouble::ErrorAnswer, heard.errors);
+        tally.troubles.add(Trouble::WrongContent, heard.wrong_content);
+        tally.troubles.add(Trouble::WrongOrder, heard.wrong_order);
+        self.answer(index, &heard, now_ns)
+    }
+
+    fn answer(&mut self, index: usize, heard: &Heard, now_ns: u64) -> Result<(), Trouble> {
+        if heard.closed {
+            return Err(Trouble::ClosedByServer);
+        }
+        for ping in &heard.pings {
+            self.outgoing.clear();
+            frames::encode(OpCode::Control(Control::Pong), Some(MASK), ping, &mut self.outgoing);
+            self.clients[index].write(&self.outgoing)?;
+        }
+        if heard.messages > 0
+            && let Some(message) = self.clients[index].in_flight.take()
+        {
+            if self.window_ns.contains(&message.due_ns) {
+                self.tally.latency.record(message.due_ns, message.sent_ns, now_ns);
+            }
+            self.send_owed(index)?;
+            self.send_closed(index)?;
+        }
+        Ok(())
+    }
+
+    /// Begins the load at `start_ns`; what is due within `window_ns` counts, and with it the load ends.
+    pub(crate) fn begin(&mut self, start_ns: u64, window_ns: Range<u64>) {
+        for troop in &mut self.troops {
+            troop.begin(start_ns, &window_ns);
+        }
+        self.window_ns = window_ns;
+        self.next_due_ns = start_ns;
+        for index in 0..self.clients.len() {
+            if let Err(trouble) = self.send_closed(index) {
+                self.lose(index, trouble);
+            }
+        }
+    }
+
+    /// Whether it is the answers that set the pace.
+    pub(crate) fn is_closed_loop(&self) -> bool {
+        self.troops.iter().any(|troop| matches!(troop.work, Work::Closed { .. }))
+    }
+
+    /// Says goodbye, so that the server has no errors to report; what it answers is not waited for.
+    pub(crate) fn leave(&mut self) {
+        self.outgoing.clear();
+        let normal = u16::from(CloseCode::Normal).to_be_bytes();
+        frames::encode(OpCode::Control(Control::Close), Some(MASK), &normal, &mut self.outgoing);
+        for client in &mut self.clients {
+            let _ = client.write(&self.outgoing);
+        }
+    }
+
+    /// Notes the length of a turn that began in the window.
+    pub(crate) fn note_turn(&mut self, begin_ns: u64) {
+        if self.window_ns.contains(&begin_ns) {
+            self.tally.generator_turns.saturating_record(self.now_ns() - begin_ns);
+        }
+    }
+
+    /// When something is due next; never, if nothing is left.
+    pub(crate) fn next_due_ns(&self) -> u64 {
+        self.next_due_ns
+    }
+
+    /// Sends every message that has come due.
+    #[inline]
+    pub(crate) fn send_due(&mut self) {
+        if self.next_due_ns != u64::MAX {
+            let now_ns = self.now_ns();
+            if now_ns >= self.next_due_ns {
+                self.send_due_by(now_ns);
+            }
+        }
+    }
+
+    fn send_due_by(&mut self, now_ns: u64) {
+        for group in 0..self.troops.len() {
+            while let Some((index, slot)) = self.take_due(group, now_ns) {
+                let client = &mut self.clients[index];
+                if client.can_send() && client.backlog.is_empty() {
+                    if let Err(trouble) = self.send_slot(index, slot) {
+                        self.lose(index, trouble);
+                    }
+                } else if client.is_open() && client.backlog.len() < BACKLOG_MAX {
+                    client.backlog.push_back(slot);
+                }
+            }
+        }
+        let logs = self.troops.iter().filter_map(Troop::log);
+        self.next_due_ns = logs.filter_map(Log::next_due_ns).min().unwrap_or(u64::MAX);
+    }
+
+    /// The next slot of a group that is due, and the client whose turn it is.
+    fn take_due(&mut self, group: usize, now_ns: u64) -> Option<(usize, u64)> {
+        let troop = &mut self.troops[group];
+        let log = troop.work.log_mut()?;
+        let slot = log.take_due(now_ns)?;
+        if log.window.contains(&slot) {
+            self.tally.generator_late.saturating_record(now_ns - log.schedule.due_at_ns(slot));
+        }
+        Some((troop.members[log.schedule.member_of(slot)], slot))
+    }
+
+    /// Sends what came due while this client could not send.
+    fn send_owed(&mut self, index: usize) -> Result<(), Trouble> {
+        while self.clients[index].can_send() {
+            let Some(slot) = self.clients[index].backlog.pop_front() else { break };
+            self.send_slot(index, slot)?;
+        }
+        Ok(())
+    }
+
+    /// The closed loop: the next message as soon as the last is back, while the load goes on.
+    fn send_closed(&mut self, index: usize) -> Result<(), Trouble> {
+        let group = self.clients[index].group;
+        let over = self.now_ns() >= self.window_ns.end;
+        let Work::Closed { next_slot } = &mut self.troops[group].work else { return Ok(()) };
+        if over || !self.clients[index].can_send() {
+            return Ok(());
+        }
+        let slot = *next_slot;
+        *next_slot += 1;
+        self.send_slot(index, slot)
+    }
+
+    fn send_slot(&mut self, index: usize, slot: u64) -> Result<(), Trouble> {
+        let client = &mut self.clients[index];
+        let stamp = Stamp { group: client.group, slot };
+        let role = self.troops[client.group].group.role;
+        let text = match role {
+            Role::Echo { .. } => stamp.text(self.text_bytes),
+            Role::Speak { .. } | Role::Listen | Role::Deaf => stamp.chat(client.member, self.text_bytes),
+        };
+        self.outgoing.clear();
+        frames::encode(TEXT, Some(MASK), text.as_bytes(), &mut self.outgoing);
+        let sent_ns = self.now_ns();
+        let due_ns = match &mut self.troops[stamp.group].work {
+            Work::Scheduled(log) => {
+                log.sent(slot, sent_ns);
+                log.schedule.due_at_ns(slot)
+            }
+            Work::Closed { .. } | Work::Nothing => sent_ns,
+        };
+        let client = &mut self.clients[index];
+        if matches!(role, Role::Echo { .. }) {
+            client.echoes_sent += 1;
+            client.in_flight = Some(InFlight { slot, due_ns, sent_ns });
+        }
+        client.write(&self.outgoing)
+    }
+
+    /// Whether every client that is still here has what it must have.
+    pub(crate) fn has_everything(&self) -> bool {
+        let accepted = self.accepted();
+        self.clients.iter().all(|client| !client.is_open() || client.received >= self.expected(client, accepted))
+    }
+
+    /// What clients must have by now against what they have.
+    pub(crate) fn exactness(&self) -> Exactness {
+        let accepted = self.accepted();
+        let mut exactness = Exactness::default();
+        let mut orders = BTreeSet::new();
+        for client in &self.clients {
+            let expected = self.expected(client, accepted);
+            exactness.expected += expected;
+            exactness.received += client.received;
+            exactness.clients_short += usize::from(client.received < expected);
+            exactness.clients_over += usize::from(client.received > expected);
+            if let Some(witness) = &client.witness
+                && self.role(client).hears_the_room()
+            {
+                orders.insert(witness.order());
+            }
+        }
+        exactness.orders = orders.len();
+        exactness
+    }
+
+    /// Messages said in the room that the server took.
+    fn accepted(&self) -> u64 {
+        let said: u64 = self.troops.iter().filter(|troop| troop.speaks_in_the_room()).map(Troop::sent).sum();
+        said.saturating_sub(self.tally.troubles.count(Trouble::ErrorAnswer))
+    }
+
+    fn expected(&self, client: &Client, accepted: u64) -> u64 {
+        match self.role(client) {
+            Role::Listen | Role::Speak { .. } => accepted,
+            Role::Echo { .. } => client.echoes_sent,
+            Role::Deaf => 0,
+        }
+    }
+
+    fn role(&self, client: &Client) -> Role {
+        self.troops[client.group].group.role
+    }
+
+    /// What the window asked for.
+    pub(crate) fn demand(&self) -> Demand {
+        let listeners = self.clients.iter().filter(|client| self.role(client).hears_the_room()).count() as u64;
+        let mut demand = Demand::default();
+        for troop in &self.troops {
+            let Some(log) = troop.log() else { continue };
+            let due = log.window.end - log.window.start;
+            demand.due += due;
+            demand.unsent += due - log.sent_count(log.window.clone());
+            demand.deliveries += due * if troop.speaks_in_the_room() { listeners } else { 1 };
+        }
+        demand
+    }
+
+    /// A client is out; the others go on.
+    pub(crate) fn lose(&mut self, index: usize, trouble: Trouble) {
+        self.tally.troubles.add(trouble, 1);
+        self.lost += 1;
+        // Dropping the stream closes it, which takes it out of the poll.
+        self.clients[index].stage = Stage::Gone;
+    }
+
+    /// Gives up on all who have not joined.
+    pub(crate) fn lose_the_late(&mut self) {
+        for index in 0..self.clients.len() {
+            if !matches!(self.clients[index].stage, Stage::Open { .. } | Stage::Gone) {
+                self.lose(index, Trouble::JoinTimedOut);
+            }
+        }
+    }
+}
+
+/// What the schedules of all groups ask for in the window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Demand {
+    pub(crate) due: u64,
+    /// Due and never sent.
+    pub(crate) unsent: u64,
+    pub(crate) deliveries: u64,
+}
+
+/// How far to read. Under edge triggering a short read has emptied the socket, and the next bytes make a new
+/// event; only the end of the stream may already have had its one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReadUntil {
+    ShortRead,
+    WouldBlock,
+}
+
+/// Spreads a group's samples evenly over its members: who joined late may be served last.
+fn is_sampled(member: usize, group: &Group) -> bool {
+    let quota = |members: usize| members * group.sampled.min(group.clients) / group.clients;
+    quota(member) < quota(member + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(clients: usize, sampled: usize, role: Role) -> Group {
+        Group { clients, sampled, role }
+    }
+
+    fn crowd(groups: &[Group]) -> Crowd {
+        Crowd::new(groups, 16, SocketAddr::from(([127, 0, 0, 1], 1)))
+    }
+
+    #[test]
+    fn samples_are_as_many_as_asked_for_and_spread_out() {
+        for (clients, sampled) in [(1, 1), (10, 3), (1_000, 32), (7, 100), (5, 0)] {
+            let group = group(clients, sampled, Role::Listen);
+            let chosen: Vec<usize> = (0..clients).filter(|&member| is_sampled(member, &group)).collect();
+            assert_eq!(chosen.len(), sampled.min(clients));
+            let widest = chosen.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+            assert!(widest <= clients / sampled.max(1) + 1, "{chosen:?}");
+        }
+    }
+
+    #[test]
+    fn groups_join_mixed_and_every_member_is_found_again() {
+        let crowd = crowd(&[group(8, 0, Role::Listen), group(2, 0, Role::Deaf)]);
+        let deaf: Vec<usize> = crowd.troops[1].members.clone();
+        assert_eq!(deaf.len(), 2);
+        assert!(deaf[0] < 5 && deaf[1] >= 5, "one in each half: {deaf:?}");
+        for (number, troop) in crowd.troops.iter().enumerate() {
+            for (member, &index) in troop.members.iter().enumerate() {
+                assert_eq!((crowd.clients[index].group, crowd.clients[index].member), (number, member));
+            }
+        }
+    }
+}

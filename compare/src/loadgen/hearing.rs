@@ -1,0 +1,123 @@
+//! What one read brought one client: told apart, counted, and on sampled clients held against what was sent.
+
+use tungstenite::protocol::frame::coding::{Control, OpCode};
+
+use super::client::InFlight;
+use super::frames::{Frame, FrameError, FrameReader, Kind};
+use super::message::Stamp;
+use super::tally::{Latency, Witness};
+use super::troop::Troop;
+
+/// Counted in here during a read and added up after it: the hot loop then touches nothing but registers.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    /// What the endpoint is there for: chats in the room, echoes, metrics.
+    pub(crate) messages: u64,
+    pub(crate) notices: u64,
+    pub(crate) errors: u64,
+    pub(crate) wrong_content: u64,
+    pub(crate) wrong_order: u64,
+    /// Payloads to send back as pongs.
+    pub(crate) pings: Vec<Vec<u8>>,
+    pub(crate) closed: bool,
+}
+
+/// What a sampled client knows of the load.
+pub(crate) struct Context<'a> {
+    pub(crate) troops: &'a [Troop],
+    pub(crate) text_bytes: usize,
+    pub(crate) now_ns: u64,
+}
+
+impl Heard {
+    /// A client of the room that only counts.
+    pub(crate) fn count_room(reader: &mut FrameReader, bytes: &[u8]) -> Result<Self, FrameError> {
+        let mut heard = Self::default();
+        reader.feed(bytes, |frame| {
+            heard.room_frame(frame);
+        })?;
+        Ok(heard)
+    }
+
+    /// A sampled client of the room: each chat must be one that was sent, and in order; its latency counts.
+    pub(crate) fn witness_room(
+        reader: &mut FrameReader,
+        bytes: &[u8],
+        context: &Context<'_>,
+        witness: &mut Witness,
+        latency: &mut Latency,
+    ) -> Result<Self, FrameError> {
+        let mut heard = Self::default();
+        reader.feed(bytes, |frame| {
+            if heard.room_frame(frame) == Some(Kind::Chat) {
+                heard.check_chat(frame.payload, context, witness, latency);
+            }
+        })?;
+        Ok(heard)
+    }
+
+    /// An echo client: what comes back must be the one message that is on its way.
+    pub(crate) fn echo(
+        reader: &mut FrameReader,
+        bytes: &[u8],
+        group: usize,
+        text_bytes: usize,
+        in_flight: Option<InFlight>,
+    ) -> Result<Self, FrameError> {
+        let mut heard = Self::default();
+        let expected = in_flight.map(|message| Stamp { group, slot: message.slot });
+        reader.feed(bytes, |frame| match frame.opcode {
+            OpCode::Control(control) => heard.control(control, frame.payload),
+            OpCode::Data(_) if heard.messages == 1 => heard.wrong_order += 1,
+            OpCode::Data(_) => {
+                heard.messages += 1;
+                if Stamp::find(frame.payload, text_bytes) != expected {
+                    heard.wrong_content += 1;
+                }
+            }
+        })?;
+        Ok(heard)
+    }
+
+    #[inline]
+    fn room_frame(&mut self, frame: Frame<'_>) -> Option<Kind> {
+        if let OpCode::Control(control) = frame.opcode {
+            self.control(control, frame.payload);
+            return None;
+        }
+        let kind = Kind::of(frame.payload);
+        match kind {
+            Kind::Chat | Kind::Metric => self.messages += 1,
+            Kind::System | Kind::Other => self.notices += 1,
+            Kind::Error => self.errors += 1,
+        }
+        Some(kind)
+    }
+
+    fn check_chat(&mut self, payload: &[u8], context: &Context<'_>, witness: &mut Witness, latency: &mut Latency) {
+        let stamp = Stamp::find(payload, context.text_bytes);
+        let sent = stamp.and_then(|stamp| {
+            let log = context.troops.get(stamp.group)?.log()?;
+            Some((stamp, log, log.sent_at_ns(stamp.slot)?))
+        });
+        let Some((stamp, log, sent_ns)) = sent else {
+            self.wrong_content += 1;
+            return;
+        };
+        if !witness.hears(stamp.group, log.schedule.member_of(stamp.slot), stamp.slot) {
+            self.wrong_order += 1;
+        }
+        if log.window.contains(&stamp.slot) {
+            latency.record(log.schedule.due_at_ns(stamp.slot), sent_ns, context.now_ns);
+        }
+    }
+
+    #[cold]
+    fn control(&mut self, control: Control, payload: &[u8]) {
+        match control {
+            Control::Ping => self.pings.push(payload.to_vec()),
+            Control::Close => self.closed = true,
+            Control::Pong | Control::Reserved(_) => {}
+        }
+    }
+}

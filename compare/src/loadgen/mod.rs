@@ -1,0 +1,257 @@
+//! The load generator: one mio loop, thousands of clients, lean enough not to be what is measured.
+//!
+//! In reading order: [`frames`] finds frames and skips payloads; [`message`] stamps what is sent; [`tally`]
+//! counts; [`troop`] logs the open loop; [`client`] is one socket; [`hearing`] is what a read brings; [`crowd`]
+//! is all clients; [`alarm`] wakes the loop in time; here, a plan is carried out phase by phase.
+
+mod alarm;
+mod client;
+mod crowd;
+mod frames;
+mod hearing;
+mod message;
+mod tally;
+mod troop;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use mio::{Events, Poll, Token};
+
+use crate::plan::Plan;
+use crate::procstat;
+use alarm::Alarm;
+use crowd::Crowd;
+pub(crate) use frames::{FrameReader, From, encode};
+pub(crate) use tally::{Tally, Trouble};
+
+const EVENTS_PER_POLL: usize = 1024;
+/// Clients on their way in at once: below the backlog that servers commonly give to `listen`.
+const JOINING_MAX: usize = 100;
+/// The room counts as settled when a spell of this length brings less than a notice for every other client.
+const QUIET_SPELL: Duration = Duration::from_millis(300);
+/// Time to lay out the schedule before its first message is due.
+const HEAD_START: Duration = Duration::from_millis(20);
+/// How often the drain looks whether everything has arrived.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+const ALARM: Token = Token(usize::MAX);
+
+/// The moments of a run at which something outside may want to look, at the server's process for example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Joined,
+    WindowOpens,
+    WindowCloses,
+}
+
+/// What came of a plan.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// The window as it really was.
+    pub(crate) window: Duration,
+    /// Messages due in the window, and those of them that were never sent.
+    pub(crate) due: u64,
+    pub(crate) unsent: u64,
+    /// Deliveries the window asked for, and those made within it.
+    pub(crate) deliveries_due: u64,
+    pub(crate) deliveries: u64,
+    /// Bytes received within the window, frame headers included.
+    pub(crate) bytes: u64,
+    /// After the drain, over the whole load: what clients must have, and what they have.
+    pub(crate) exactness: Exactness,
+    pub(crate) tally: Tally,
+    /// From the first client's start until the last had joined.
+    pub(crate) joining: Duration,
+    /// The generator's own CPU time in the window, as a share of it; none where the system does not tell.
+    pub(crate) generator_cpu: Option<f64>,
+}
+
+/// Whether every client got every message exactly once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Exactness {
+    pub(crate) expected: u64,
+    pub(crate) received: u64,
+    /// Clients with less, or more, than they must have.
+    pub(crate) clients_short: usize,
+    pub(crate) clients_over: usize,
+    /// Orders in which sampled clients heard the room: one is what the protocol promises.
+    pub(crate) orders: usize,
+}
+
+/// Carries out `plan` against the server at `target`.
+///
+/// `on_moment` is called between turns of the loop and must be quick.
+pub(crate) fn run(
+    plan: &Plan,
+    target: SocketAddr,
+    stop: &Arc<AtomicBool>,
+    on_moment: &mut dyn FnMut(Moment),
+) -> Result<Outcome> {
+    let mut generator = Generator::new(plan, target, Arc::clone(stop))?;
+    let joining = generator.join(plan.join_max)?;
+    generator.settle(plan.join_max)?;
+    on_moment(Moment::Joined);
+
+    let start_ns = generator.crowd.now_ns() + nanos(HEAD_START);
+    let open_ns = start_ns + nanos(plan.warm_up);
+    let close_ns = open_ns + nanos(plan.window);
+    generator.crowd.begin(start_ns, open_ns..close_ns);
+    generator.run_until(open_ns)?;
+    on_moment(Moment::WindowOpens);
+    let opened = generator.snapshot();
+    generator.run_until(close_ns)?;
+    let closed = generator.snapshot();
+    on_moment(Moment::WindowCloses);
+    generator.drain(plan.drain_max)?;
+
+    Ok(generator.outcome(joining, opened, closed))
+}
+
+struct Generator {
+    poll: Poll,
+    events: Events,
+    alarm: Alarm,
+    crowd: Crowd,
+    stop: Arc<AtomicBool>,
+}
+
+/// Readings of which only differences matter.
+#[derive(Debug, Clone, Copy)]
+struct Snapshot {
+    at_ns: u64,
+    delivered: u64,
+    bytes: u64,
+    own_cpu: Option<Duration>,
+}
+
+impl Generator {
+    fn new(plan: &Plan, target: SocketAddr, stop: Arc<AtomicBool>) -> Result<Self> {
+        let poll = Poll::new().context("cannot make a poll")?;
+        let alarm = Alarm::new(&poll, ALARM).context("cannot make a timer")?;
+        let crowd = Crowd::new(&plan.groups, plan.text_bytes, target);
+        Ok(Self { poll, events: Events::with_capacity(EVENTS_PER_POLL), alarm, crowd, stop })
+    }
+
+    /// One turn of the loop: wait, no longer than until `until_ns`; then each client that is ready. What comes
+    /// due meanwhile is sent between two clients, so that a long turn does not make messages late.
+    fn turn(&mut self, until_ns: u64) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            bail!("interrupted");
+        }
+        let wake_ns = until_ns.min(self.crowd.next_due_ns());
+        let timeout = self.alarm.set(self.crowd.now_ns(), wake_ns).context("cannot set the timer")?;
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            polled => polled.context("cannot poll")?,
+        }
+        let begin_ns = self.crowd.now_ns();
+        self.crowd.send_due();
+        for event in &self.events {
+            if event.token() != ALARM {
+                self.crowd.ready(event.token().0, event, self.poll.registry());
+                self.crowd.send_due();
+            }
+        }
+        self.crowd.note_turn(begin_ns);
+        Ok(())
+    }
+
+    fn run_until(&mut self, end_ns: u64) -> Result<()> {
+        while self.crowd.now_ns() < end_ns {
+            self.turn(end_ns)?;
+        }
+        Ok(())
+    }
+
+    /// Brings every client in, a limited number at a time.
+    fn join(&mut self, join_max: Duration) -> Result<Duration> {
+        let begin_ns = self.crowd.now_ns();
+        let deadline_ns = begin_ns + nanos(join_max);
+        let all = self.crowd.clients.len();
+        let mut started = 0;
+        while self.crowd.joined + self.crowd.lost < all {
+            while started < all && started < self.crowd.joined + self.crowd.lost + JOINING_MAX {
+                self.crowd.start_joining(started, self.poll.registry());
+                started += 1;
+            }
+            self.turn(deadline_ns)?;
+            if self.crowd.now_ns() >= deadline_ns {
+                self.crowd.lose_the_late();
+            }
+        }
+        if self.crowd.lost > 0 {
+            let reasons: Vec<String> = self
+                .crowd
+                .tally
+                .troubles
+                .seen()
+                .map(|(trouble, count)| format!("{}: {count}", trouble.label()))
+                .collect();
+            bail!("{} of {all} clients could not join ({})", self.crowd.lost, reasons.join(", "));
+        }
+        Ok(Duration::from_nanos(self.crowd.now_ns() - begin_ns))
+    }
+
+    /// Waits until the notices of all those arrivals are through.
+    fn settle(&mut self, settle_max: Duration) -> Result<()> {
+        let deadline_ns = self.crowd.now_ns() + nanos(settle_max);
+        loop {
+            let before = self.crowd.tally.notices;
+            let spell_end_ns = self.crowd.now_ns() + nanos(QUIET_SPELL);
+            self.run_until(spell_end_ns)?;
+            let quiet = self.crowd.tally.notices - before <= self.crowd.clients.len() as u64 / 2;
+            if quiet || spell_end_ns > deadline_ns {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for what is still on its way.
+    fn drain(&mut self, drain_max: Duration) -> Result<()> {
+        let deadline_ns = self.crowd.now_ns() + nanos(drain_max);
+        while self.crowd.now_ns() < deadline_ns && !self.crowd.has_everything() {
+            let look_ns = self.crowd.now_ns() + nanos(DRAIN_LOOK);
+            self.run_until(look_ns)?;
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            at_ns: self.crowd.now_ns(),
+            delivered: self.crowd.tally.delivered,
+            bytes: self.crowd.tally.bytes,
+            own_cpu: procstat::own_thread_cpu(),
+        }
+    }
+
+    fn outcome(mut self, joining: Duration, opened: Snapshot, closed: Snapshot) -> Outcome {
+        let window = Duration::from_nanos(closed.at_ns - opened.at_ns);
+        let own_cpu = opened.own_cpu.zip(closed.own_cpu);
+        let demand = self.crowd.demand();
+        if self.crowd.is_closed_loop() {
+            self.crowd.tally.latency.correct_closed_loop();
+        }
+        self.crowd.leave();
+        Outcome {
+            window,
+            due: demand.due,
+            unsent: demand.unsent,
+            deliveries_due: demand.deliveries,
+            deliveries: closed.delivered - opened.delivered,
+            bytes: closed.bytes - opened.bytes,
+            exactness: self.crowd.exactness(),
+            joining,
+            generator_cpu: own_cpu.map(|(from, to)| to.saturating_sub(from).as_secs_f64() / window.as_secs_f64()),
+            tally: self.crowd.tally,
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("a run lasts less than 584 years")
+}

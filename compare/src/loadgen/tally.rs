@@ -1,0 +1,215 @@
+//! What the clients saw: counts of everything, latencies from the sampled ones.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// The longest latency a histogram tells apart; later ones count as this.
+const LATENCY_MAX_NS: u64 = 300_000_000_000;
+const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// An empty histogram of nanoseconds.
+pub(crate) fn latency_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_NS, SIGNIFICANT_DIGITS).expect("the bounds are in order")
+}
+
+/// What can go wrong with a client, each counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Trouble {
+    ConnectFailed,
+    JoinTimedOut,
+    UpgradeRefused,
+    ClosedByServer,
+    ConnectionReset,
+    BadFrame,
+    ErrorAnswer,
+    WrongContent,
+    WrongOrder,
+}
+
+impl Trouble {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::ConnectFailed,
+        Self::JoinTimedOut,
+        Self::UpgradeRefused,
+        Self::ClosedByServer,
+        Self::ConnectionReset,
+        Self::BadFrame,
+        Self::ErrorAnswer,
+        Self::WrongContent,
+        Self::WrongOrder,
+    ];
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::ConnectFailed => "could not connect",
+            Self::JoinTimedOut => "did not join in time",
+            Self::UpgradeRefused => "upgrade refused",
+            Self::ClosedByServer => "closed by the server",
+            Self::ConnectionReset => "connection reset",
+            Self::BadFrame => "malformed frame",
+            Self::ErrorAnswer => "error answer",
+            Self::WrongContent => "wrong content",
+            Self::WrongOrder => "out of order or twice",
+        }
+    }
+}
+
+/// How often each [`Trouble`] came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Troubles([u64; Trouble::ALL.len()]);
+
+impl Troubles {
+    pub(crate) fn add(&mut self, trouble: Trouble, times: u64) {
+        self.0[trouble as usize] += times;
+    }
+
+    pub(crate) fn count(&self, trouble: Trouble) -> u64 {
+        self.0[trouble as usize]
+    }
+
+    /// Those that came at least once.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = (Trouble, u64)> {
+        Trouble::ALL.into_iter().map(|trouble| (trouble, self.count(trouble))).filter(|&(_, count)| count > 0)
+    }
+}
+
+/// Latency twice: from when a message was due, and from when it was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Latency {
+    /// From the intended time: what a user feels, the generator's and the server's queues included.
+    pub(crate) corrected: Histogram<u64>,
+    /// From the actual send: what a naive tool reports (coordinated omission).
+    pub(crate) uncorrected: Histogram<u64>,
+}
+
+impl Latency {
+    pub(crate) fn new() -> Self {
+        Self { corrected: latency_histogram(), uncorrected: latency_histogram() }
+    }
+
+    pub(crate) fn record(&mut self, due_ns: u64, sent_ns: u64, now_ns: u64) {
+        self.corrected.saturating_record(now_ns.saturating_sub(due_ns));
+        self.uncorrected.saturating_record(now_ns.saturating_sub(sent_ns));
+    }
+
+    /// For a closed loop, where nothing is due before the last answer: puts in the messages that a client would
+    /// have sent while it waited, had it gone on at the median pace (`HdrHistogram`'s own correction).
+    pub(crate) fn correct_closed_loop(&mut self) {
+        self.corrected = self.uncorrected.clone_correct(self.uncorrected.value_at_quantile(0.5).max(1));
+    }
+}
+
+/// Everything counted while a plan is carried out.
+#[derive(Debug, Clone)]
+pub(crate) struct Tally {
+    /// Messages delivered to clients: chats, echoes, metrics.
+    pub(crate) delivered: u64,
+    /// Frames of the server's own: notices and the like.
+    pub(crate) notices: u64,
+    pub(crate) bytes: u64,
+    pub(crate) troubles: Troubles,
+    pub(crate) latency: Latency,
+    /// From the first SYN to the 101, each client.
+    pub(crate) joins: Histogram<u64>,
+    /// How late the generator itself came to a message that was due.
+    pub(crate) generator_late: Histogram<u64>,
+    /// How long each turn of the loop took: what has arrived may have waited so long to be looked at.
+    pub(crate) generator_turns: Histogram<u64>,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Self {
+        Self {
+            delivered: 0,
+            notices: 0,
+            bytes: 0,
+            troubles: Troubles::default(),
+            latency: Latency::new(),
+            joins: latency_histogram(),
+            generator_late: latency_histogram(),
+            generator_turns: latency_histogram(),
+        }
+    }
+}
+
+/// A sampled client's memory of the room: nobody's message twice, none before an earlier one of the same sender.
+#[derive(Debug, Clone)]
+pub(crate) struct Witness {
+    /// For each group and member, one more than the last slot heard; 0 for none yet.
+    next_slot: Vec<Vec<u64>>,
+    /// All slots in the order heard, folded; equal for two clients that heard the same messages in one order.
+    order: u64,
+}
+
+impl Witness {
+    /// For groups of these sizes.
+    pub(crate) fn new(group_sizes: &[usize]) -> Self {
+        Self { next_slot: group_sizes.iter().map(|&size| vec![0; size]).collect(), order: 0 }
+    }
+
+    /// Whether the message may come now: with the right count at the end, that means each exactly once.
+    pub(crate) fn hears(&mut self, group: usize, member: usize, slot: u64) -> bool {
+        // FNV-1a's step, over words instead of bytes: only equality matters.
+        self.order = (self.order ^ (slot << 8 | group as u64)).wrapping_mul(0x0100_0000_01b3);
+        let next = &mut self.next_slot[group][member];
+        let in_order = slot >= *next;
+        *next = slot + 1;
+        in_order
+    }
+
+    pub(crate) fn order(&self) -> u64 {
+        self.order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn witness_notices_twice_and_backwards_but_not_interleaving() {
+        let mut witness = Witness::new(&[2]);
+        assert!(witness.hears(0, 1, 5));
+        assert!(witness.hears(0, 0, 2), "another sender's older message is fine");
+        assert!(!witness.hears(0, 1, 5), "twice");
+        assert!(witness.hears(0, 1, 7));
+        assert!(!witness.hears(0, 1, 6), "backwards");
+    }
+
+    #[test]
+    fn closed_loop_is_corrected_for_what_was_not_sent_during_a_stall() {
+        let mut latency = Latency::new();
+        for _ in 0..9_999 {
+            latency.record(0, 0, 100_000);
+        }
+        latency.record(0, 0, 1_000_000_000);
+        latency.correct_closed_loop();
+        assert!(latency.uncorrected.value_at_quantile(0.99) < 101_000);
+        // A stall of 1 s at one message in 0.1 ms keeps 10,000 others waiting, 0.5 s in the middle.
+        assert_eq!(latency.corrected.len().abs_diff(20_000) / 100, 0);
+        assert!(latency.corrected.value_at_quantile(0.75).abs_diff(500_000_000) < 10_000_000);
+    }
+
+    #[test]
+    fn order_is_equal_only_for_the_same_order() {
+        let heard = |slots: &[u64]| {
+            let mut witness = Witness::new(&[10]);
+            for &slot in slots {
+                witness.hears(0, 0, slot);
+            }
+            witness.order()
+        };
+        assert_eq!(heard(&[1, 2, 3]), heard(&[1, 2, 3]));
+        assert_ne!(heard(&[1, 2, 3]), heard(&[1, 3, 2]));
+    }
+
+    #[test]
+    fn troubles_are_counted_apart() {
+        let mut troubles = Troubles::default();
+        troubles.add(Trouble::WrongOrder, 2);
+        troubles.add(Trouble::ConnectFailed, 1);
+        let seen: Vec<_> = troubles.seen().collect();
+        assert_eq!(seen, [(Trouble::ConnectFailed, 1), (Trouble::WrongOrder, 2)]);
+    }
+}

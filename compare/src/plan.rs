@@ -1,0 +1,81 @@
+//! What a load is: groups of clients, what each does, and for how long. Data only; `loadgen` carries it out.
+
+use std::time::Duration;
+
+/// One run against one server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) groups: Vec<Group>,
+    /// Load before the window opens; nothing of it is in any figure.
+    pub(crate) warm_up: Duration,
+    /// The steady time that is measured.
+    pub(crate) window: Duration,
+    /// Length of a message's `text`; see [`TEXT_BYTES_MIN`].
+    pub(crate) text_bytes: usize,
+    /// How long all clients together may take to join.
+    pub(crate) join_max: Duration,
+    /// How long what was sent may take to arrive after the last send.
+    pub(crate) drain_max: Duration,
+}
+
+/// Clients that do the same thing.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Group {
+    pub(crate) clients: usize,
+    /// How many of them look into what they receive; the others only count it.
+    pub(crate) sampled: usize,
+    pub(crate) role: Role,
+}
+
+/// What a client does once it has joined.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Role {
+    /// Is in the chat room and only listens.
+    Listen,
+    /// Is in the chat room; the whole group says `rate_per_s` messages a second, its members in turn, open loop.
+    Speak { rate_per_s: u64 },
+    /// Is in the chat room and never reads again.
+    Deaf,
+    /// Talks to `/ws/echo`, one message in flight.
+    Echo { pace: Pace },
+}
+
+/// When the next message of an echo client is due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pace {
+    /// As soon as the last one is back: a closed loop, which asks how fast it can go.
+    Closed,
+    /// At its time, or as soon after it as the last one is back.
+    Rate { group_per_s: u64 },
+}
+
+/// The shortest text that has room for a stamp: `#255.4294967295#`.
+pub(crate) const TEXT_BYTES_MIN: usize = 16;
+/// The protocol's own limit on `text`.
+pub(crate) const TEXT_BYTES_MAX: usize = 500;
+
+impl Role {
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Listen | Self::Speak { .. } | Self::Deaf => "/ws/chat",
+            Self::Echo { .. } => "/ws/echo",
+        }
+    }
+
+    /// The rate of the group's open-loop schedule, if it has one.
+    pub(crate) fn rate_per_s(self) -> Option<u64> {
+        match self {
+            Self::Speak { rate_per_s } => Some(rate_per_s),
+            Self::Echo { pace: Pace::Rate { group_per_s } } => Some(group_per_s),
+            Self::Echo { pace: Pace::Closed } | Self::Listen | Self::Deaf => None,
+        }
+    }
+
+    /// Whether every message said in the room must reach this client.
+    pub(crate) fn hears_the_room(self) -> bool {
+        match self {
+            Self::Listen | Self::Speak { .. } => true,
+            Self::Deaf | Self::Echo { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What a process has used, from `/proc`. Elsewhere than on Linux there is nothing to say, and nothing is said.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What a server's process has used since it started; cheap enough to read while a load is running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+    pub(crate) resident_bytes: u64,
+    pub(crate) threads: u64,
+}
+
+/// How often the process's threads gave up a core of themselves, and how often they were made to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Switches {
+    pub(crate) voluntary: u64,
+    pub(crate) involuntary: u64,
+}
+
+impl Switches {
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        // A thread that ended in between takes its count along.
+        Self {
+            voluntary: self.voluntary.saturating_sub(earlier.voluntary),
+            involuntary: self.involuntary.saturating_sub(earlier.involuntary),
+        }
+    }
+}
+
+pub(crate) use system::{own_thread_cpu, resident_exactly, switches, usage};
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::time::Duration;
+
+    use procfs::ProcResult;
+    use procfs::process::Process;
+
+    use super::{Switches, Usage};
+
+    /// CPU time of the calling thread.
+    #[expect(clippy::unnecessary_wraps, reason = "other systems have no answer")]
+    pub(crate) fn own_thread_cpu() -> Option<Duration> {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Some(Duration::try_from(time).expect("CPU time is not negative"))
+    }
+
+    pub(crate) fn usage(pid: u32) -> Option<Usage> {
+        let stat = process(pid).ok()?.stat().ok()?;
+        let ticks = |count: u64| Duration::from_secs_f64(count as f64 / procfs::ticks_per_second() as f64);
+        Some(Usage {
+            user: ticks(stat.utime),
+            system: ticks(stat.stime),
+            resident_bytes: stat.rss * procfs::page_size(),
+            threads: u64::try_from(stat.num_threads).ok()?,
+        })
+    }
+
+    /// Resident memory by a walk over the page tables: exact where [`Usage`] is rounded by the kernel's
+    /// per-core counters, and too slow for the middle of a load.
+    pub(crate) fn resident_exactly(pid: u32) -> Option<u64> {
+        let rollup = process(pid).ok()?.smaps_rollup().ok()?;
+        rollup.memory_map_rollup.iter().find_map(|map| map.extension.map.get("Rss").copied())
+    }
+
+    /// Over all threads, so the cost grows with them.
+    pub(crate) fn switches(pid: u32) -> Option<Switches> {
+        let mut sum = Switches::default();
+        for task in process(pid).ok()?.tasks().ok()? {
+            // A thread that ends while it is looked at is no error.
+            let Some(status) = task.ok().and_then(|task| task.status().ok()) else { continue };
+            sum.voluntary += status.voluntary_ctxt_switches.unwrap_or(0);
+            sum.involuntary += status.nonvoluntary_ctxt_switches.unwrap_or(0);
+        }
+        Some(sum)
+    }
+
+    fn process(pid: u32) -> ProcResult<Process> {
+        Process::new(i32::try_from(pid).unwrap_or(i32::MAX))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        const KIB: u64 = 1024;
+
+        #[test]
+        fn own_process_has_sane_figures() {
+            let pid = std::process::id();
+            let usage = usage(pid).unwrap();
+            assert!(usage.threads >= 1);
+            let exact = resident_exactly(pid).unwrap();
+            assert!(exact > 100 * KIB && exact.abs_diff(usage.resident_bytes) < 2 * KIB * KIB, "{exact}");
+        }
+
+        #[test]
+        fn sleeping_is_a_voluntary_switch() {
+            let pid = std::process::id();
+            let before = switches(pid).unwrap();
+            for _ in 0..20 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(switches(pid).unwrap().since(before).voluntary >= 20);
+        }
+
+        #[test]
+        fn nobody_has_no_figures() {
+            assert_eq!(usage(u32::MAX), None);
+            assert_eq!(switches(u32::MAX), None);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use super::{Duration, Switches, Usage};
+
+    pub(crate) fn own_thread_cpu() -> Option<Duration> {
+        None
+    }
+
+    pub(crate) fn usage(_: u32) -> Option<Usage> {
+        None
+    }
+
+    pub(crate) fn resident_exactly(_: u32) -> Option<u64> {
+        None
+    }
+
+    pub(crate) fn switches(_: u32) -> Option<Switches> {
+        None
+    }
+}

@@ -1,0 +1,3 @@
+//! Figures shown.
+
+pub(crate) mod terminal;

@@ -1,0 +1,91 @@
+//! One client's thread, from its first byte to its last.
+
+use std::io::{self, Read};
+use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::mailbox::SEND_TIMEOUT;
+use super::shared::{GOING_AWAY, Shared, Visitor};
+use crate::conversation::{Conversation, TimedOut};
+use crate::engine::Now;
+
+/// The thread's own read buffer, on its stack. Most messages are small; a larger one takes more calls.
+const READ_BUFFER: usize = 4 * 1024;
+/// The shortest a blocking read can be told to wait; zero would mean for ever.
+const SHORTEST_READ: Duration = Duration::from_millis(1);
+
+/// Serves one client until it has gone, then gives back its place.
+pub(super) fn serve(shared: &Shared, mut visitor: Visitor, peer: SocketAddr) {
+    let mut conversation = Conversation::new(visitor.client(), peer, Now::take(), &shared.config);
+    // Both ends of this come to the same: an error is a client that has gone.
+    let _ = converse(&mut conversation, &mut visitor);
+    conversation.abandon(Now::take(), &mut visitor);
+    visitor.discard_replies();
+    visitor.send_for_all();
+    shared.exit(visitor.client());
+}
+
+fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Result<()> {
+    let mut buffer = [0; READ_BUFFER];
+    let mut patience = Patience::default();
+    let mut output_ended = false;
+    visitor.mailbox.socket().set_write_timeout(Some(SEND_TIMEOUT))?;
+    loop {
+        if Instant::now() >= conversation.deadline() {
+            if conversation.time_out(Now::take(), visitor) == TimedOut::Drop {
+                return Ok(());
+            }
+            visitor.deliver()?;
+        }
+        if conversation.is_lingering() && !output_ended {
+            output_ended = true;
+            visitor.mailbox.socket().shutdown(Shutdown::Write)?;
+        }
+        let mut socket = visitor.mailbox.socket();
+        patience.set(socket, conversation.deadline())?;
+        match socket.read(&mut buffer) {
+            Ok(0) => {
+                conversation.end_of_input(Now::take(), visitor);
+                return visitor.deliver();
+            }
+            Ok(length) => {
+                hear(conversation, visitor, &buffer[..length]);
+                visitor.deliver()?;
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                patience = Patience::default();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn hear(conversation: &mut Conversation, visitor: &mut Visitor, bytes: &[u8]) {
+    let now = Now::take();
+    visitor.stats().bytes_in.inc_by(bytes.len() as u64);
+    if visitor.mailbox.is_closed() {
+        // A stopping server has sent the Close; here it only needs to be known.
+        conversation.close(now, GOING_AWAY, visitor);
+        visitor.discard_replies();
+    }
+    conversation.receive(now, bytes, visitor);
+}
+
+/// How long a read waits. A wait that is too short is left until it has timed out, because waking once too often costs
+/// less than a system call with every message.
+#[derive(Debug, Default)]
+struct Patience {
+    set_to: Option<Duration>,
+}
+
+impl Patience {
+    fn set(&mut self, socket: &std::net::TcpStream, deadline: Instant) -> io::Result<()> {
+        let wait = deadline.saturating_duration_since(Instant::now()).max(SHORTEST_READ);
+        if self.set_to.is_none_or(|set_to| wait < set_to) {
+            self.set_to = Some(wait);
+            socket.set_read_timeout(Some(wait))?;
+        }
+        Ok(())
+    }
+}

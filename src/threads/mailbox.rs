@@ -1,0 +1,299 @@
+//! One client's outbox and the sending side of its socket, for all threads that have something for it.
+//!
+//! Whoever holds the lock may send, but never waits for the socket while holding it: sends from other threads take
+//! what the kernel takes at once. Only the client's own thread waits for its client, without the lock, and at most the
+//! send timeout.
+
+use std::io::{self, IoSlice, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use socket2::SockRef;
+
+use crate::engine::stats::Stats;
+use crate::engine::{ClientId, Close, Now};
+use crate::frame;
+use crate::http::{self, Refusal};
+use crate::outbox::{Flushed, Outbox};
+
+/// How long a client's own thread waits for its client to read, and so the longest any thread waits for a slow one.
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where frames for one client go.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    client: ClientId,
+    socket: TcpStream,
+    /// `--max-unsent`
+    limit: usize,
+    stats: Arc<Stats>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    outbox: Outbox,
+    sender: Sender,
+    /// Where in the room's batch the client's share begins: behind what was said before it joined.
+    batch_from: usize,
+    /// The ticker will try again.
+    awaits_retry: bool,
+}
+
+/// Who may send what stands in the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    /// Whoever has the lock.
+    Anybody,
+    /// The client's own thread, which is waiting for the socket just now; others only add.
+    OwnThread,
+    /// Only its own thread, which has come to the end: others add nothing any more.
+    Closing,
+    /// Only its own thread, and nobody adds anything: a Close from another thread stands last.
+    Closed,
+    /// Nobody: the client is cut off.
+    Nobody,
+}
+
+/// How a delivery left the mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivered {
+    /// Nothing waits, or somebody sees to it already.
+    Settled,
+    /// Something waits, and somebody must try again.
+    Behind,
+}
+
+impl Mailbox {
+    pub(super) fn new(client: ClientId, socket: TcpStream, limit: usize, stats: Arc<Stats>) -> Self {
+        let empty = State { outbox: Outbox::default(), sender: Sender::Anybody, batch_from: 0, awaits_retry: false };
+        Self { client, socket, limit, stats, state: Mutex::new(empty) }
+    }
+
+    pub(super) fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// The socket, for its own thread to read.
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    pub(super) fn unsent(&self) -> usize {
+        self.state.lock().outbox.unsent()
+    }
+
+    /// The client joined the room when its batch had this length.
+    pub(super) fn joined_at(&self, from: usize) {
+        self.state.lock().batch_from = from;
+    }
+
+    /// What of the batch up to `until` is still owed to a client that leaves the room.
+    pub(super) fn share_until(&self, until: usize, batch: &[u8]) -> Bytes {
+        let from = std::mem::take(&mut self.state.lock().batch_from);
+        Bytes::copy_from_slice(batch.get(from..until).unwrap_or_default())
+    }
+
+    /// Adds frames, `owed` bytes of them beyond the limit. Its own thread does so.
+    pub(super) fn push(&self, frames: Bytes, owed: usize) {
+        let mut state = self.state.lock();
+        if !matches!(state.sender, Sender::Closed | Sender::Nobody) {
+            state.outbox.allow(owed);
+            self.add(&mut state, frames);
+        }
+    }
+
+    /// Adds frames from another thread, which sends them later.
+    pub(super) fn put(&self, frames: &Bytes) {
+        let mut state = self.state.lock();
+        if matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
+            self.add(&mut state, frames.clone());
+        }
+    }
+
+    /// Sends its share of the room's batch, as far as the kernel takes it.
+    pub(super) fn deliver(&self, batch: &Bytes) -> Delivered {
+        let mut state = self.state.lock();
+        self.add_share(&mut state, batch);
+        self.send(&mut state)
+    }
+
+    /// Adds its share of the room's batch, for somebody to send later.
+    pub(super) fn put_share(&self, batch: &Bytes) {
+        self.add_share(&mut self.state.lock(), batch);
+    }
+
+    /// Writes its share of the room's batch and waits for the client, holding the lock: the plain way, which makes every
+    /// thread that comes to a slow client wait for it.
+    pub(super) fn write_through(&self, batch: &Bytes) {
+        let mut state = self.state.lock();
+        self.add_share(&mut state, batch);
+        while let Some(slice) = state.outbox.take_front() {
+            if (&self.socket).write_all(&slice).is_err() {
+                return self.cut_off(&mut state);
+            }
+            self.stats.bytes_out.inc_by(slice.len() as u64);
+        }
+    }
+
+    /// Sends what waits, as far as the kernel takes it.
+    pub(super) fn send_waiting(&self) -> Delivered {
+        let mut state = self.state.lock();
+        state.awaits_retry = false;
+        self.send(&mut state)
+    }
+
+    /// Sends all that waits; its own thread does so, and waits for the client while it must.
+    ///
+    /// # Errors
+    /// The client is gone, or did not read in time.
+    pub(super) fn send_all(&self) -> io::Result<()> {
+        loop {
+            let mut state = self.state.lock();
+            if state.sender == Sender::Nobody {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            let before = state.outbox.unsent();
+            let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
+            self.stats.bytes_out.inc_by((before - state.outbox.unsent()) as u64);
+            let Some(slice) = (match flushed? {
+                Flushed::All => None,
+                Flushed::Blocked => state.outbox.take_front(),
+            }) else {
+                if state.sender == Sender::OwnThread {
+                    state.sender = Sender::Anybody;
+                }
+                return Ok(());
+            };
+            if state.sender == Sender::Anybody {
+                state.sender = Sender::OwnThread;
+            }
+            drop(state);
+            if let Err(error) = (&self.socket).write_all(&slice) {
+                self.cut_off(&mut self.state.lock());
+                return Err(error);
+            }
+            self.stats.bytes_out.inc_by(slice.len() as u64);
+        }
+    }
+
+    /// From now on only its own thread adds anything, so that a Close stays the last frame.
+    pub(super) fn start_closing(&self) {
+        let mut state = self.state.lock();
+        if matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
+            state.sender = Sender::Closing;
+        }
+    }
+
+    /// Sends a Close from another thread than its own, as the last frame.
+    pub(super) fn close(&self, close: Close) {
+        let mut state = self.state.lock();
+        if !matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
+            return;
+        }
+        let mut last = Vec::new();
+        frame::close(&mut last, close.code, close.reason);
+        self.add(&mut state, last.into());
+        self.send(&mut state);
+        if state.sender != Sender::Nobody {
+            state.sender = Sender::Closed;
+        }
+    }
+
+    /// Whether another thread has sent a Close.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().sender == Sender::Closed
+    }
+
+    /// There is no thread for this client.
+    pub(super) fn refuse(&self, model: &str, stats: &Stats) {
+        stats.refused("no_thread");
+        let mut answer = Vec::new();
+        http::refuse(Refusal::Full, model, Now::take().wall_clock(), &mut answer);
+        let _ = AtOnce(&self.socket).write(&answer);
+    }
+
+    fn add_share(&self, state: &mut State, batch: &Bytes) {
+        let from = std::mem::take(&mut state.batch_from);
+        if from < batch.len() && matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
+            self.add(state, batch.slice(from..));
+        }
+    }
+
+    fn add(&self, state: &mut State, frames: Bytes) {
+        if state.outbox.push(frames, self.limit).is_err() {
+            self.cut_off(state);
+        }
+    }
+
+    /// Sends what the kernel takes at once, unless that is its own thread's business now.
+    fn send(&self, state: &mut State) -> Delivered {
+        if state.sender != Sender::Anybody || state.outbox.is_empty() {
+            return Delivered::Settled;
+        }
+        let before = state.outbox.unsent();
+        let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
+        self.stats.bytes_out.inc_by((before - state.outbox.unsent()) as u64);
+        match flushed {
+            Ok(Flushed::Blocked) if !state.awaits_retry => {
+                state.awaits_retry = true;
+                Delivered::Behind
+            }
+            // Of an error its own thread hears when it reads.
+            Ok(_) | Err(_) => Delivered::Settled,
+        }
+    }
+
+    /// A slow client is dropped, with a reset, so that the kernel forgets what it has queued too; its thread wakes up
+    /// from reading and ends.
+    fn cut_off(&self, state: &mut State) {
+        if state.sender != Sender::Nobody {
+            state.sender = Sender::Nobody;
+            self.stats.refused("slow_consumer");
+            let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// The socket for sending what the kernel takes at once, although it is a blocking one.
+struct AtOnce<'a>(&'a TcpStream);
+
+#[cfg(unix)]
+impl Write for AtOnce<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        SockRef::from(self.0).send_with_flags(bytes, libc::MSG_DONTWAIT)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        SockRef::from(self.0).send_vectored_with_flags(slices, libc::MSG_DONTWAIT)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Windows has no such flag; there the send timeout bounds the wait.
+#[cfg(not(unix))]
+impl Write for AtOnce<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(timeout_means_blocked)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(slices).map_err(timeout_means_blocked)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(not(unix))]
+fn timeout_means_blocked(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::TimedOut { io::ErrorKind::WouldBlock.into() } else { error }
+}

@@ -1,0 +1,372 @@
+//! What the threads share: the engine behind its lock, and the way of one client's message to the others.
+//!
+//! A thread that was given something to say takes the lock, lets the engine append the message to the room's batch, and
+//! lets the lock go. If nobody is sending, it has elected itself: it takes the batch, sends it to each member, and does
+//! so again for what was said meanwhile, round after round, until nothing is left. A thread that finds somebody sending
+//! leaves its message to that one. So the room has one order, the same bytes go to each member with one call a round,
+//! and the busier it is the larger the batches are, as in the event loop. After some rounds the ticker takes over, so
+//! that no client pays for being the first to speak.
+//!
+//! A round waits for nobody: what a member's socket does not take at once stays in its mailbox, which the next round or
+//! the ticker tries again, and which is cut off at its limit.
+//!
+//! # What each way of delivery cost
+//!
+//! Two cores shared with the load generator, release build, messages of 86 bytes on the wire; the two simpler ways are
+//! kept behind the hidden flag `--delivery`, so that anybody can measure them again:
+//!
+//! ```text
+//! thread-server --chat-interval 0s --log warn --delivery direct|outboxes|elected
+//! compare --no-pin --target ws://127.0.0.1:8765 --pid PID --scenario fanout --clients 1000 --rate 2000
+//! ```
+//!
+//! | way | 300 clients | 1,000 clients | what else it costs |
+//! |---|---|---|---|
+//! | `direct`: the sender's thread writes to each client under that client's lock | 0.28 M/s | 0.34 M/s | a slow client stalls every thread that comes to it; each of 32 sampled clients heard another order |
+//! | `outboxes`: one order by filling an outbox for each client under the room's lock, sent by whichever thread gets there | 0.55 M/s | 0.34 M/s | the room's lock is held for as long as the room is large |
+//! | `elected` | 9.0 M/s, p99 20 ms | 20 M/s, p99 98 ms | one thread at a time sends, whatever the number of cores |
+//!
+//! The first two are saturated at these deliveries a second; the third still made every delivery that was due.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use slab::Slab;
+
+use super::mailbox::{Delivered, Mailbox};
+use crate::config::{Config, Delivery};
+use crate::conversation::Lab;
+use crate::engine::stats::Stats;
+use crate::engine::{ClientId, Close, Effects, Engine, Founding, Now, Values};
+
+/// Rounds that a client's thread sends for all before the ticker relieves it.
+const ROUNDS: usize = 16;
+
+/// What every client is told when the server stops (RFC 6455 §7.4.1).
+pub(super) const GOING_AWAY: Close = Close { code: 1001, reason: "server is shutting down" };
+
+/// All that is shared.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) model: &'static str,
+    pub(super) stats: Arc<Stats>,
+    hall: Mutex<Hall>,
+    /// Held while a round is sent; taken before `hall` where both are.
+    round: Mutex<()>,
+    /// Wakes the ticker before its time.
+    pub(super) ticker: Condvar,
+}
+
+/// What the one lock protects.
+#[derive(Debug)]
+pub(super) struct Hall {
+    pub(super) engine: Engine,
+    /// What the room has said and nobody has sent yet.
+    batch: BytesMut,
+    /// When the first of it was said.
+    batch_since: Instant,
+    mailboxes: Slab<Arc<Mailbox>>,
+    /// The members' mailboxes as the last round had them; `None` once somebody joined or left.
+    members: Option<Arc<[Arc<Mailbox>]>>,
+    /// Somebody has elected itself.
+    sending: bool,
+    /// The ticker is asked to go on sending.
+    pub(super) relief: bool,
+    /// Who has something waiting that nobody is seeing to.
+    pub(super) behind: Vec<Arc<Mailbox>>,
+    /// When the ticker will look at the engine's deadline by itself.
+    pub(super) ticker_wakes: Instant,
+    connections: u64,
+}
+
+impl Shared {
+    pub(super) fn new(config: Arc<Config>, founding: Founding) -> Self {
+        let now = Now::take();
+        let stats = Arc::new(Stats::new());
+        let model = founding.model;
+        let hall = Hall {
+            engine: Engine::new(Arc::clone(&config), founding, Arc::clone(&stats), now),
+            batch: BytesMut::new(),
+            batch_since: now.instant,
+            mailboxes: Slab::new(),
+            members: None,
+            sending: false,
+            relief: false,
+            behind: Vec::new(),
+            ticker_wakes: now.instant,
+            connections: 0,
+        };
+        Self { config, model, stats, hall: Mutex::new(hall), round: Mutex::new(()), ticker: Condvar::new() }
+    }
+
+    /// Takes the lock; how long that took is what a ready message waited.
+    pub(super) fn hall(&self) -> MutexGuard<'_, Hall> {
+        if let Some(hall) = self.hall.try_lock() {
+            self.stats.waited(std::time::Duration::ZERO);
+            return hall;
+        }
+        let since = Instant::now();
+        let hall = self.hall.lock();
+        self.stats.waited(since.elapsed());
+        hall
+    }
+
+    /// A socket gets its place and its mailbox; also tells its number over the server's life.
+    pub(super) fn enter(self: &Arc<Self>, socket: TcpStream) -> (u64, Visitor) {
+        self.stats.socket_opened();
+        let mut hall = self.hall();
+        hall.connections += 1;
+        let number = hall.connections;
+        let entry = hall.mailboxes.vacant_entry();
+        let client = ClientId(u32::try_from(entry.key()).expect("the limit on sockets keeps places small"));
+        let mailbox = Arc::new(Mailbox::new(client, socket, self.config.max_unsent, Arc::clone(&self.stats)));
+        entry.insert(Arc::clone(&mailbox));
+        drop(hall);
+        let effects = Effects::new(Arc::clone(&self.stats));
+        (
+            number,
+            Visitor { shared: Arc::clone(self), mailbox, effects, elected: false, parting: None, errands: Vec::new() },
+        )
+    }
+
+    /// A socket is gone, its conversation has left the room.
+    pub(super) fn exit(&self, client: ClientId) {
+        self.hall().mailboxes.remove(client.0 as usize);
+        self.stats.socket_closed();
+    }
+
+    pub(super) fn client_count(&self) -> usize {
+        self.hall().engine.client_count()
+    }
+
+    /// Every client gets a Close, from this thread: its own is waiting for it to speak.
+    pub(super) fn drain(&self) {
+        let mut hall = self.hall();
+        hall.engine.drain();
+        let in_it = hall.mailboxes.iter().filter(|(_, mailbox)| hall.engine.has(mailbox.client()));
+        let mailboxes: Vec<_> = in_it.map(|(_, mailbox)| Arc::clone(mailbox)).collect();
+        drop(hall);
+        let _round = self.round.lock();
+        for mailbox in mailboxes {
+            mailbox.close(GOING_AWAY);
+        }
+    }
+
+    /// Bytes waiting in all mailboxes.
+    pub(super) fn unsent(&self) -> usize {
+        let mailboxes: Vec<_> = self.hall().mailboxes.iter().map(|(_, mailbox)| Arc::clone(mailbox)).collect();
+        mailboxes.iter().map(|mailbox| mailbox.unsent()).sum()
+    }
+
+    /// Sends what the room has said, round after round, until nothing is left or `rounds` are done; then the ticker goes
+    /// on. The caller has elected itself.
+    pub(super) fn send_rounds(&self, rounds: usize) {
+        for _ in 0..rounds {
+            let round = self.round.lock();
+            let Some((batch, members)) = self.next_round() else { return };
+            let behind: Vec<_> =
+                members.iter().filter(|member| member.deliver(&batch) == Delivered::Behind).cloned().collect();
+            drop(round);
+            self.retry_later(behind);
+        }
+        self.hall().relief = true;
+        self.ticker.notify_one();
+    }
+
+    /// Remembers who could not be sent everything.
+    pub(super) fn retry_later(&self, behind: Vec<Arc<Mailbox>>) {
+        if !behind.is_empty() {
+            self.hall().behind.extend(behind);
+            self.ticker.notify_one();
+        }
+    }
+
+    /// Takes the batch and those it is for. Where there is none, nobody is sending any more.
+    fn next_round(&self) -> Option<(Bytes, Arc<[Arc<Mailbox>]>)> {
+        let mut hall = self.hall();
+        if hall.batch.is_empty() {
+            hall.sending = false;
+            return None;
+        }
+        self.stats.waited(hall.batch_since.elapsed());
+        Some((hall.batch.split().freeze(), hall.members()))
+    }
+}
+
+impl Hall {
+    /// The mailboxes of the room's members.
+    fn members(&mut self) -> Arc<[Arc<Mailbox>]> {
+        let (engine, mailboxes) = (&self.engine, &self.mailboxes);
+        let list = || engine.members().iter().filter_map(|client| mailboxes.get(client.0 as usize).cloned()).collect();
+        Arc::clone(self.members.get_or_insert_with(list))
+    }
+
+    /// Puts the dashboard's values into the watchers' mailboxes. They are sent after the lock is let go, but stand there
+    /// before anybody can change what it wants, so that nothing unwanted comes after the confirmation.
+    pub(super) fn tick(&mut self, now: Now, values: &Values) -> Vec<Arc<Mailbox>> {
+        let mut watchers = Vec::new();
+        let mailboxes = &self.mailboxes;
+        self.engine.tick(now, values, |client, batch| {
+            if let Some(mailbox) = mailboxes.get(client.0 as usize) {
+                mailbox.put(batch);
+                watchers.push(Arc::clone(mailbox));
+            }
+        });
+        watchers
+    }
+
+    /// Whether the caller must send what the room has said: there is something, and nobody is at it.
+    pub(super) fn elect(&mut self) -> bool {
+        let elected = !self.batch.is_empty() && !self.sending;
+        self.sending |= elected;
+        elected
+    }
+
+    /// In the simpler ways: takes what was said just now, for the thread of the one who said it.
+    fn errand(&mut self, way: Delivery) -> Option<Errand> {
+        if self.batch.is_empty() {
+            return None;
+        }
+        let (batch, members) = (self.batch.split().freeze(), self.members());
+        if way == Delivery::Outboxes {
+            members.iter().for_each(|member| member.put_share(&batch));
+        }
+        Some(Errand { batch, members, way })
+    }
+
+    /// Lets `change` append to the room's batch.
+    pub(super) fn change<R>(
+        &mut self,
+        effects: &mut Effects,
+        change: impl FnOnce(&mut Engine, &mut Effects) -> R,
+    ) -> R {
+        let before = self.batch.len();
+        std::mem::swap(&mut self.batch, &mut effects.broadcast);
+        let result = change(&mut self.engine, effects);
+        std::mem::swap(&mut self.batch, &mut effects.broadcast);
+        if before == 0 && !self.batch.is_empty() {
+            self.batch_since = Instant::now();
+        }
+        result
+    }
+}
+
+/// A client's thread's way to the engine.
+#[derive(Debug)]
+pub(super) struct Visitor {
+    shared: Arc<Shared>,
+    pub(super) mailbox: Arc<Mailbox>,
+    effects: Effects,
+    /// This thread must send the room's batch.
+    elected: bool,
+    /// The client has left the room, and is still owed this share of the batch.
+    parting: Option<Bytes>,
+    /// In the simpler ways of delivery: what this thread must send itself.
+    errands: Vec<Errand>,
+}
+
+/// A message and those it is for, in the simpler ways of delivery.
+#[derive(Debug)]
+struct Errand {
+    batch: Bytes,
+    members: Arc<[Arc<Mailbox>]>,
+    way: Delivery,
+}
+
+impl Lab for Visitor {
+    fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Effects) -> R) -> R {
+        let mut hall = self.shared.hall();
+        let result = hall.change(&mut self.effects, change);
+        if let Some(from) = self.effects.joined_at.take() {
+            hall.members = None;
+            self.mailbox.joined_at(from);
+            // The welcome must stand in the mailbox before anybody can send a batch there.
+            push_replies(&self.mailbox, &mut self.effects);
+        }
+        if let Some(until) = self.effects.left_at.take() {
+            hall.members = None;
+            self.parting = Some(self.mailbox.share_until(until, &hall.batch));
+        }
+        match self.shared.config.delivery {
+            Delivery::Elected => self.elected |= hall.elect(),
+            simpler => self.errands.extend(hall.errand(simpler)),
+        }
+        if hall.engine.deadline() < hall.ticker_wakes {
+            self.shared.ticker.notify_one();
+        }
+        result
+    }
+
+    fn effects(&mut self) -> &mut Effects {
+        &mut self.effects
+    }
+}
+
+impl Visitor {
+    /// Sends what the conversation has come up with, first to the others, then to its own client.
+    ///
+    /// # Errors
+    /// The client is gone, or did not read in time.
+    pub(super) fn deliver(&mut self) -> std::io::Result<()> {
+        self.send_for_all();
+        if let Some(share) = self.parting.take() {
+            // A round that began before the client left may still have frames for it, and a Close must be the last.
+            drop(self.shared.round.lock());
+            self.mailbox.push(share, 0);
+            self.mailbox.start_closing();
+        }
+        push_replies(&self.mailbox, &mut self.effects);
+        self.mailbox.send_all()
+    }
+
+    /// Sends what the room has said, if this thread was elected to.
+    pub(super) fn send_for_all(&mut self) {
+        for errand in self.errands.drain(..) {
+            errand.run(&self.shared);
+        }
+        if std::mem::take(&mut self.elected) {
+            self.shared.send_rounds(ROUNDS);
+        }
+    }
+
+    /// The figures everything is counted in.
+    pub(super) fn stats(&self) -> &Stats {
+        self.effects.stats()
+    }
+
+    /// Forgets what the conversation has come up with for its own client: it is gone, or was told already.
+    pub(super) fn discard_replies(&mut self) {
+        self.effects.reply.clear();
+        self.effects.owed = 0;
+        self.parting = None;
+    }
+
+    /// The client's place.
+    pub(super) fn client(&self) -> ClientId {
+        self.mailbox.client()
+    }
+}
+
+impl Errand {
+    fn run(&self, shared: &Shared) {
+        match self.way {
+            Delivery::Direct => self.members.iter().for_each(|member| member.write_through(&self.batch)),
+            Delivery::Outboxes | Delivery::Elected => {
+                let behind = self.members.iter().filter(|member| member.send_waiting() == Delivered::Behind);
+                shared.retry_later(behind.cloned().collect());
+            }
+        }
+    }
+}
+
+fn push_replies(mailbox: &Mailbox, effects: &mut Effects) {
+    let owed = std::mem::take(&mut effects.owed);
+    if !effects.reply.is_empty() {
+        mailbox.push(Bytes::copy_from_slice(&effects.reply), owed);
+        effects.reply.clear();
+    }
+}

@@ -1,0 +1,165 @@
+//! A server of one's own for each test, and the promise that it outlives whatever the test did to it.
+
+use std::env;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::http_client::{Response, read_response, request};
+use crate::process::Process;
+use crate::wire::{PATIENCE, Wire};
+
+/// A server program under test.
+#[derive(Clone, Copy)]
+pub(crate) struct Program {
+    path: &'static str,
+}
+
+impl Program {
+    pub(crate) const fn new(path: &'static str) -> Self {
+        Self { path }
+    }
+
+    /// The command with these flags, free of settings from the environment.
+    pub(crate) fn command(self, flags: &str) -> Command {
+        let mut command = Command::new(self.path);
+        command.args(flags.split_whitespace());
+        for (variable, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WSLAB_")) {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// The same after a line of shell, such as `ulimit -n 64`.
+    #[cfg(unix)]
+    pub(crate) fn command_after(self, line: &str, flags: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{line}; exec \"$0\" \"$@\""), self.path]).args(flags.split_whitespace());
+        command
+    }
+
+    /// Starts the server on a free port and waits until it accepts.
+    pub(crate) fn start(self, flags: &str) -> Server {
+        Server::start(&mut self.command(&format!("--bind 127.0.0.1:0 {flags}")))
+    }
+
+    /// Runs a command line that is expected to end by itself.
+    pub(crate) fn run(self, flags: &str) -> Finished {
+        Finished::run(&mut self.command(flags))
+    }
+}
+
+pub(crate) struct Finished {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: Vec<String>,
+    pub(crate) stderr: Vec<String>,
+}
+
+impl Finished {
+    pub(crate) fn run(command: &mut Command) -> Self {
+        let mut process = Process::spawn(command);
+        let status = process.wait().code();
+        Self { status, stdout: process.stdout.all(), stderr: process.stderr.all() }
+    }
+}
+
+/// A running server. When it goes out of scope it must still welcome a fresh client, unless it has exited.
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self::listening(Process::spawn(command))
+    }
+
+    /// The same with a standard error that nobody reads any more.
+    pub(crate) fn start_without_log_reader(command: &mut Command) -> Self {
+        Self::listening(Process::spawn_without_log_reader(command))
+    }
+
+    fn listening(process: Process) -> Self {
+        let line = process.stdout.wait_for("an address", |line| line.starts_with("listening on "));
+        let address = line.trim_start_matches("listening on http://").parse();
+        let address = address.unwrap_or_else(|error| panic!("{error} in {line}"));
+        Self { process, address }
+    }
+
+    pub(crate) fn wire(&self) -> Wire {
+        Wire::connect(self.address)
+    }
+
+    /// A client that has been let in.
+    pub(crate) fn open(&self, path: &str) -> Client {
+        self.try_open(path, "").unwrap_or_else(|response| panic!("{path} is refused: {response:?}"))
+    }
+
+    pub(crate) fn try_open(&self, path: &str, headers: &str) -> Result<Client, Response> {
+        Client::upgrade(self.wire(), self.address, path, headers)
+    }
+
+    /// Tries until a client is let in: a place that another has left is free a moment later.
+    pub(crate) fn open_when_free(&self, path: &str) -> Client {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_open(path, "") {
+                Ok(client) => return client,
+                Err(response) => {
+                    assert_eq!(response.status, 503, "{response:?}");
+                    assert!(Instant::now() < deadline, "no place for a fresh client");
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
+    }
+
+    /// A client in the chat room that has been welcomed.
+    pub(crate) fn join(&self) -> Client {
+        let mut client = self.open("/ws/chat");
+        assert_eq!(client.next_json()["code"], "welcome");
+        client
+    }
+
+    /// A client of the dashboard that has been greeted.
+    pub(crate) fn watch(&self) -> Client {
+        let mut client = self.open("/ws/dashboard");
+        assert_eq!(client.next_json()["type"], "system");
+        client
+    }
+
+    /// A response to a whole request on a connection of its own.
+    pub(crate) fn request(&self, method: &str, path: &str, headers: &str) -> Response {
+        self.exchange(method, request(method, self.address, path, headers))
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.request("GET", path, "")
+    }
+
+    /// A response to any bytes on a connection of their own.
+    pub(crate) fn exchange(&self, method: &str, bytes: impl AsRef<[u8]>) -> Response {
+        let mut wire = self.wire();
+        wire.send(bytes.as_ref());
+        read_response(&mut wire, method)
+    }
+
+    fn assert_unharmed(&self) {
+        let mut client = self.open_when_free("/ws/chat");
+        assert_eq!(client.next_json()["code"], "welcome");
+        let panics: Vec<_> = self.process.stderr.all().into_iter().filter(|line| line.contains("panicked")).collect();
+        assert!(panics.is_empty(), "{panics:#?}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            println!("the server's standard error: {:#?}", self.process.stderr.all());
+        } else if !self.process.has_exited() {
+            self.assert_unharmed();
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What a newcomer may hear of the past: `/ws/chat?history=N`.
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::harness::{Program, Server};
+
+conformance! {
+    ids_count_up_without_gaps,
+    without_a_query_nothing_of_the_past_is_sent,
+    the_newest_messages_come_oldest_first,
+    history_is_a_ring,
+    what_comes_again_is_what_was_broadcast,
+    nothing_is_missed_or_doubled_while_others_speak,
+    a_query_that_makes_no_sense_hurts_nobody,
+}
+
+/// Says `texts` in the room, all of which are accepted.
+fn say_all(client: &mut Client, texts: std::ops::RangeInclusive<u32>) -> Vec<Value> {
+    texts
+        .map(|number| {
+            client.say("Alice", &number.to_string());
+            client.next_of_type("chat")
+        })
+        .collect()
+}
+
+/// The texts that a newcomer gets before anything else happens.
+fn replayed(server: &Server, query: &str) -> Vec<Value> {
+    let mut client = server.open(&format!("/ws/chat{query}"));
+    assert_eq!(client.next_json()["code"], "welcome");
+    let mut messages = client.answers_so_far();
+    // Of the leaving of those before, a server tells when it gets to know of it.
+    messages.retain(|message| message["type"] != "system");
+    messages
+}
+
+fn texts(messages: &[Value]) -> Vec<&str> {
+    messages.iter().map(|message| message["text"].as_str().expect("a text")).collect()
+}
+
+fn ids_count_up_without_gaps(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut client = server.join();
+    for id in 1..=20 {
+        client.text("a refused message takes no id");
+        assert_eq!(client.next_json()["type"], "error");
+        client.say("Alice", "Hello");
+        assert_eq!(client.next_json()["id"], id);
+    }
+    let welcome = server.open("/ws/chat").next_json();
+    assert_eq!(welcome["last_id"], 20);
+    assert_eq!(welcome.get("recovered"), None);
+}
+
+fn without_a_query_nothing_of_the_past_is_sent(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut speaker = server.join();
+    say_all(&mut speaker, 1..=3);
+    for query in ["", "?", "?history=0", "?something=else"] {
+        assert_eq!(replayed(&server, query), [] as [Value; 0], "{query}");
+    }
+}
+
+fn the_newest_messages_come_oldest_first(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut speaker = server.join();
+    say_all(&mut speaker, 1..=5);
+    assert_eq!(texts(&replayed(&server, "?history=1")), ["5"]);
+    assert_eq!(texts(&replayed(&server, "?history=3")), ["3", "4", "5"]);
+    assert_eq!(texts(&replayed(&server, "?history=5")), ["1", "2", "3", "4", "5"]);
+    assert_eq!(texts(&replayed(&server, "?history=50")), ["1", "2", "3", "4", "5"]);
+    assert_eq!(texts(&replayed(&server, "?something=else&history=2")), ["4", "5"]);
+}
+
+fn history_is_a_ring(program: Program) {
+    let server = program.start("--chat-interval 0s --history 3");
+    let mut speaker = server.join();
+    say_all(&mut speaker, 1..=10);
+    assert_eq!(texts(&replayed(&server, "?history=50")), ["8", "9", "10"]);
+    assert_eq!(texts(&replayed(&server, "?history=2")), ["9", "10"]);
+}
+
+fn what_comes_again_is_what_was_broadcast(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut speaker = server.join();
+    speaker.json(&json!({"type": "chat", "name": "Alice \u{0}", "text": "Chào 🌊", "cid": "mine"}));
+    let received = [speaker.next_json(), speaker.next_json()];
+    let broadcast = received.into_iter().find(|value| value["type"] == "chat");
+    assert_eq!(replayed(&server, "?history=1").pop(), broadcast);
+}
+
+/// Newcomers arrive while the room talks; each must find the live messages right behind its history.
+fn nothing_is_missed_or_doubled_while_others_speak(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut speaker = server.join();
+    let mut newcomers = Vec::new();
+    for round in 0..20_u64 {
+        for _ in 0..20 {
+            speaker.say("Alice", "Hello");
+        }
+        let mut client = server.open(&format!("/ws/chat?history={}", round * 5));
+        let welcome = client.next_json();
+        newcomers.push((client, welcome["last_id"].as_u64().expect("an id"), round * 5));
+    }
+    speaker.say("Alice", "the end");
+    for (mut client, last_id, history) in newcomers {
+        let first = last_id - history.min(last_id) + 1;
+        for id in first..=401 {
+            assert_eq!(client.next_of_type("chat")["id"], id, "history {history} and last id {last_id}");
+        }
+    }
+    for id in 1..=401 {
+        assert_eq!(speaker.next_of_type("chat")["id"], id);
+    }
+}
+
+fn a_query_that_makes_no_sense_hurts_nobody(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut speaker = server.join();
+    say_all(&mut speaker, 1..=2);
+    let long = format!("?since={}:1", "e".repeat(4_000));
+    let queries = [
+        "?history=",
+        "?history=-1",
+        "?history=1.5",
+        "?history=abc",
+        "?history=99999999999999999999999",
+        "?history=%",
+        "?history=%FF",
+        "?since=",
+        "?since=:",
+        "?since=1",
+        "?since=:1",
+        "?since=a:b",
+        "?since=a:-1",
+        "?since=%00:%00",
+        "?since=a:99999999999999999999999",
+        "?since=a:1&since=b:2",
+        "?history=1&since=a:1",
+        "?&&==&",
+        long.as_str(),
+    ];
+    for query in queries {
+        match server.try_open(&format!("/ws/chat{query}"), "") {
+            Ok(mut client) => assert_eq!(client.next_json()["code"], "welcome", "{query}"),
+            Err(response) => assert_eq!(response.status, 400, "{query}"),
+        }
+    }
+    say_all(&mut speaker, 3..=3);
+}

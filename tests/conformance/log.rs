@@ -1,0 +1,115 @@
+//! The log on standard error, as the document shows it, and what a client cannot do to it.
+
+use serde_json::Value;
+
+use crate::harness::{Program, Server};
+
+conformance! {
+    a_new_client_is_logged_with_its_address,
+    a_message_is_logged_up_to_50_characters,
+    a_name_cannot_forge_a_line,
+    the_level_can_be_set,
+    the_log_can_be_json,
+    the_log_goes_to_standard_error_alone,
+    a_log_that_nobody_reads_any_more_is_survived,
+}
+
+fn wait_for_log(server: &Server, text: &str) -> String {
+    server.process.stderr.wait_for(text, |line| line.contains(text))
+}
+
+fn a_new_client_is_logged_with_its_address(program: Program) {
+    let server = program.start("");
+    let clients = [server.join(), server.join()];
+    let mut numbers = Vec::new();
+    for client in &clients {
+        let end = format!(" connected from 127.0.0.1:{}", client.local_port());
+        let line = server.process.stderr.wait_for(&end, |line| line.ends_with(&end));
+        let (_, number) = line.split_once("[CHAT] Client ").unwrap_or_else(|| panic!("{line}"));
+        numbers.push(number.trim_end_matches(&end).parse::<u64>().unwrap_or_else(|error| panic!("{error}: {line}")));
+    }
+    assert_ne!(numbers[0], numbers[1]);
+}
+
+fn a_message_is_logged_up_to_50_characters(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut client = server.join();
+    client.say("Alice", "Hello everyone");
+    let line = wait_for_log(&server, "Hello");
+    assert!(line.ends_with("[CHAT] Alice: Hello everyone..."), "{line}");
+    client.say("Bảo", &format!("{}and no more", "ế".repeat(50)));
+    let line = wait_for_log(&server, "Bảo");
+    assert!(line.ends_with(&format!("[CHAT] Bảo: {}...", "ế".repeat(50))), "{line}");
+}
+
+fn a_name_cannot_forge_a_line(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut client = server.join();
+    let forged = "[CHAT] Client 666 connected from 6.6.6.6:6";
+    for separator in [
+        "\n",
+        "\r",
+        "\r\n",
+        "\u{85}",
+        "\u{b}",
+        "\u{c}",
+        "\u{1b}[2K\u{1b}[G",
+        "\u{8}\u{8}\u{8}",
+        "\0",
+        "\u{2028}",
+        "\u{2029}",
+    ] {
+        client.say(&format!("Eve{separator}{forged}"), &format!("Hello{separator}{forged}"));
+        assert_eq!(client.next_json()["type"], "chat");
+    }
+    client.say("Alice", "the end");
+    wait_for_log(&server, "the end");
+    let lines = server.process.stderr.all();
+    let about_eve: Vec<_> = lines.iter().filter(|line| line.contains("666")).collect();
+    assert_eq!(about_eve.len(), 11, "{lines:#?}");
+    for line in about_eve {
+        assert!(line.contains("[CHAT] Eve"), "forged: {line:?}");
+        let breaks = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
+        assert!(!line.contains(breaks), "a control character in {line:?}");
+    }
+}
+
+fn the_level_can_be_set(program: Program) {
+    let server = program.start("--log error");
+    let mut client = server.join();
+    client.say("Alice", "Hello everyone");
+    assert_eq!(client.next_json()["type"], "chat");
+    client.leave();
+    assert_eq!(server.process.stderr.all(), [] as [String; 0]);
+}
+
+fn the_log_can_be_json(program: Program) {
+    let server = program.start("--log-format json");
+    let mut client = server.join();
+    client.say("\"Alice\"\n", "Hello everyone");
+    wait_for_log(&server, "Hello everyone...");
+    for line in server.process.stderr.all() {
+        let entry: Result<Value, _> = serde_json::from_str(&line);
+        assert!(entry.is_ok_and(|entry| entry.is_object()), "{line}");
+    }
+}
+
+fn the_log_goes_to_standard_error_alone(program: Program) {
+    let server = program.start("");
+    let mut client = server.join();
+    client.say("Alice", "Hello everyone");
+    wait_for_log(&server, "[CHAT] Alice");
+    let stdout = server.process.stdout.all();
+    assert!(!stdout.iter().any(|line| line.contains("[CHAT]")), "{stdout:#?}");
+}
+
+/// `evloop-server 2>&1 | head` must not end the server when `head` ends.
+fn a_log_that_nobody_reads_any_more_is_survived(program: Program) {
+    let mut command = program.command("--bind 127.0.0.1:0 --chat-interval 0s");
+    let server = Server::start_without_log_reader(&mut command);
+    let mut client = server.join();
+    for id in 1..=20 {
+        client.say("Alice", "Hello everyone");
+        assert_eq!(client.next_json()["id"], id);
+    }
+}

@@ -1,0 +1,154 @@
+//! The drain: a signal, a Close to each client, what is queued is sent, exit status 0 in time.
+
+use std::time::{Duration, Instant};
+
+use crate::client::Message;
+use crate::harness::{Program, Server};
+use crate::http_client::{read_response, request};
+use crate::wire::{Ending, PATIENCE};
+
+conformance! {
+    a_signal_closes_every_client_with_1001,
+    ctrl_c_is_as_good,
+    an_idle_server_stops_at_once,
+    what_is_queued_is_sent_before_the_close,
+    clients_that_do_not_answer_do_not_hold_the_exit_up,
+    a_client_that_does_not_read_does_not_hold_the_exit_up,
+    half_a_request_does_not_hold_the_exit_up,
+    a_draining_server_says_so_and_lets_nobody_in,
+    a_second_signal_stops_at_once,
+    the_port_is_free_for_the_next_server,
+}
+
+const SHORT: &str = "--drain-timeout 500ms --close-timeout 1h";
+const LONG: &str = "--drain-timeout 1h --close-timeout 1h";
+
+/// Sees the server exit with status 0 before `limit` has passed.
+fn assert_exits(mut server: Server, limit: Duration) {
+    let status = server.process.wait_until(Instant::now() + limit);
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+fn closes_every_client(program: Program, signal: &str) {
+    let server = program.start("");
+    let mut clients = [server.join(), server.join(), server.watch(), server.open("/ws/echo")];
+    server.process.signal(signal);
+    for client in &mut clients {
+        client.expect_close(1001);
+    }
+    assert_exits(server, Duration::from_secs(3));
+}
+
+fn a_signal_closes_every_client_with_1001(program: Program) {
+    closes_every_client(program, "TERM");
+}
+
+fn ctrl_c_is_as_good(program: Program) {
+    closes_every_client(program, "INT");
+}
+
+fn an_idle_server_stops_at_once(program: Program) {
+    let server = program.start(LONG);
+    server.join().leave();
+    server.process.signal("TERM");
+    assert_exits(server, Duration::from_secs(3));
+}
+
+fn what_is_queued_is_sent_before_the_close(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut speaker = server.join();
+    let mut listener = server.join();
+    let text = "🦀".repeat(500);
+    for id in 1..=100 {
+        speaker.say("Alice", &text);
+        assert_eq!(speaker.next_of_type("chat")["id"], id);
+    }
+    server.process.signal("TERM");
+    speaker.expect_close(1001);
+    for id in 1..=100 {
+        assert_eq!(listener.next_json()["id"], id);
+    }
+    listener.expect_close(1001);
+    assert_exits(server, Duration::from_secs(3));
+}
+
+fn clients_that_do_not_answer_do_not_hold_the_exit_up(program: Program) {
+    let server = program.start(SHORT);
+    let mut silent = server.join();
+    server.process.signal("TERM");
+    assert_eq!(silent.await_close(), Some(1001));
+    let start = Instant::now();
+    // Nor does one that goes on talking.
+    silent.text("not yet");
+    assert_exits(server, Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+fn a_client_that_does_not_read_does_not_hold_the_exit_up(program: Program) {
+    let server = program.start(&format!("{SHORT} --chat-interval 0s --max-unsent 64MiB"));
+    let mut speaker = server.join();
+    let wire = crate::wire::Wire::connect_with_small_window(server.address);
+    let deaf = crate::client::Client::upgrade(wire, server.address, "/ws/chat", "");
+    assert!(deaf.is_ok());
+    let text = "🦀".repeat(500);
+    // More than any kernel buffers, so that the server itself has something left to send.
+    for id in 1..=6_000 {
+        speaker.say("Alice", &text);
+        assert_eq!(speaker.next_of_type("chat")["id"], id);
+    }
+    server.process.signal("TERM");
+    speaker.expect_close(1001);
+    assert_exits(server, Duration::from_secs(5));
+}
+
+fn half_a_request_does_not_hold_the_exit_up(program: Program) {
+    let server = program.start("--handshake-timeout 1h --drain-timeout 500ms");
+    let mut half = server.wire();
+    half.send(b"GET /ws/chat HTTP/1.1\r\n");
+    let _says_nothing = server.wire();
+    assert_eq!(server.get("/healthz").status, 200, "both have been accepted by now");
+    server.process.signal("TERM");
+    assert_exits(server, Duration::from_secs(5));
+}
+
+fn a_draining_server_says_so_and_lets_nobody_in(program: Program) {
+    let server = program.start(LONG);
+    let mut stays = server.join();
+    server.process.signal("TERM");
+    // Whoever does not answer the Close keeps the drain going, so that it can be looked at.
+    assert_eq!(stays.try_message(Instant::now() + PATIENCE), Ok(Message::Close(Some(1001))));
+    assert_eq!(server.get("/healthz").status, 503);
+    let refusal = server.try_open("/ws/chat", "").err().unwrap_or_else(|| panic!("let in while draining"));
+    assert_eq!(refusal.status, 503);
+    stays.send(&crate::frame::Frame::close(1001, ""));
+    assert_ne!(stays.wire().read_to_end(), Ending::TimedOut);
+    assert_exits(server, Duration::from_secs(5));
+}
+
+fn a_second_signal_stops_at_once(program: Program) {
+    for signals in [["TERM", "TERM"], ["INT", "INT"], ["TERM", "INT"]] {
+        let mut server = program.start(LONG);
+        let mut stays = server.join();
+        server.process.signal(signals[0]);
+        assert_eq!(stays.await_close(), Some(1001));
+        server.process.signal(signals[1]);
+        server.process.wait_until(Instant::now() + Duration::from_secs(3));
+    }
+}
+
+/// The server ends connections first, so their `TIME_WAIT` is on its port; the next one must bind all the same.
+fn the_port_is_free_for_the_next_server(program: Program) {
+    let server = program.start("");
+    let address = server.address;
+    let mut client = server.join();
+    let mut wire = server.wire();
+    wire.send(request("GET", address, "/healthz", "Connection: close\r\n").as_bytes());
+    assert_eq!(read_response(&mut wire, "GET").status, 200);
+    wire.read_to_end();
+    server.process.signal("TERM");
+    client.expect_close(1001);
+    assert_exits(server, Duration::from_secs(3));
+    let next = Server::start(&mut program.command(&format!("--bind {address}")));
+    assert_eq!(next.address, address);
+    next.join().leave();
+}

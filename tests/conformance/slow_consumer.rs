@@ -1,0 +1,145 @@
+//! A client that does not read: dropped when too much waits for it, and nobody else notices.
+
+use crate::client::Client;
+use crate::counters::Tally;
+use crate::frame::{self, Frame};
+use crate::harness::{Program, Server};
+use crate::wire::Wire;
+
+conformance! {
+    a_client_that_does_not_read_is_dropped_and_nobody_else,
+    one_who_floods_the_echo_without_reading_is_dropped,
+    one_who_floods_with_pings_without_reading_is_dropped,
+    one_who_reads_late_but_in_time_gets_everything,
+    one_who_floods_does_not_starve_the_others,
+}
+
+#[cfg(target_os = "linux")]
+const MOST_GROWTH_KIB: u64 = 16 * 1024;
+
+/// A client in the room for which the kernels soon hold as much as they will.
+fn join_with_small_window(server: &Server) -> Client {
+    let client = Client::upgrade(Wire::connect_with_small_window(server.address), server.address, "/ws/chat", "");
+    client.unwrap_or_else(|response| panic!("{response:?}"))
+}
+
+fn a_client_that_does_not_read_is_dropped_and_nobody_else(program: Program) {
+    let server = program.start("--chat-interval 0s --max-unsent 64KiB");
+    let tally = Tally::new(&server, "slow_consumer");
+    let mut speaker = server.join();
+    let mut listener = server.join();
+    let slow = join_with_small_window(&server);
+    assert_eq!(speaker.next_json()["online_count"], 2);
+    assert_eq!(speaker.next_json()["online_count"], 3);
+    assert_eq!(listener.next_json()["online_count"], 3);
+    #[cfg(target_os = "linux")]
+    let before = server.process.memory_kib("VmRSS");
+
+    // What the kernel holds for the slow one comes first: some MiB at most, of 2 KB a message.
+    let text = "🦀".repeat(500);
+    let mut id = 0;
+    let left = loop {
+        id += 1;
+        assert!(id < 20_000, "40 MB wait for a client that may have 64 KiB waiting");
+        speaker.say("Alice", &text);
+        let mut value = speaker.next_json();
+        let left = value["code"] == "left";
+        if left {
+            assert_eq!(value["online_count"], 2);
+            value = speaker.next_json();
+        }
+        assert_eq!(value["id"], id);
+        let mut heard = listener.next_json();
+        if heard["code"] == "left" {
+            heard = listener.next_json();
+        }
+        assert_eq!(heard["id"], id, "the other hears everything at once");
+        if left {
+            break id;
+        }
+    };
+    tally.rises_by(1);
+    #[cfg(target_os = "linux")]
+    {
+        let grown = server.process.memory_kib("VmRSS").saturating_sub(before);
+        assert!(grown < MOST_GROWTH_KIB, "{grown} KiB after {left} messages");
+    }
+    assert!(left > 10, "dropped after {left} messages, long before its limit");
+    drop(slow);
+}
+
+/// Sends until the server will not take any more, which it must not do for ever.
+fn flood(mut client: Client, burst: &[u8], bursts: usize) {
+    let refused = (0..bursts).any(|_| client.wire().try_send(burst).is_err());
+    assert!(refused, "{} MiB were taken from a client that reads nothing", burst.len() * bursts / 1024 / 1024);
+}
+
+fn one_who_floods_the_echo_without_reading_is_dropped(program: Program) {
+    let server = program.start("--max-unsent 128KiB");
+    let tally = Tally::new(&server, "slow_consumer");
+    #[cfg(target_os = "linux")]
+    let before = server.process.memory_kib("VmRSS");
+    flood(server.open("/ws/echo"), &Frame::new(frame::BINARY, vec![1; 64 * 1024]).encode(), 4096);
+    tally.rises_by(1);
+    #[cfg(target_os = "linux")]
+    {
+        let grown = server.process.memory_kib("VmRSS").saturating_sub(before);
+        assert!(grown < MOST_GROWTH_KIB, "{grown} KiB");
+    }
+}
+
+fn one_who_floods_with_pings_without_reading_is_dropped(program: Program) {
+    let server = program.start("--max-unsent 128KiB");
+    let tally = Tally::new(&server, "slow_consumer");
+    #[cfg(target_os = "linux")]
+    let before = server.process.memory_kib("VmRSS");
+    flood(server.open("/ws/chat"), &Frame::new(frame::PING, [1; 125]).encode().repeat(500), 4096);
+    tally.rises_by(1);
+    #[cfg(target_os = "linux")]
+    {
+        let grown = server.process.memory_kib("VmRSS").saturating_sub(before);
+        assert!(grown < MOST_GROWTH_KIB, "{grown} KiB");
+    }
+}
+
+/// What the kernel does not take any more waits in the server, and is sent when the client reads at last.
+fn one_who_reads_late_but_in_time_gets_everything(program: Program) {
+    let server = program.start("--chat-interval 0s --max-unsent 16MiB");
+    let mut speaker = server.join();
+    let mut late = join_with_small_window(&server);
+    // 5 MB; the kernel holds 4 MiB at most for a sender.
+    let text = "🦀".repeat(500);
+    for id in 1..=2500 {
+        speaker.say("Alice", &text);
+        assert_eq!(speaker.next_of_type("chat")["id"], id);
+    }
+    for id in 1..=2500 {
+        assert_eq!(late.next_of_type("chat")["id"], id);
+    }
+    late.say("Bob", "still here");
+    assert_eq!(speaker.next_of_type("chat")["text"], "still here");
+}
+
+/// A server that serves one socket for as long as it has something to say would leave the others waiting.
+fn one_who_floods_does_not_starve_the_others(program: Program) {
+    let server = program.start("--max-unsent 1MiB");
+    let mut other = server.open("/ws/echo");
+    std::thread::scope(|scope| {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let mut flooder = server.join();
+        scope.spawn(move || {
+            let burst = Frame::new(frame::PONG, [1; 125]).encode().repeat(2000);
+            while matches!(stopped.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
+                flooder.wire().send(&burst);
+            }
+        });
+        for round in 0..50 {
+            let start = std::time::Instant::now();
+            other.text("my turn");
+            assert_eq!(other.next_text(), "my turn");
+            let waited = start.elapsed();
+            assert!(waited < std::time::Duration::from_secs(1), "round {round} took {waited:?}");
+        }
+        drop(stop);
+    });
+}

@@ -1,0 +1,243 @@
+//! Frames that RFC 6455 forbids: each is answered with the right Close, counted, and hurts nobody else.
+
+use crate::client::Client;
+use crate::counters::Tally;
+use crate::frame::{self, CONTINUATION, Frame, header};
+use crate::harness::{Program, Server};
+
+conformance! {
+    an_unmasked_frame_is_1002,
+    a_reserved_bit_is_1002,
+    a_reserved_opcode_is_1002,
+    a_bad_control_frame_is_1002,
+    fragments_out_of_turn_are_1002,
+    a_bad_close_code_is_1002,
+    text_that_is_not_utf8_is_1007,
+    violations_are_counted,
+    what_came_before_a_violation_is_answered_first,
+    what_was_said_before_a_violation_is_heard,
+    a_close_is_not_lost_to_what_is_still_on_its_way,
+    the_others_only_hear_that_it_left,
+    noise_after_the_upgrade_is_survived,
+    many_bad_clients_do_not_grow_memory,
+}
+
+/// A client that sends these bytes is closed with this code.
+fn closed_with(server: &Server, code: u16, what: &str, bytes: &[u8]) {
+    for path in ["/ws/echo", "/ws/chat"] {
+        let mut client = server.open(path);
+        client.wire().send(bytes);
+        assert_eq!(client.await_close(), Some(code), "{what} on {path}");
+        client.wire().read_to_end();
+    }
+}
+
+fn an_unmasked_frame_is_1002(program: Program) {
+    let server = program.start("");
+    for opcode in [frame::TEXT, frame::BINARY, frame::PING, frame::CLOSE] {
+        closed_with(&server, 1002, "an unmasked frame", &Frame::new(opcode, "").encode_unmasked());
+    }
+    closed_with(&server, 1002, "an unmasked text", &Frame::new(frame::TEXT, "{}").encode_unmasked());
+}
+
+fn a_reserved_bit_is_1002(program: Program) {
+    let server = program.start("");
+    for bits in [0x40, 0x20, 0x10, 0x70] {
+        for opcode in [frame::TEXT, frame::PING] {
+            closed_with(&server, 1002, "a reserved bit", &Frame::new(opcode, "{}").encode_with_reserved_bits(bits));
+        }
+    }
+}
+
+fn a_reserved_opcode_is_1002(program: Program) {
+    let server = program.start("");
+    for opcode in [0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF] {
+        closed_with(&server, 1002, "a reserved opcode", &Frame::new(opcode, "").encode());
+    }
+}
+
+fn a_bad_control_frame_is_1002(program: Program) {
+    let server = program.start("");
+    for opcode in [frame::PING, frame::PONG, frame::CLOSE] {
+        closed_with(&server, 1002, "a control frame in fragments", &Frame::unfinished(opcode, "").encode());
+        closed_with(&server, 1002, "a long control frame", &Frame::new(opcode, [b'x'; 126]).encode());
+    }
+}
+
+fn fragments_out_of_turn_are_1002(program: Program) {
+    let server = program.start("");
+    closed_with(&server, 1002, "a continuation of nothing", &Frame::new(CONTINUATION, "x").encode());
+    closed_with(&server, 1002, "a continuation of nothing", &Frame::unfinished(CONTINUATION, "x").encode());
+    for second in [frame::TEXT, frame::BINARY] {
+        let frames = [Frame::unfinished(frame::TEXT, "x"), Frame::new(second, "y")];
+        closed_with(&server, 1002, "a message in a message", &frames.map(|frame| frame.encode()).concat());
+    }
+    let frames = [Frame::unfinished(frame::TEXT, "x"), Frame::new(CONTINUATION, "y"), Frame::new(CONTINUATION, "z")];
+    let mut client = server.open("/ws/echo");
+    client.wire().send(&frames.map(|frame| frame.encode()).concat());
+    assert_eq!(client.next_text(), "xy");
+    client.expect_close(1002);
+}
+
+fn a_bad_close_code_is_1002(program: Program) {
+    let server = program.start("");
+    for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
+        closed_with(&server, 1002, &format!("close code {code}"), &Frame::close(code, "").encode());
+    }
+    closed_with(&server, 1002, "half a close code", &Frame::new(frame::CLOSE, [3]).encode());
+    let mut reason = 1000_u16.to_be_bytes().to_vec();
+    reason.extend(b"\xFF\xFE");
+    closed_with(&server, 1007, "a close reason that is not UTF-8", &Frame::new(frame::CLOSE, reason).encode());
+}
+
+fn text_that_is_not_utf8_is_1007(program: Program) {
+    let server = program.start("");
+    let bad: [&[u8]; 8] = [
+        b"\xFF",
+        b"fine\x80",
+        b"\xC0\xAF",
+        b"\xE0\x80\x80",
+        b"\xED\xA0\x80",
+        b"\xF4\x90\x80\x80",
+        b"cut short \xF0\x9F\xA6",
+        b"{\"type\":\"chat\",\"name\":\"\xFF\",\"text\":\"Hello\"}",
+    ];
+    for bytes in bad {
+        closed_with(&server, 1007, "not UTF-8", &Frame::new(frame::TEXT, bytes).encode());
+    }
+}
+
+fn violations_are_counted(program: Program) {
+    let server = program.start("");
+    let (protocol, utf8) = (Tally::new(&server, "protocol_error"), Tally::new(&server, "bad_utf8"));
+    closed_with(&server, 1002, "an unmasked frame", &Frame::new(frame::TEXT, "").encode_unmasked());
+    closed_with(&server, 1002, "a bad close code", &Frame::close(1005, "").encode());
+    closed_with(&server, 1007, "not UTF-8", &Frame::new(frame::TEXT, b"\xFF").encode());
+    // On two endpoints each.
+    protocol.rises_by(4);
+    utf8.rises_by(2);
+}
+
+/// A read that ends in an error still delivers what came before it.
+fn what_came_before_a_violation_is_answered_first(program: Program) {
+    let server = program.start("");
+    let bad_endings = [
+        (Frame::new(frame::TEXT, "unmasked").encode_unmasked(), 1002),
+        (Frame::new(frame::TEXT, b"\xFF").encode(), 1007),
+        (Frame::new(frame::BINARY, vec![1; 64 * 1024 + 1]).encode(), 1009),
+    ];
+    for (bad_ending, code) in bad_endings {
+        let mut client = server.open("/ws/echo");
+        let mut bytes = Frame::new(frame::TEXT, "one").encode();
+        bytes.extend(Frame::new(frame::PING, "two").encode());
+        bytes.extend(Frame::new(frame::BINARY, "three").encode());
+        bytes.extend(&bad_ending);
+        bytes.extend(Frame::new(frame::TEXT, "not any more").encode());
+        client.wire().send(&bytes);
+        assert_eq!(client.next_frame(), Frame::new(frame::TEXT, "one"));
+        assert_eq!(client.next_frame(), Frame::new(frame::PONG, "two"));
+        assert_eq!(client.next_frame(), Frame::new(frame::BINARY, "three"));
+        assert_eq!(crate::client::close_code(&client.next_frame()), Some(code), "and nothing before the Close");
+        client.wire().read_to_end();
+    }
+}
+
+fn what_was_said_before_a_violation_is_heard(program: Program) {
+    let server = program.start("");
+    let mut bystander = server.join();
+    let mut client = server.join();
+    assert_eq!(bystander.next_json()["code"], "joined");
+    let message = Frame::new(frame::TEXT, "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"last words\"}");
+    client.wire().send(&[message.encode(), Frame::new(frame::TEXT, "unmasked").encode_unmasked()].concat());
+    assert_eq!(client.next_json()["text"], "last words", "everyone hears it, the sender included");
+    assert_eq!(crate::client::close_code(&client.next_frame()), Some(1002));
+    assert_eq!(bystander.next_json()["text"], "last words");
+    assert_eq!(bystander.next_json()["code"], "left");
+}
+
+/// Closing a socket with unread input sends a reset, which can overtake the Close and destroy it.
+fn a_close_is_not_lost_to_what_is_still_on_its_way(program: Program) {
+    let server = program.start("");
+    let rest = Frame::new(frame::BINARY, vec![1; 60_000]).encode().repeat(10);
+    for _ in 0..20 {
+        let mut client = server.open("/ws/echo");
+        client.wire().send(&Frame::new(frame::TEXT, "unmasked").encode_unmasked());
+        client.wire().send(&rest);
+        client.expect_close(1002);
+    }
+}
+
+fn the_others_only_hear_that_it_left(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut bystander = server.join();
+    let bad = [
+        Frame::new(frame::TEXT, "unmasked").encode_unmasked(),
+        Frame::new(frame::TEXT, b"\xFF").encode(),
+        Frame::new(0x3, "").encode(),
+        header(0x80 | frame::TEXT, 1 << 40),
+        Frame::close(1005, "").encode(),
+    ];
+    for bytes in &bad {
+        let mut client = server.join();
+        assert_eq!(bystander.next_json()["code"], "joined");
+        client.wire().send(bytes);
+        client.await_close();
+        client.wire().read_to_end();
+        assert_eq!(bystander.next_json()["code"], "left");
+        bystander.say("Bob", "unharmed");
+        assert_eq!(bystander.next_json()["text"], "unharmed");
+    }
+}
+
+/// Bytes of a xorshift generator: no meaning, but the same in every run.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+fn noise_after_the_upgrade_is_survived(program: Program) {
+    let server = program.start("");
+    let mut bystander = server.open("/ws/echo");
+    for seed in 0..100 {
+        let mut client = server.open(["/ws/chat", "/ws/dashboard", "/ws/echo"][usize::try_from(seed % 3).unwrap_or(0)]);
+        // The server may close at any byte of it.
+        let _ = client.wire().try_send(&noise(seed, 300));
+        client.wire().finish_writing();
+        client.wire().read_to_end();
+        bystander.text("unharmed");
+        assert_eq!(bystander.next_text(), "unharmed");
+    }
+}
+
+fn many_bad_clients_do_not_grow_memory(program: Program) {
+    let server = program.start("");
+    let misbehave = |rounds: u32| {
+        for round in 0..rounds {
+            let mut client: Client = server.open("/ws/chat");
+            let bytes = match round % 4 {
+                0 => Frame::new(frame::TEXT, "unmasked").encode_unmasked(),
+                1 => Frame::new(frame::TEXT, b"\xFF").encode(),
+                2 => header(0x80 | frame::TEXT, 1 << 40),
+                _ => [Frame::unfinished(frame::TEXT, [b' '; 10_000]).encode(), header(0x83, 0)].concat(),
+            };
+            client.wire().send(&bytes);
+            client.await_close();
+        }
+    };
+    // The first clients warm the allocator up.
+    misbehave(40);
+    #[cfg(target_os = "linux")]
+    let before = server.process.memory_kib("VmRSS");
+    misbehave(200);
+    #[cfg(target_os = "linux")]
+    {
+        let grown = server.process.memory_kib("VmRSS").saturating_sub(before);
+        assert!(grown < 2048, "{grown} KiB after 200 bad clients");
+    }
+}

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Every check and test of the project; installs what is missing.
+#
+#   tests/run.sh            all of it
+#   tests/run.sh rust       format, lints, documentation, Rust tests
+#   tests/run.sh browser    the pages in headless Chromium
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:-all}
+
+step() { printf '\n== %s\n' "$*"; }
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# install COMMAND PACKAGE: from Debian's packages, where the command is missing.
+install() {
+    command -v "$1" >/dev/null && return
+    step "installing $2"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null
+}
+
+rust() {
+    step "format"
+    cargo fmt --all --check
+    step "lints"
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    step "documentation"
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+    step "Rust tests"
+    cargo test --workspace --locked
+}
+
+browser() {
+    install chromium chromium
+    step "browser tests"
+    cargo build --locked --bins
+    servers=../../target/debug/evloop-server,../../target/debug/thread-server
+    (cd tests/browser && npm ci --no-audit --no-fund --silent && WSLAB_SERVERS="$servers" npm test)
+}
+
+case $what in
+    all) rust && browser ;;
+    rust | browser) "$what" ;;
+    *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
