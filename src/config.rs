@@ -20,8 +20,14 @@ const LONGEST: Duration = Duration::from_hours(24);
 #[command(version, about, max_term_width = 110)]
 #[allow(missing_docs, reason = "each field's text is its --help")]
 pub struct Config {
-    /// Address to listen on; repeatable; port 0 picks a free one [default: `127.0.0.1:8765` and `[::1]:8765`]
-    #[arg(long, value_name = "ADDR:PORT", env = "WSLAB_BIND", value_delimiter = ',')]
+    /// Address to listen on; both loopback addresses at port 8765 where none is given.
+    #[arg(
+        long,
+        help = "Address to listen on; repeatable; port 0 picks a free one [default: 127.0.0.1:8765 and [::1]:8765]",
+        value_name = "ADDR:PORT",
+        env = "WSLAB_BIND",
+        value_delimiter = ','
+    )]
     pub bind: Vec<SocketAddr>,
 
     /// Least time between a client's accepted chat messages; 0s: no rate limit

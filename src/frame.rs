@@ -89,7 +89,7 @@ mod tests {
         }
         assert_eq!(whole_frames(&bytes, 1000), bytes.len());
         assert_eq!(whole_frames(&bytes[..whole + 4], 299), whole + 4, "too large: nothing to wait for");
-        assert_eq!(whole_frames(&[0x83, 0x80, 1], 1000), 3, "no such opcode");
+        assert_eq!(whole_frames(&[0x83, 0x80, 1, 2, 3, 4], 1000), 6, "no such opcode");
     }
 
     #[test]

@@ -44,12 +44,12 @@ pub fn main(name: &'static str, about: &'static str, model: &'static str, run: R
 
 fn launch(mut config: Config, model: &'static str, run: Run) -> anyhow::Result<()> {
     start_logging(config.log, config.log_format);
-    raise_descriptor_limit(&mut config)?;
     let report = match &config.report {
         Some(path) => Some(std::fs::read(path).with_context(|| format!("cannot read --report {}", path.display()))?),
         None => None,
     };
     let listeners = bind(&config)?;
+    raise_descriptor_limit(&mut config)?;
     let (stopper, shutdown) = shutdown::channel()?;
     stopper.on_signals().context("cannot handle signals")?;
     announce(&listeners)?;

@@ -42,7 +42,7 @@ impl Dashboard {
     pub fn join(&mut self, now: Now, client: ClientId, welcome: Welcome<'_>, effects: &mut Effects) {
         self.roster.add(client);
         self.set(client, Subscription::of(&Metric::DEFAULT));
-        effects.reply(&Outgoing::System(System {
+        effects.tell_client(&Outgoing::System(System {
             text: "Kết nối dashboard thành công. Đang nhận dữ liệu realtime...".into(),
             ts: now.unix_ms,
             code: "welcome",
@@ -61,7 +61,7 @@ impl Dashboard {
     pub fn subscribe(&mut self, now: Now, client: ClientId, metrics: &[Metric], effects: &mut Effects) {
         self.set(client, Subscription::of(metrics));
         let names: Vec<&str> = metrics.iter().map(|metric| metric.name()).collect();
-        effects.reply(&Outgoing::System(System {
+        effects.tell_client(&Outgoing::System(System {
             text: format!("Đã subscribe: {}", names.join(", ")).into(),
             ts: now.unix_ms,
             code: "subscribed",

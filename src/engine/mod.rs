@@ -103,7 +103,7 @@ impl Effects {
     }
 
     /// Adds a message for the client alone.
-    pub(crate) fn reply(&mut self, message: &Outgoing<'_>) {
+    pub(crate) fn tell_client(&mut self, message: &Outgoing<'_>) {
         frame::text(&mut self.reply, to_json(&mut self.json, message));
         self.stats.deliveries.inc();
     }
@@ -116,7 +116,7 @@ impl Effects {
     }
 
     /// Adds a message for `receivers` members of the room, and gives back the frame they will get.
-    fn broadcast(&mut self, message: &Outgoing<'_>, receivers: usize) -> &[u8] {
+    fn tell_room(&mut self, message: &Outgoing<'_>, receivers: usize) -> &[u8] {
         let start = self.broadcast.len();
         frame::text(&mut self.broadcast, to_json(&mut self.json, message));
         self.stats.deliveries.inc_by(receivers as u64);
@@ -342,7 +342,7 @@ impl Engine {
     ) -> bool {
         match request {
             Ok(ChatRequest::Say(chat)) => return self.say(now, client, chat, effects),
-            Ok(ChatRequest::Ping) => effects.reply(&Outgoing::Pong { ts: now.unix_ms }),
+            Ok(ChatRequest::Ping) => effects.tell_client(&Outgoing::Pong { ts: now.unix_ms }),
             Err(refused) => self.fault(now, client, refused.fault, refused.cid.as_deref(), effects),
         }
         false
@@ -364,7 +364,7 @@ impl Engine {
         let id = said_before.unwrap_or_else(|| self.room.say(now, chat, effects));
         self.no_fault(client);
         if let Some(cid) = chat.cid.as_deref() {
-            effects.reply(&Outgoing::Ack { cid, id, ts: now.unix_ms });
+            effects.tell_client(&Outgoing::Ack { cid, id, ts: now.unix_ms });
         }
         said_before.is_none()
     }
@@ -385,7 +385,7 @@ impl Engine {
                     self.fault(now, client, Fault::UnknownMetric, None, effects);
                 }
             }
-            Ok(DashboardRequest::Ping) => effects.reply(&Outgoing::Pong { ts: now.unix_ms }),
+            Ok(DashboardRequest::Ping) => effects.tell_client(&Outgoing::Pong { ts: now.unix_ms }),
             Err(fault) => self.fault(now, client, *fault, None, effects),
         }
     }
@@ -440,7 +440,7 @@ impl Engine {
             Fault::RateLimited { retry_after_ms } => Some(retry_after_ms),
             _ => None,
         };
-        effects.reply(&Outgoing::Error {
+        effects.tell_client(&Outgoing::Error {
             text: fault.text(),
             ts: now.unix_ms,
             code: fault.code(),

@@ -40,7 +40,7 @@ impl Room {
         self.roster.add(client);
         let online_count = self.members().len();
         let recovery = self.history.recovery(replay, &self.epoch);
-        effects.reply(&Outgoing::System(System {
+        effects.tell_client(&Outgoing::System(System {
             text: format!("Chào mừng đến chat room! Hiện có {online_count} người online.").into(),
             ts: now.unix_ms,
             code: "welcome",
@@ -77,7 +77,7 @@ impl Room {
     pub fn say(&mut self, now: Now, chat: &Chat<'_>, effects: &mut Effects) -> u64 {
         let id = self.history.next_id();
         let message = Outgoing::Chat { name: chat.name(), text: chat.text(), ts: now.unix_ms, id };
-        let frame = effects.broadcast(&message, self.roster.members().len());
+        let frame = effects.tell_room(&message, self.roster.members().len());
         self.history.keep(frame, chat.cid.as_deref().map(|cid| message_key(chat.name(), cid)));
         id
     }
@@ -131,7 +131,7 @@ impl Room {
         let receivers = self.members().len();
         if receivers > 0 {
             let notice = System { text, ts: now.unix_ms, code, online_count: Some(online_count), ..System::default() };
-            effects.broadcast(&Outgoing::System(notice), receivers);
+            effects.tell_room(&Outgoing::System(notice), receivers);
         }
     }
 }
