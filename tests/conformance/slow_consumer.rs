@@ -1,5 +1,9 @@
 //! A client that does not read: dropped when too much waits for it, and nobody else notices.
 
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::client::Client;
 use crate::counters::Tally;
 use crate::frame::{self, Frame};
@@ -120,26 +124,26 @@ fn one_who_reads_late_but_in_time_gets_everything(program: Program) {
     assert_eq!(speaker.next_of_type("chat")["text"], "still here");
 }
 
-/// A server that serves one socket for as long as it has something to say would leave the others waiting.
+/// A server that reads one socket for as long as it has something to say leaves the others waiting.
 fn one_who_floods_does_not_starve_the_others(program: Program) {
-    let server = program.start("--max-unsent 1MiB");
+    let server = program.start("");
     let mut other = server.open("/ws/echo");
-    std::thread::scope(|scope| {
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        let mut flooder = server.join();
+    let mut flooder = server.join();
+    thread::scope(|scope| {
+        let (stop, stopped) = mpsc::channel::<()>();
         scope.spawn(move || {
             let burst = Frame::new(frame::PONG, [1; 125]).encode().repeat(2000);
-            while matches!(stopped.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
+            while stopped.try_recv() == Err(TryRecvError::Empty) {
                 flooder.wire().send(&burst);
             }
         });
-        for round in 0..50 {
-            let start = std::time::Instant::now();
+        let start = Instant::now();
+        for _ in 0..100 {
             other.text("my turn");
             assert_eq!(other.next_text(), "my turn");
-            let waited = start.elapsed();
-            assert!(waited < std::time::Duration::from_secs(1), "round {round} took {waited:?}");
         }
+        // A few milliseconds each is what a fair server takes, even one that was built without optimisation.
+        assert!(start.elapsed() < Duration::from_secs(3), "100 round trips took {:?}", start.elapsed());
         drop(stop);
     });
 }
