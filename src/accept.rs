@@ -142,7 +142,29 @@ fn spare_descriptor() -> Option<Socket> {
     Socket::new(Domain::IPV4, Type::DGRAM, None).ok()
 }
 
-/// EMFILE or ENFILE; on Windows WSAEMFILE.
+/// Neither this process nor the system has a descriptor left, or memory for a socket: trying again at once fails again.
+#[cfg(unix)]
 fn lacks_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(23 | 24 | 10024))
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// WSAEMFILE and WSAENOBUFS.
+#[cfg(not(unix))]
+fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(10024 | 10055))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_pauses_and_what_was_one_clients_fault_does_not() {
+        for lasting in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            assert!(lacks_descriptors(&io::Error::from_raw_os_error(lasting)), "{lasting}");
+        }
+        for passing in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM] {
+            assert!(!lacks_descriptors(&io::Error::from_raw_os_error(passing)), "{passing}");
+        }
+    }
 }

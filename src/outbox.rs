@@ -54,6 +54,9 @@ impl Outbox {
     /// # Errors
     /// [`Overflow`] where more than `limit` bytes would wait; nothing was added.
     pub fn push(&mut self, frames: Bytes, limit: usize) -> Result<(), Overflow> {
+        if frames.is_empty() {
+            return Ok(());
+        }
         let cost = self.unsent + frames.len() + (self.slices.len() + 1) * SLICE_COST;
         if cost > limit.saturating_add(self.allowance) {
             return Err(Overflow);
@@ -188,6 +191,14 @@ mod tests {
             prop_assert_eq!(outbox.flush(&mut socket).expect("this socket only blocks"), Flushed::All);
             prop_assert_eq!(socket.taken, model);
         }
+    }
+
+    #[test]
+    fn nothing_added_is_nothing_to_send() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::new(), 100).expect("it takes no room");
+        let mut blocked = Narrow { room: 0, taken: Vec::new() };
+        assert_eq!(outbox.flush(&mut blocked).expect("nothing to send"), Flushed::All);
     }
 
     #[test]

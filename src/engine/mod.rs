@@ -74,12 +74,21 @@ pub struct Effects {
     /// How much of `reply` was asked for by the client in one go, like the history it resumes or a page it loads. It is
     /// bounded where it comes from, and owed on top of the limit for slow clients.
     pub owed: usize,
-    /// Set where the client that was heard joined the room: its first byte in `broadcast`.
-    pub joined_at: Option<usize>,
+    /// Set where the client that was heard joined the room.
+    pub joined: Option<Joined>,
     /// Set where the client that was heard left the room: the first byte in `broadcast` that is not for it.
     pub left_at: Option<usize>,
     stats: Arc<Stats>,
     json: Vec<u8>,
+}
+
+/// Where the room begins for a newcomer.
+#[derive(Debug, Clone, Copy)]
+pub struct Joined {
+    /// Its first byte in `broadcast`.
+    pub broadcast: usize,
+    /// The end of its welcome in `reply`: nothing that the room says may stand before it.
+    pub reply: usize,
 }
 
 impl Effects {
@@ -90,7 +99,7 @@ impl Effects {
             broadcast: BytesMut::new(),
             close: None,
             owed: 0,
-            joined_at: None,
+            joined: None,
             left_at: None,
             stats,
             json: Vec::new(),

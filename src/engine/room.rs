@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::history::History;
 use super::roster::Roster;
-use super::{ClientId, Effects, Now};
+use super::{ClientId, Effects, Joined, Now};
 use crate::protocol::{Chat, HistoryMark, Outgoing, Replay, System, Welcome};
 
 /// In a large room, at most one summary of who is online goes out in this time.
@@ -36,7 +36,7 @@ impl Room {
     /// A newcomer is announced to those who are in, then welcomed with what it asked of the past.
     pub fn join(&mut self, now: Now, client: ClientId, replay: &Replay, welcome: Welcome<'_>, effects: &mut Effects) {
         self.announce(now, "joined", "Một người dùng mới đã tham gia chat", self.members().len() + 1, effects);
-        effects.joined_at = Some(effects.broadcast.len());
+        let broadcast = effects.broadcast.len();
         self.roster.add(client);
         let online_count = self.members().len();
         let recovery = self.history.recovery(replay, &self.epoch);
@@ -56,6 +56,7 @@ impl Room {
         for frame in self.history.newest(recovery.newest) {
             effects.replay(frame);
         }
+        effects.joined = Some(Joined { broadcast, reply: effects.reply.len() });
     }
 
     /// A member leaves and everyone who stays is told.

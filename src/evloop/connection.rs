@@ -28,6 +28,8 @@ pub struct Connection {
     ended: Ended,
     /// On the loop's list of connections to flush at the end of this turn.
     pub dirty: bool,
+    /// Where it left more, the connection stands on the loop's list of those to be read on.
+    pub last_read: ReadOutcome,
     /// To be reaped at the end of this turn; nothing is read or sent any more.
     doomed: bool,
     /// Where in the room's batch of this turn its share begins: behind what was said before it joined.
@@ -69,6 +71,7 @@ impl Connection {
             blocked: false,
             ended: Ended::Neither,
             dirty: false,
+            last_read: ReadOutcome::Drained,
             doomed: false,
             batch_from: 0,
             timer: None,
@@ -157,26 +160,25 @@ impl Connection {
         self.conversation.close(now, close, desk);
     }
 
-    /// Takes the replies that the conversation just made. They stand behind what the room said before the client left,
-    /// if it left: the last thing a client hears may be a Close.
+    /// Takes the replies that the conversation just made. What the room said stands between the welcome, where the
+    /// client joined just now, and all else, where it has left: the last thing a client hears may be a Close.
     pub fn take_replies(&mut self, limit: usize, desk: &mut Desk<'_>) {
         let effects = &mut *desk.effects;
-        if let Some(from) = effects.joined_at.take() {
-            self.batch_from = from;
+        let (joined, left_at) = (effects.joined.take(), effects.left_at.take());
+        let mut reply = Bytes::copy_from_slice(&effects.reply);
+        effects.reply.clear();
+        self.outbox.allow(std::mem::take(&mut effects.owed));
+        if let Some(joined) = joined {
+            self.batch_from = joined.broadcast;
+            self.queue(reply.split_to(joined.reply), limit, desk);
         }
-        if let Some(until) = effects.left_at.take()
+        if let Some(until) = left_at
             && self.batch_from < until
         {
-            let share = Bytes::copy_from_slice(&effects.broadcast[self.batch_from..until]);
+            let share = Bytes::copy_from_slice(&desk.effects.broadcast[self.batch_from..until]);
             self.queue(share, limit, desk);
         }
-        let effects = &mut *desk.effects;
-        self.outbox.allow(std::mem::take(&mut effects.owed));
-        if !effects.reply.is_empty() {
-            let reply = Bytes::copy_from_slice(&effects.reply);
-            effects.reply.clear();
-            self.queue(reply, limit, desk);
-        }
+        self.queue(reply, limit, desk);
     }
 
     /// Adds frames to the outbox; a client that has too much waiting is dropped, and nobody waits for it.
@@ -197,25 +199,20 @@ impl Connection {
             return self.flush();
         }
         // The common case: nothing waits, the kernel takes all, and nothing is queued or counted.
-        let share = &batch[from..];
-        match self.socket.write(share) {
-            Ok(written) => {
-                if written < share.len() {
-                    self.blocked = true;
-                    self.queue(batch.slice(from + written..), limit, desk);
-                }
-                written
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.blocked = true;
-                self.queue(batch.slice(from..), limit, desk);
-                0
-            }
+        let written = match self.socket.write(&batch[from..]) {
+            Ok(written) => written,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
             Err(_) => {
                 self.doomed = true;
-                0
+                return 0;
             }
+        };
+        if from + written == batch.len() {
+            return written;
         }
+        // What is left waits; only the flush knows when it may stop trying.
+        self.queue(batch.slice(from + written..), limit, desk);
+        written + self.flush()
     }
 
     /// Sends what waits, as far as the kernel takes it, and ends what has been said to the end. Returns the bytes taken.

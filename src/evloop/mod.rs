@@ -10,6 +10,8 @@
 
 pub mod connection;
 pub mod slots;
+#[cfg(test)]
+mod tests;
 pub mod wheel;
 
 use std::io;
@@ -124,7 +126,7 @@ impl Desk<'_> {
     fn discard_replies(&mut self) {
         self.effects.reply.clear();
         self.effects.owed = 0;
-        self.effects.joined_at = None;
+        self.effects.joined = None;
         self.effects.left_at = None;
     }
 }
@@ -170,9 +172,9 @@ impl EventLoop {
         self.set_engine_alarm();
         self.wait()?;
         let now = Now::take();
+        self.read_on(now);
         self.take_events(now);
         self.accept(now);
-        self.read_on(now);
         self.fire_timers(now);
         self.fan_out();
         self.flush();
@@ -228,15 +230,22 @@ impl EventLoop {
     fn read_on(&mut self, now: Now) {
         // Whoever is added while we run over it is for the next turn.
         for token in std::mem::take(&mut self.run_again) {
-            self.read(now, token, true);
+            if let Some(connection) = self.connections.get_mut(token) {
+                connection.last_read = ReadOutcome::Drained;
+                self.read(now, token, true);
+            }
         }
     }
 
     fn read(&mut self, now: Now, token: Token, may_end: bool) {
         let Some(connection) = self.connections.get_mut(token) else { return };
+        // It has had its read of this turn.
+        if connection.last_read == ReadOutcome::More {
+            return;
+        }
         let mut desk = Desk { engine: &mut self.engine, effects: &mut self.effects };
-        let outcome = connection.read(now, may_end, &mut self.buffer, &mut desk);
-        if outcome == ReadOutcome::More {
+        connection.last_read = connection.read(now, may_end, &mut self.buffer, &mut desk);
+        if connection.last_read == ReadOutcome::More {
             self.run_again.push(token);
         }
         self.settle(token);

@@ -281,9 +281,9 @@ impl Lab for Visitor {
     fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Effects) -> R) -> R {
         let mut hall = self.shared.hall();
         let result = hall.change(&mut self.effects, change);
-        if let Some(from) = self.effects.joined_at.take() {
+        if let Some(joined) = self.effects.joined.take() {
             hall.members = None;
-            self.mailbox.joined_at(from);
+            self.mailbox.joined_at(joined.broadcast);
             // The welcome must stand in the mailbox before anybody can send a batch there.
             push_replies(&self.mailbox, &mut self.effects);
         }

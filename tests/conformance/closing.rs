@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::client::close_code;
+use crate::client::{Client, close_code};
 use crate::counters::Tally;
 use crate::frame::{self, Frame};
 use crate::harness::Program;
+use crate::http_client::{UPGRADE, read_response, request};
 use crate::wire::{Ending, PATIENCE};
 
 conformance! {
@@ -18,6 +19,7 @@ conformance! {
     what_was_sent_before_a_close_is_answered_first,
     what_is_sent_after_a_close_is_ignored,
     nothing_comes_after_a_close,
+    a_whole_visit_in_one_segment_is_answered_in_order,
     the_server_ends_the_connection_first,
     a_client_that_does_not_answer_a_close_is_cut_off,
     a_client_that_goes_on_sending_after_a_close_is_cut_off,
@@ -96,6 +98,25 @@ fn nothing_comes_after_a_close(program: Program) {
         }
         drop(stop);
     });
+}
+
+/// It comes, speaks and leaves before the server has answered anything.
+fn a_whole_visit_in_one_segment_is_answered_in_order(program: Program) {
+    let server = program.start("");
+    let mut wire = server.wire();
+    let speech = Frame::new(frame::TEXT, "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"Hello\"}");
+    let visit = [
+        request("GET", server.address, "/ws/chat", UPGRADE).into_bytes(),
+        speech.encode(),
+        Frame::close(1000, "").encode(),
+    ];
+    wire.send(&visit.concat());
+    assert_eq!(read_response(&mut wire, "GET").status, 101);
+    let mut client = Client::after_upgrade(wire);
+    assert_eq!(client.next_json()["code"], "welcome");
+    assert_eq!(client.next_json()["text"], "Hello");
+    assert_eq!(client.await_close(), Some(1000));
+    assert_eq!(client.wire().read_to_end(), Ending::Closed);
 }
 
 /// RFC 6455, 7.1.1: "in most cases the server should close" first, so that `TIME_WAIT` is not the client's.
