@@ -145,7 +145,8 @@ class ChatLog extends Emitter {
     }
     const sent = this.#sentAs(message);
     if (sent) {
-      Object.assign(sent, { ts, status: 'sent' });
+      sent.ts = ts;
+      if (sent.status === 'pending') this.setStatus(sent, 'sent');
       this.#settle(sent);
       return;
     }

@@ -23,9 +23,11 @@ const connection = new Connection('/ws/chat', () => log.query());
 log.on('place', ({ entry, before, old }) => {
   view.place(entry, before, old);
   if (entry.kind === 'chat') byId('empty').hidden = true;
-  if (entry.mine && entry.status === 'sent') showNotice('');
 });
-log.on('change', ({ entry }) => view.change(entry));
+log.on('change', ({ entry }) => {
+  view.change(entry);
+  if (entry.status === 'sent') showNotice('');
+});
 log.on('remove', ({ entry }) => view.remove(entry));
 log.on('resend', ({ entry }) => deliver(entry));
 

@@ -184,10 +184,7 @@ impl Conversation {
     fn answer(&mut self, now: Now, request: &http::Request, last: bool, lab: &mut impl Lab) {
         let (client, peer) = (self.client, self.peer);
         let (outcome, timeout, number) = lab.with(|engine, effects| {
-            let before = effects.reply.len();
             let outcome = respond(engine, request, now, peer, last, effects);
-            // What a page loads is owed on top of the limit for slow clients, as long as it reads at all.
-            effects.owed += effects.reply.len() - before;
             let number = match &outcome {
                 Outcome::Upgraded(opening) => engine.open(now, client, peer.ip(), opening, effects),
                 Outcome::Responded { .. } => 0,

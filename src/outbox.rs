@@ -66,9 +66,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Lets `bytes` more wait until the outbox is empty again: what the client asked for in one go, like the history it
-    /// resumes. Else whoever resumes a long history could be too slow before its first message. A client that has not
-    /// read what it asked for before gets no more of it.
+    /// Lets `bytes` more wait until the outbox is empty again: what answers one read of what the client sent, like the
+    /// history it resumes, a page or an echo. Else whoever resumes a long history could be too slow before its first
+    /// message. A client that has not read what it asked for before gets no more of it.
     pub fn allow(&mut self, bytes: usize) {
         if self.is_empty() && bytes > 0 {
             self.allowance = bytes + SLICE_COST;

@@ -71,9 +71,6 @@ pub struct Effects {
     pub broadcast: BytesMut,
     /// Set where the client that was heard must be closed, after `reply`.
     pub close: Option<Close>,
-    /// How much of `reply` was asked for by the client in one go, like the history it resumes or a page it loads. It is
-    /// bounded where it comes from, and owed on top of the limit for slow clients.
-    pub owed: usize,
     /// Set where the client that was heard joined the room.
     pub joined: Option<Joined>,
     /// Set where the client that was heard left the room: the first byte in `broadcast` that is not for it.
@@ -98,7 +95,6 @@ impl Effects {
             reply: Vec::new(),
             broadcast: BytesMut::new(),
             close: None,
-            owed: 0,
             joined: None,
             left_at: None,
             stats,
@@ -120,7 +116,6 @@ impl Effects {
     /// Adds a message of the past, which the client asked for.
     fn replay(&mut self, frame: &[u8]) {
         self.reply.extend_from_slice(frame);
-        self.owed += frame.len();
         self.stats.deliveries.inc();
     }
 

@@ -164,21 +164,23 @@ impl Connection {
     /// client joined just now, and all else, where it has left: the last thing a client hears may be a Close.
     pub fn take_replies(&mut self, limit: usize, desk: &mut Desk<'_>) {
         let effects = &mut *desk.effects;
-        let (joined, left_at) = (effects.joined.take(), effects.left_at.take());
-        let mut reply = Bytes::copy_from_slice(&effects.reply);
+        let mut replies = Bytes::copy_from_slice(&effects.reply);
         effects.reply.clear();
-        self.outbox.allow(std::mem::take(&mut effects.owed));
-        if let Some(joined) = joined {
+        let mut welcome = Bytes::new();
+        if let Some(joined) = effects.joined.take() {
             self.batch_from = joined.broadcast;
-            self.queue(reply.split_to(joined.reply), limit, desk);
+            welcome = replies.split_to(joined.reply);
         }
-        if let Some(until) = left_at
+        let mut share = Bytes::new();
+        if let Some(until) = effects.left_at.take()
             && self.batch_from < until
         {
-            let share = Bytes::copy_from_slice(&desk.effects.broadcast[self.batch_from..until]);
-            self.queue(share, limit, desk);
+            share = Bytes::copy_from_slice(&effects.broadcast[self.batch_from..until]);
         }
-        self.queue(reply, limit, desk);
+        self.outbox.allow(welcome.len() + share.len() + replies.len());
+        for frames in [welcome, share, replies] {
+            self.queue(frames, limit, desk);
+        }
     }
 
     /// Adds frames to the outbox; a client that has too much waiting is dropped, and nobody waits for it.

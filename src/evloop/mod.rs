@@ -125,7 +125,6 @@ impl Desk<'_> {
     /// Forgets what was meant for a client that is gone.
     fn discard_replies(&mut self) {
         self.effects.reply.clear();
-        self.effects.owed = 0;
         self.effects.joined = None;
         self.effects.left_at = None;
     }

@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use socket2::SockRef;
 
@@ -37,8 +37,8 @@ pub(super) struct Mailbox {
 struct State {
     outbox: Outbox,
     sender: Sender,
-    /// Where in the room's batch the client's share begins: behind what was said before it joined.
-    batch_from: usize,
+    /// How much the room had said before the client joined it.
+    joined_at: u64,
     /// The ticker will try again.
     awaits_retry: bool,
 }
@@ -58,6 +58,25 @@ enum Sender {
     Nobody,
 }
 
+/// What the room said in a while: the same frames for each of its members.
+#[derive(Debug, Clone)]
+pub(super) struct Batch {
+    pub(super) frames: Bytes,
+    /// How much the room had said before.
+    pub(super) start: u64,
+}
+
+impl State {
+    /// What of the room's batch is for this client: what was said since it joined, and nothing once it is closing.
+    fn share_of(&self, batch: &Batch) -> Bytes {
+        if !matches!(self.sender, Sender::Anybody | Sender::OwnThread) {
+            return Bytes::new();
+        }
+        let before = usize::try_from(self.joined_at.saturating_sub(batch.start)).unwrap_or(usize::MAX);
+        batch.frames.slice(before.min(batch.frames.len())..)
+    }
+}
+
 /// How a delivery left the mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivered {
@@ -69,7 +88,7 @@ pub(super) enum Delivered {
 
 impl Mailbox {
     pub(super) fn new(client: ClientId, socket: TcpStream, limit: usize, stats: Arc<Stats>) -> Self {
-        let empty = State { outbox: Outbox::default(), sender: Sender::Anybody, batch_from: 0, awaits_retry: false };
+        let empty = State { outbox: Outbox::default(), sender: Sender::Anybody, joined_at: 0, awaits_retry: false };
         Self { client, socket, limit, stats, state: Mutex::new(empty) }
     }
 
@@ -86,22 +105,21 @@ impl Mailbox {
         self.state.lock().outbox.unsent()
     }
 
-    /// The client joined the room when its batch had this length.
-    pub(super) fn joined_at(&self, from: usize) {
-        self.state.lock().batch_from = from;
+    /// The client joined the room when that had said so much.
+    pub(super) fn joined_at(&self, said: u64) {
+        self.state.lock().joined_at = said;
     }
 
-    /// What of the batch up to `until` is still owed to a client that leaves the room.
-    pub(super) fn share_until(&self, until: usize, batch: &[u8]) -> Bytes {
-        let from = std::mem::take(&mut self.state.lock().batch_from);
-        Bytes::copy_from_slice(batch.get(from..until).unwrap_or_default())
+    /// What of the room's batch is for this client.
+    pub(super) fn share_of(&self, batch: &Batch) -> Bytes {
+        self.state.lock().share_of(batch)
     }
 
-    /// Adds frames, `owed` bytes of them beyond the limit. Its own thread does so.
-    pub(super) fn push(&self, frames: Bytes, owed: usize) {
+    /// Adds what answers its client, which may wait beyond the limit. Its own thread does so.
+    pub(super) fn push(&self, frames: Bytes) {
         let mut state = self.state.lock();
         if !matches!(state.sender, Sender::Closed | Sender::Nobody) {
-            state.outbox.allow(owed);
+            state.outbox.allow(frames.len());
             self.add(&mut state, frames);
         }
     }
@@ -115,22 +133,38 @@ impl Mailbox {
     }
 
     /// Sends its share of the room's batch, as far as the kernel takes it.
-    pub(super) fn deliver(&self, batch: &Bytes) -> Delivered {
+    pub(super) fn deliver(&self, batch: &Batch) -> Delivered {
         let mut state = self.state.lock();
-        self.add_share(&mut state, batch);
+        let mut share = state.share_of(batch);
+        // The common case: nothing waits, the kernel takes all, and nothing is queued.
+        if state.sender == Sender::Anybody && state.outbox.is_empty() && !share.is_empty() {
+            match AtOnce(&self.socket).write(&share) {
+                Ok(written) => {
+                    self.stats.bytes_out.inc_by(written as u64);
+                    share.advance(written);
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                // Of an error its own thread hears when it reads.
+                Err(_) => return Delivered::Settled,
+            }
+        }
+        self.add(&mut state, share);
         self.send(&mut state)
     }
 
     /// Adds its share of the room's batch, for somebody to send later.
-    pub(super) fn put_share(&self, batch: &Bytes) {
-        self.add_share(&mut self.state.lock(), batch);
+    pub(super) fn put_share(&self, batch: &Batch) {
+        let mut state = self.state.lock();
+        let share = state.share_of(batch);
+        self.add(&mut state, share);
     }
 
     /// Writes its share of the room's batch and waits for the client, holding the lock: the plain way, which makes every
     /// thread that comes to a slow client wait for it.
-    pub(super) fn write_through(&self, batch: &Bytes) {
+    pub(super) fn write_through(&self, batch: &Batch) {
         let mut state = self.state.lock();
-        self.add_share(&mut state, batch);
+        let share = state.share_of(batch);
+        self.add(&mut state, share);
         while let Some(slice) = state.outbox.take_front() {
             if (&self.socket).write_all(&slice).is_err() {
                 return self.cut_off(&mut state);
@@ -141,6 +175,11 @@ impl Mailbox {
 
     /// Sends what waits, as far as the kernel takes it.
     pub(super) fn send_waiting(&self) -> Delivered {
+        self.send(&mut self.state.lock())
+    }
+
+    /// The same for one that was left behind.
+    pub(super) fn retry(&self) -> Delivered {
         let mut state = self.state.lock();
         state.awaits_retry = false;
         self.send(&mut state)
@@ -214,13 +253,6 @@ impl Mailbox {
         let mut answer = Vec::new();
         http::refuse(Refusal::Full, model, Now::take().wall_clock(), &mut answer);
         let _ = AtOnce(&self.socket).write(&answer);
-    }
-
-    fn add_share(&self, state: &mut State, batch: &Bytes) {
-        let from = std::mem::take(&mut state.batch_from);
-        if from < batch.len() && matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
-            self.add(state, batch.slice(from..));
-        }
     }
 
     fn add(&self, state: &mut State, frames: Bytes) {

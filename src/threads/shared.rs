@@ -36,7 +36,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use slab::Slab;
 
-use super::mailbox::{Delivered, Mailbox};
+use super::mailbox::{Batch, Delivered, Mailbox};
 use crate::config::{Config, Delivery};
 use crate::conversation::Lab;
 use crate::engine::stats::Stats;
@@ -67,6 +67,8 @@ pub(super) struct Hall {
     pub(super) engine: Engine,
     /// What the room has said and nobody has sent yet.
     batch: BytesMut,
+    /// How much the room had said before that.
+    batch_start: u64,
     /// When the first of it was said.
     batch_since: Instant,
     mailboxes: Slab<Arc<Mailbox>>,
@@ -91,6 +93,7 @@ impl Shared {
         let hall = Hall {
             engine: Engine::new(Arc::clone(&config), founding, Arc::clone(&stats), now),
             batch: BytesMut::new(),
+            batch_start: 0,
             batch_since: now.instant,
             mailboxes: Slab::new(),
             members: None,
@@ -186,18 +189,24 @@ impl Shared {
     }
 
     /// Takes the batch and those it is for. Where there is none, nobody is sending any more.
-    fn next_round(&self) -> Option<(Bytes, Arc<[Arc<Mailbox>]>)> {
+    fn next_round(&self) -> Option<(Batch, Arc<[Arc<Mailbox>]>)> {
         let mut hall = self.hall();
         if hall.batch.is_empty() {
             hall.sending = false;
             return None;
         }
         self.stats.waited(hall.batch_since.elapsed());
-        Some((hall.batch.split().freeze(), hall.members()))
+        Some((hall.take_batch(), hall.members()))
     }
 }
 
 impl Hall {
+    fn take_batch(&mut self) -> Batch {
+        let batch = Batch { frames: self.batch.split().freeze(), start: self.batch_start };
+        self.batch_start += batch.frames.len() as u64;
+        batch
+    }
+
     /// The mailboxes of the room's members.
     fn members(&mut self) -> Arc<[Arc<Mailbox>]> {
         let (engine, mailboxes) = (&self.engine, &self.mailboxes);
@@ -231,7 +240,7 @@ impl Hall {
         if self.batch.is_empty() {
             return None;
         }
-        let (batch, members) = (self.batch.split().freeze(), self.members());
+        let (batch, members) = (self.take_batch(), self.members());
         if way == Delivery::Outboxes {
             members.iter().for_each(|member| member.put_share(&batch));
         }
@@ -272,7 +281,7 @@ pub(super) struct Visitor {
 /// A message and those it is for, in the simpler ways of delivery.
 #[derive(Debug)]
 struct Errand {
-    batch: Bytes,
+    batch: Batch,
     members: Arc<[Arc<Mailbox>]>,
     way: Delivery,
 }
@@ -280,16 +289,20 @@ struct Errand {
 impl Lab for Visitor {
     fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Effects) -> R) -> R {
         let mut hall = self.shared.hall();
+        let was_in = hall.engine.has(self.client());
         let result = hall.change(&mut self.effects, change);
         if let Some(joined) = self.effects.joined.take() {
             hall.members = None;
-            self.mailbox.joined_at(joined.broadcast);
-            // The welcome must stand in the mailbox before anybody can send a batch there.
+            self.mailbox.joined_at(hall.batch_start + joined.broadcast as u64);
+        }
+        if !was_in && hall.engine.has(self.client()) {
+            // The welcome must stand in the mailbox before anybody can put a batch, a tick or a Close there.
             push_replies(&self.mailbox, &mut self.effects);
         }
         if let Some(until) = self.effects.left_at.take() {
             hall.members = None;
-            self.parting = Some(self.mailbox.share_until(until, &hall.batch));
+            let said = Batch { frames: Bytes::copy_from_slice(&hall.batch[..until]), start: hall.batch_start };
+            self.parting = Some(self.mailbox.share_of(&said));
         }
         match self.shared.config.delivery {
             Delivery::Elected => self.elected |= hall.elect(),
@@ -316,7 +329,7 @@ impl Visitor {
         if let Some(share) = self.parting.take() {
             // A round that began before the client left may still have frames for it, and a Close must be the last.
             drop(self.shared.round.lock());
-            self.mailbox.push(share, 0);
+            self.mailbox.push(share);
             self.mailbox.start_closing();
         }
         push_replies(&self.mailbox, &mut self.effects);
@@ -341,7 +354,6 @@ impl Visitor {
     /// Forgets what the conversation has come up with for its own client: it is gone, or was told already.
     pub(super) fn discard_replies(&mut self) {
         self.effects.reply.clear();
-        self.effects.owed = 0;
         self.parting = None;
     }
 
@@ -364,9 +376,126 @@ impl Errand {
 }
 
 fn push_replies(mailbox: &Mailbox, effects: &mut Effects) {
-    let owed = std::mem::take(&mut effects.owed);
     if !effects.reply.is_empty() {
-        mailbox.push(Bytes::copy_from_slice(&effects.reply), owed);
+        mailbox.push(Bytes::copy_from_slice(&effects.reply));
         effects.reply.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::conversation::Conversation;
+    use crate::protocol::Metric;
+
+    fn lab() -> Arc<Shared> {
+        let mut config = Config::defaults();
+        config.chat_interval = Duration::ZERO;
+        let founding = Founding { model: "threads", epoch: "epoch".to_owned(), report: None };
+        Arc::new(Shared::new(Arc::new(config), founding))
+    }
+
+    /// A client, and its thread's part played by the test.
+    struct Guest {
+        peer: TcpStream,
+        conversation: Conversation,
+        visitor: Visitor,
+    }
+
+    impl Guest {
+        fn comes_to(path: &str, shared: &Arc<Shared>) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("a listener");
+            peer.set_read_timeout(Some(Duration::from_secs(10))).expect("a deadline");
+            let (socket, address) = listener.accept().expect("a client");
+            let (_, visitor) = shared.enter(socket);
+            let conversation = Conversation::new(visitor.client(), address, Now::take(), &shared.config);
+            let mut guest = Self { peer, conversation, visitor };
+            guest.sends(
+                format!(
+                    "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                )
+                .as_bytes(),
+            );
+            guest
+        }
+
+        /// Its thread reads this, and has not delivered anything yet.
+        fn sends(&mut self, bytes: &[u8]) {
+            self.conversation.receive(Now::take(), bytes, &mut self.visitor);
+        }
+
+        /// All that the client gets until the server shuts its side, which it does now.
+        fn got(&mut self) -> String {
+            self.visitor.mailbox.socket().shutdown(std::net::Shutdown::Write).expect("a connected socket");
+            let mut bytes = Vec::new();
+            self.peer.read_to_end(&mut bytes).expect("all that was sent");
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    }
+
+    #[test]
+    fn a_tick_does_not_overtake_the_answer_to_the_upgrade() {
+        let shared = lab();
+        let mut watcher = Guest::comes_to("/ws/dashboard", &shared);
+        for mailbox in shared.hall().tick(Now::take(), &[Some(1.0); Metric::ALL.len()]) {
+            mailbox.send_waiting();
+        }
+        watcher.visitor.deliver().expect("a client that is there");
+        let got = watcher.got();
+        assert!(got.starts_with("HTTP/1.1 101 "), "{got}");
+        assert!(got.find("welcome") < got.find("temperature\",\"value"), "{got}");
+    }
+
+    /// The text messages among the frames behind the answer to the upgrade.
+    fn texts(got: &str) -> Vec<&str> {
+        got.split("\"text\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect()
+    }
+
+    fn spoken(text: &str) -> Vec<u8> {
+        // Masked with zeros, which change nothing.
+        let json = format!("{{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"{text}\"}}");
+        let length = u8::try_from(json.len()).expect("a short text");
+        [&[0x81, 0x80 | length, 0, 0, 0, 0], json.as_bytes()].concat()
+    }
+
+    /// A round that is under way is for those who were in when it began, and from where they joined, even where they
+    /// leave before it comes to them.
+    #[test]
+    fn a_short_stay_hears_what_was_said_during_it_and_no_more() {
+        let shared = lab();
+        let mut speaker = Guest::comes_to("/ws/chat", &shared);
+        speaker.sends(&spoken("before"));
+        let mut guest = Guest::comes_to("/ws/chat", &shared);
+        speaker.sends(&spoken("during"));
+        let (batch, members) = shared.next_round().expect("something was said");
+        speaker.sends(&spoken("during, after the round began"));
+        guest.sends(&[0x88, 0x80, 0, 0, 0, 0]);
+        speaker.sends(&spoken("after"));
+        for member in members.iter() {
+            member.deliver(&batch);
+        }
+        guest.visitor.deliver().expect("a client that is there");
+        let got = guest.got();
+        assert_eq!(texts(&got)[1..], ["during", "during, after the round began"], "{got}");
+        assert!(got.ends_with("\u{fffd}\0"), "the Close is the last frame: {got}");
+    }
+
+    #[test]
+    fn who_is_behind_is_listed_once_however_often_there_is_something_for_it() {
+        let shared = lab();
+        let watcher = Guest::comes_to("/ws/dashboard", &shared);
+        let mailbox = &watcher.visitor.mailbox;
+        let frames = Bytes::from(vec![0; 64 * 1024]);
+        mailbox.put(&frames);
+        while mailbox.send_waiting() == Delivered::Settled {
+            mailbox.put(&frames);
+        }
+        assert_eq!(mailbox.send_waiting(), Delivered::Settled, "the ticker knows of it");
     }
 }

@@ -35,7 +35,7 @@ fn run(shared: &Shared) {
         if work.relieve || elected {
             shared.send_rounds(usize::MAX);
         }
-        let behind = work.behind.into_iter().filter(|mailbox| mailbox.send_waiting() == Delivered::Behind);
+        let behind = work.behind.into_iter().filter(|mailbox| mailbox.retry() == Delivered::Behind);
         shared.retry_later(behind.collect());
     }
 }

@@ -217,10 +217,13 @@ onEachServer('chat', ['--chat-interval', '0s'], (lab) => {
     await page.locator('.message.me.sent', { hasText: 'in the new room' }).waitFor();
   });
 
-  test('200 messages a second leave the page smooth, and the log capped', async () => {
+  test('200 messages a second leave the page smooth, and the log capped', async (t) => {
     const seconds = Number(process.env.WSLAB_BUSY_SECONDS ?? 5);
     const page = await lab.open('chat');
     const crowd = await lab.open('index');
+    const devtools = await page.context().newCDPSession(page);
+    await devtools.send('Performance.enable');
+    const measure = async () => Object.fromEntries((await devtools.send('Performance.getMetrics')).metrics.map(({ name, value }) => [name, value]));
     await page.evaluate(() => {
       window.frameGaps = [];
       let last = performance.now();
@@ -231,6 +234,7 @@ onEachServer('chat', ['--chat-interval', '0s'], (lab) => {
       };
       requestAnimationFrame(watch);
     });
+    const start = await measure();
     const count = seconds * 200;
     await crowd.evaluate(([url, count]) => new Promise((resolve) => {
       const socket = new WebSocket(url);
@@ -252,9 +256,17 @@ onEachServer('chat', ['--chat-interval', '0s'], (lab) => {
     await nextFrame(page);
     assert.ok(await page.locator('.row').count() <= 500);
     assert.ok(await scrollGap(page) <= 1, 'it still follows');
+
+    // A machine with other work to do shows frames late that the page had drawn in time: what counts is the page's own work.
+    const end = await measure();
+    const work = ['ScriptDuration', 'LayoutDuration', 'RecalcStyleDuration'].reduce((sum, name) => sum + end[name] - start[name], 0);
     const gaps = (await page.evaluate(() => window.frameGaps)).sort((a, b) => a - b);
-    const late = gaps.filter((gap) => gap > 50).length;
-    assert.ok(late <= gaps.length * 0.05, `${late} of ${gaps.length} frames came late, the latest after ${gaps.at(-1)} ms`);
+    const late = gaps.filter((gap) => gap > 34).length;
+    await devtools.send('HeapProfiler.collectGarbage');
+    const heap = (await measure()).JSHeapUsedSize / 2 ** 20;
+    t.diagnostic(`${gaps.length} frames, ${late} late, the latest after ${gaps.at(-1).toFixed()} ms; ${(work / seconds * 1000).toFixed()} ms of work a second; ${heap.toFixed(1)} MiB`);
+    assert.ok(work < seconds * 0.5, `${work} s of work in ${seconds} s`);
+    assert.ok(heap < 30, `${heap} MiB`);
   });
 });
 

@@ -1,7 +1,7 @@
-// What can be measured of how the pages look and what they weigh.
+// What can be measured of how the pages look.
 
 import assert from 'node:assert/strict';
-import { readdir, stat, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -9,8 +9,6 @@ import { AxeBuilder } from '@axe-core/playwright';
 import { SERVERS, onEachServer, openPage, say, startBrowser, startServer, untilText } from './lab.js';
 
 const PAGES = ['index', 'chat', 'dashboard'];
-const WEIGHT_LIMIT = 100 * 1024;
-const CLIENT = new URL('../../client/', import.meta.url);
 
 /** Shows all there is on a page: messages, a notice, the wire view with its cards, every chart and table. */
 async function unfold(page, name) {
@@ -93,24 +91,6 @@ onEachServer('looks', ['--chat-interval', '0s'], (lab) => {
     assert.equal(await page.getAttribute('[data-http="/metrics"]', 'href'), `${lab.server.url}/metrics`);
     assert.ok(await page.isHidden('#report'));
   });
-
-  test('a page with all it loads weighs under 100 KiB', async () => {
-    for (const name of PAGES) {
-      let weight = 0;
-      const sizes = [];
-      await lab.open(name, {
-        prepare: (page) => page.on('requestfinished', (request) => sizes.push(request.sizes().then((size) => { weight += size.responseBodySize; }))),
-      });
-      await Promise.all(sizes);
-      assert.ok(weight > 10_000 && weight < WEIGHT_LIMIT, `${name}: ${weight} bytes`);
-    }
-  });
-});
-
-test('all of client/ is under 100 KiB', async () => {
-  const sizes = await Promise.all((await readdir(CLIENT)).map(async (name) => (await stat(new URL(name, CLIENT))).size));
-  const weight = sizes.reduce((sum, size) => sum + size);
-  assert.ok(weight < WEIGHT_LIMIT, `${weight} bytes`);
 });
 
 test('a report that the server was given is linked from the index page', async () => {

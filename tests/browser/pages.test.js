@@ -2,7 +2,7 @@
 // pages, pages opened as files, and servers that speak only the frozen part of the protocol.
 
 import assert from 'node:assert/strict';
-import { readFile, readdir } from 'node:fs/promises';
+import { readFile, readdir, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { SERVERS, fileUrl, openPage, say, shownTexts, startBrowser, startServer, untilConnected, untilText } from './lab.js';
@@ -12,6 +12,7 @@ const CHAT_IDS = ['status-indicator', 'status-text', 'online-count', 'messages',
 const DASHBOARD_IDS = ['status-indicator', 'status-text',
   ...['temperature', 'stock', 'cpu'].flatMap((metric) => ['metric', 'card', 'value', 'time', 'chart'].map((part) => `${part}-${metric}`))];
 
+const WEIGHT_LIMIT = 100 * 1024;
 const CLIENT = new URL('../../client/', import.meta.url);
 
 let browser;
@@ -57,6 +58,12 @@ describe('pages as files', () => {
         || /^theory\.3\.a?sync/.test(key), key);
     }
     await page.context().close();
+  });
+
+  test('are under 100 KiB, all of them', async () => {
+    const sizes = await Promise.all((await readdir(CLIENT)).map(async (name) => (await stat(new URL(name, CLIENT))).size));
+    const weight = sizes.reduce((sum, size) => sum + size);
+    assert.ok(weight < WEIGHT_LIMIT, `${weight} bytes`);
   });
 
   test('show their texts before any server is reached', async () => {
@@ -159,13 +166,18 @@ for (const binary of SERVERS) {
       await page.context().close();
     });
 
-    test('every page loads without a fault or a request to elsewhere', async () => {
+    test('every page loads without a fault or a request to elsewhere, and weighs under 100 KiB', async () => {
       for (const name of ['', ...PAGES]) {
         const page = await openPage(browser);
         const elsewhere = [];
+        const sizes = [];
         page.on('request', (request) => { if (!request.url().startsWith(server.url)) elsewhere.push(request.url()); });
-        await page.goto(`${server.url}/${name}`, { waitUntil: 'networkidle' });
+        page.on('requestfinished', (request) => sizes.push(request.sizes()));
+        await page.goto(`${server.url}/${name}`);
+        await untilConnected(page);
         assert.deepEqual([...page.faults, ...elsewhere], [], name);
+        const weight = (await Promise.all(sizes)).reduce((sum, { responseBodySize }) => sum + responseBodySize, 0);
+        assert.ok(weight > 10_000 && weight < WEIGHT_LIMIT, `${name}: ${weight} bytes`);
         await page.context().close();
       }
     });

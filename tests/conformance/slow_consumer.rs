@@ -16,6 +16,7 @@ conformance! {
     one_who_floods_the_echo_without_reading_is_dropped,
     one_who_floods_with_pings_without_reading_is_dropped,
     one_who_reads_late_but_in_time_gets_everything,
+    one_who_reads_is_not_slow_however_much_comes_at_once,
     one_who_floods_does_not_starve_the_others,
 }
 
@@ -128,6 +129,23 @@ fn one_who_reads_late_but_in_time_gets_everything(program: Program) {
     }
     late.say("Bob", "still here");
     assert_eq!(speaker.next_of_type("chat")["text"], "still here");
+}
+
+/// What the kernel takes at once never waits, so it is not measured by how much may wait.
+fn one_who_reads_is_not_slow_however_much_comes_at_once(program: Program) {
+    let server = program.start("--chat-interval 0s --max-unsent 4KiB");
+    let mut listener = server.join();
+    let mut speaker = server.join();
+    let message = Frame::new(frame::TEXT, "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"Hello\"}");
+    speaker.wire().send(&message.encode().repeat(500));
+    for id in 1..=500 {
+        assert_eq!(listener.next_of_type("chat")["id"], id);
+        assert_eq!(speaker.next_of_type("chat")["id"], id);
+    }
+    let mut echo = server.open("/ws/echo");
+    let long = "long".repeat(10_000);
+    echo.text(&long);
+    assert_eq!(echo.next_text(), long);
 }
 
 /// A server that reads one socket for as long as it has something to say leaves the others waiting.
