@@ -42,7 +42,8 @@ use crate::conversation::Lab;
 use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Effects, Engine, Founding, Now, Values};
 
-/// Rounds that a client's thread sends for all before the ticker relieves it.
+/// Rounds that a thread sends for all before it turns to its own work again: a client's is relieved by the ticker, which
+/// looks at its clock and comes back.
 const ROUNDS: usize = 16;
 
 /// What every client is told when the server stops (RFC 6455 §7.4.1).
@@ -165,10 +166,10 @@ impl Shared {
         mailboxes.iter().map(|mailbox| mailbox.unsent()).sum()
     }
 
-    /// Sends what the room has said, round after round, until nothing is left or `rounds` are done; then the ticker goes
+    /// Sends what the room has said, round after round, until nothing is left or enough are done; then the ticker goes
     /// on. The caller has elected itself.
-    pub(super) fn send_rounds(&self, rounds: usize) {
-        for _ in 0..rounds {
+    pub(super) fn send_rounds(&self) {
+        for _ in 0..ROUNDS {
             let round = self.round.lock();
             let Some((batch, members)) = self.next_round() else { return };
             let behind: Vec<_> =
@@ -342,7 +343,7 @@ impl Visitor {
             errand.run(&self.shared);
         }
         if std::mem::take(&mut self.elected) {
-            self.shared.send_rounds(ROUNDS);
+            self.shared.send_rounds();
         }
     }
 
