@@ -147,17 +147,20 @@ impl Shared {
         self.hall().engine.client_count()
     }
 
-    /// Every client gets a Close, from this thread: its own is waiting for it to speak.
+    /// Every client gets what the room has said so far and a Close, from this thread: its own is waiting for it to speak.
     pub(super) fn drain(&self) {
+        let round = self.round.lock();
         let mut hall = self.hall();
         hall.engine.drain();
+        let (last_words, members) = (hall.take_batch(), hall.members());
         let in_it = hall.mailboxes.iter().filter(|(_, mailbox)| hall.engine.has(mailbox.client()));
         let mailboxes: Vec<_> = in_it.map(|(_, mailbox)| Arc::clone(mailbox)).collect();
         drop(hall);
-        let _round = self.round.lock();
-        for mailbox in mailboxes {
-            mailbox.close(GOING_AWAY);
-        }
+        let behind = members.iter().filter(|member| member.deliver(&last_words) == Delivered::Behind);
+        let mut behind: Vec<_> = behind.cloned().collect();
+        behind.extend(mailboxes.into_iter().filter(|mailbox| mailbox.close(GOING_AWAY) == Delivered::Behind));
+        drop(round);
+        self.retry_later(behind);
     }
 
     /// Bytes waiting in all mailboxes.
@@ -498,5 +501,18 @@ mod tests {
             mailbox.put(&frames);
         }
         assert_eq!(mailbox.send_waiting(), Delivered::Settled, "the ticker knows of it");
+    }
+
+    #[test]
+    fn what_the_room_has_said_comes_before_the_close() {
+        let shared = lab();
+        let mut listener = Guest::comes_to("/ws/chat", &shared);
+        listener.visitor.deliver().expect("a client that is there");
+        let mut speaker = Guest::comes_to("/ws/chat", &shared);
+        speaker.sends(&spoken("last words"));
+        shared.drain();
+        let got = listener.got();
+        assert_eq!(texts(&got).last(), Some(&"last words"), "{got}");
+        assert!(got.ends_with(GOING_AWAY.reason), "the Close is the last frame: {got}");
     }
 }

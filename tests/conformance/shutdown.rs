@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::Message;
+use crate::client::{Client, Message};
 use crate::harness::{Program, Server};
 use crate::http_client::{read_response, request};
-use crate::wire::{Ending, PATIENCE};
+use crate::wire::{Ending, PATIENCE, Wire};
 
 conformance! {
     a_signal_closes_every_client_with_1001,
     ctrl_c_is_as_good,
     an_idle_server_stops_at_once,
     what_is_queued_is_sent_before_the_close,
+    who_reads_late_gets_all_that_is_queued_and_the_close,
     clients_that_do_not_answer_do_not_hold_the_exit_up,
     a_client_that_does_not_read_does_not_hold_the_exit_up,
     half_a_request_does_not_hold_the_exit_up,
@@ -72,6 +73,29 @@ fn what_is_queued_is_sent_before_the_close(program: Program) {
     assert_exits(server, Duration::from_secs(3));
 }
 
+/// The kernels hold 4 MiB at most for a client; what is beyond that waits in the server when it is told to stop.
+fn who_reads_late_gets_all_that_is_queued_and_the_close(program: Program) {
+    let server = program.start(&format!("{LONG} --ping-interval 1h --chat-interval 0s --max-unsent 64MiB"));
+    let mut speaker = server.join();
+    let wire = Wire::connect_with_small_window(server.address);
+    let mut late = Client::upgrade(wire, server.address, "/ws/chat", "").expect("let in");
+    let mut last = server.join();
+    let text = "🦀".repeat(500);
+    for id in 1..=2_500 {
+        speaker.say("Alice", &text);
+        assert_eq!(speaker.next_of_type("chat")["id"], id);
+        assert_eq!(last.next_of_type("chat")["id"], id);
+    }
+    server.process.signal("TERM");
+    speaker.expect_close(1001);
+    last.expect_close(1001);
+    for id in 1..=2_500 {
+        assert_eq!(late.next_of_type("chat")["id"], id);
+    }
+    late.expect_close(1001);
+    assert_exits(server, Duration::from_secs(3));
+}
+
 fn clients_that_do_not_answer_do_not_hold_the_exit_up(program: Program) {
     let server = program.start(SHORT);
     let mut silent = server.join();
@@ -87,8 +111,8 @@ fn clients_that_do_not_answer_do_not_hold_the_exit_up(program: Program) {
 fn a_client_that_does_not_read_does_not_hold_the_exit_up(program: Program) {
     let server = program.start(&format!("{SHORT} --chat-interval 0s --max-unsent 64MiB"));
     let mut speaker = server.join();
-    let wire = crate::wire::Wire::connect_with_small_window(server.address);
-    let deaf = crate::client::Client::upgrade(wire, server.address, "/ws/chat", "");
+    let wire = Wire::connect_with_small_window(server.address);
+    let deaf = Client::upgrade(wire, server.address, "/ws/chat", "");
     assert!(deaf.is_ok());
     let text = "🦀".repeat(500);
     // More than any kernel buffers, so that the server itself has something left to send.
