@@ -49,6 +49,8 @@ struct State {
 enum Intake {
     /// Every thread.
     Open,
+    /// The same, but the client's own thread has something to say at the end.
+    Leaving,
     /// Only the client's own thread, which has come to the end.
     LastWords,
     /// Nobody: a Close from another thread stands last.
@@ -76,7 +78,7 @@ pub(super) struct Batch {
 
 impl State {
     fn takes_from_others(&self) -> bool {
-        self.intake == Intake::Open && self.sender != Sender::Nobody
+        matches!(self.intake, Intake::Open | Intake::Leaving) && self.sender != Sender::Nobody
     }
 
     /// What of the room's batch is for this client: what was said since it joined, and nothing once it is closing.
@@ -135,6 +137,9 @@ impl Mailbox {
 
     /// Adds what answers its client, which may wait beyond the limit. Its own thread does so.
     pub(super) fn push(&self, frames: Bytes) {
+        if frames.is_empty() {
+            return;
+        }
         let mut state = self.state.lock();
         if state.intake != Intake::Closed && state.sender != Sender::Nobody {
             state.outbox.allow(frames.len());
@@ -224,10 +229,22 @@ impl Mailbox {
         }
     }
 
-    /// From now on only its own thread adds anything, so that a Close stays the last frame.
-    pub(super) fn start_closing(&self) {
+    /// The client has left the engine; its own thread has last words for it.
+    pub(super) fn leave(&self) {
         let mut state = self.state.lock();
         if state.intake == Intake::Open {
+            state.intake = Intake::Leaving;
+        }
+    }
+
+    /// Adds the last of what is for the client. From now on only its own thread adds anything, so that a Close stays the
+    /// last frame.
+    pub(super) fn part(&self, share: Bytes, replies: Bytes) {
+        let mut state = self.state.lock();
+        if state.takes_from_others() {
+            state.outbox.allow(share.len() + replies.len());
+            self.add(&mut state, share);
+            self.add(&mut state, replies);
             state.intake = Intake::LastWords;
         }
     }
@@ -245,6 +262,20 @@ impl Mailbox {
         self.send(&mut state)
     }
 
+    /// The client has not answered that Close in time.
+    pub(super) fn hang_up(&self) {
+        let mut state = self.state.lock();
+        if state.intake == Intake::Closed && state.sender != Sender::Nobody {
+            self.cut_off(&mut state, "close_timeout");
+        }
+    }
+
+    /// Whether all that there is for the client has been sent.
+    pub(super) fn is_quiet(&self) -> bool {
+        let state = self.state.lock();
+        state.sender == Sender::Nobody || state.outbox.is_empty() && state.intake != Intake::Leaving
+    }
+
     /// Whether another thread has sent a Close.
     pub(super) fn is_closed(&self) -> bool {
         self.state.lock().intake == Intake::Closed
@@ -260,7 +291,7 @@ impl Mailbox {
 
     fn add(&self, state: &mut State, frames: Bytes) {
         if state.outbox.push(frames, self.limit).is_err() {
-            self.cut_off(state);
+            self.cut_off(state, "slow_consumer");
         }
     }
 
@@ -296,7 +327,7 @@ impl Mailbox {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                self.cut_off(state);
+                self.cut_off(state, "slow_consumer");
             }
             Ok(_) | Err(_) => state.sender = Sender::Nobody,
         }
@@ -304,10 +335,10 @@ impl Mailbox {
 
     /// A slow client is dropped, with a reset, so that the kernel forgets what it has queued too; its thread wakes up
     /// from reading and ends.
-    fn cut_off(&self, state: &mut State) {
+    fn cut_off(&self, state: &mut State, reason: &'static str) {
         if state.sender != Sender::Nobody {
             state.sender = Sender::Nobody;
-            self.stats.refused("slow_consumer");
+            self.stats.refused(reason);
             let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
             let _ = self.socket.shutdown(Shutdown::Both);
         }

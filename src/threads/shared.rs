@@ -153,14 +153,24 @@ impl Shared {
         let mut hall = self.hall();
         hall.engine.drain();
         let (last_words, members) = (hall.take_batch(), hall.members());
-        let in_it = hall.mailboxes.iter().filter(|(_, mailbox)| hall.engine.has(mailbox.client()));
-        let mailboxes: Vec<_> = in_it.map(|(_, mailbox)| Arc::clone(mailbox)).collect();
+        let mailboxes: Vec<_> = hall.clients().cloned().collect();
         drop(hall);
         let behind = members.iter().filter(|member| member.deliver(&last_words) == Delivered::Behind);
         let mut behind: Vec<_> = behind.cloned().collect();
         behind.extend(mailboxes.into_iter().filter(|mailbox| mailbox.close(GOING_AWAY) == Delivered::Behind));
         drop(round);
         self.retry_later(behind);
+    }
+
+    /// Whoever has not answered its Close by now is not waited for any longer.
+    pub(super) fn hang_up_on_the_silent(&self) {
+        self.hall().clients().for_each(|mailbox| mailbox.hang_up());
+    }
+
+    /// Whether no WebSocket is open, and all that was said has been sent.
+    pub(super) fn is_quiet(&self) -> bool {
+        let hall = self.hall();
+        hall.engine.client_count() == 0 && hall.mailboxes.iter().all(|(_, mailbox)| mailbox.is_quiet())
     }
 
     /// Bytes waiting in all mailboxes.
@@ -209,6 +219,11 @@ impl Hall {
         let batch = Batch { frames: self.batch.split().freeze(), start: self.batch_start };
         self.batch_start += batch.frames.len() as u64;
         batch
+    }
+
+    /// The mailboxes of all whom the engine has.
+    fn clients(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.mailboxes.iter().map(|(_, mailbox)| mailbox).filter(|mailbox| self.engine.has(mailbox.client()))
     }
 
     /// The mailboxes of the room's members.
@@ -276,7 +291,7 @@ pub(super) struct Visitor {
     effects: Effects,
     /// This thread must send the room's batch.
     elected: bool,
-    /// The client has left the room, and is still owed this share of the batch.
+    /// The client has left, and is still owed this share of the room's batch.
     parting: Option<Bytes>,
     /// In the simpler ways of delivery: what this thread must send itself.
     errands: Vec<Errand>,
@@ -299,14 +314,18 @@ impl Lab for Visitor {
             hall.members = None;
             self.mailbox.joined_at(hall.batch_start + joined.broadcast as u64);
         }
-        if !was_in && hall.engine.has(self.client()) {
+        let is_in = hall.engine.has(self.client());
+        if is_in && !was_in {
             // The welcome must stand in the mailbox before anybody can put a batch, a tick or a Close there.
-            push_replies(&self.mailbox, &mut self.effects);
+            self.mailbox.push(take_replies(&mut self.effects));
         }
-        if let Some(until) = self.effects.left_at.take() {
+        if was_in && !is_in {
             hall.members = None;
+            // Whoever was not in the room has no share in what it said.
+            let until = self.effects.left_at.take().unwrap_or(0);
             let said = Batch { frames: Bytes::copy_from_slice(&hall.batch[..until]), start: hall.batch_start };
             self.parting = Some(self.mailbox.share_of(&said));
+            self.mailbox.leave();
         }
         match self.shared.config.delivery {
             Delivery::Elected => self.elected |= hall.elect(),
@@ -333,10 +352,9 @@ impl Visitor {
         if let Some(share) = self.parting.take() {
             // A round that began before the client left may still have frames for it, and a Close must be the last.
             drop(self.shared.round.lock());
-            self.mailbox.push(share);
-            self.mailbox.start_closing();
+            self.mailbox.part(share, take_replies(&mut self.effects));
         }
-        push_replies(&self.mailbox, &mut self.effects);
+        self.mailbox.push(take_replies(&mut self.effects));
         self.mailbox.send_all()
     }
 
@@ -379,11 +397,10 @@ impl Errand {
     }
 }
 
-fn push_replies(mailbox: &Mailbox, effects: &mut Effects) {
-    if !effects.reply.is_empty() {
-        mailbox.push(Bytes::copy_from_slice(&effects.reply));
-        effects.reply.clear();
-    }
+fn take_replies(effects: &mut Effects) -> Bytes {
+    let replies = Bytes::copy_from_slice(&effects.reply);
+    effects.reply.clear();
+    replies
 }
 
 #[cfg(test)]
