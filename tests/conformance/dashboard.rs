@@ -179,7 +179,7 @@ fn an_empty_list_means_none(program: Program) {
 fn a_confirmation_comes_before_what_it_confirms(program: Program) {
     let server = program.start("--metric-interval 1ms");
     let mut client = server.watch();
-    for _ in 0..500 {
+    for _ in 0..2000 {
         subscribe(&mut client, &[]);
         assert_confirms(&next_answer(&mut client), &[]);
         subscribe(&mut client, &["cpu"]);
