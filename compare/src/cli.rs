@@ -1,23 +1,91 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
+use crate::assertion::Assertion;
+use crate::contender::{Contender, Known, Start};
 use crate::fake::Faults;
 use crate::plan::{TEXT_BYTES_MAX, TEXT_BYTES_MIN};
-use crate::scenario::{Scenario, Size};
+use crate::scenario::{Extent, Scenario, Sizes};
+use crate::text::Lang;
 
-/// Puts the same load on WebSocket servers and compares them.
+const REPEATS_QUICK: usize = 1;
+const REPEATS_THOROUGH: usize = 3;
+
+/// Puts the same load on WebSocket servers and compares them: figures with their doubt, and a report.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 
-    /// Measure a server that is already running
+    /// Servers to compare, the first one against each of the others
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "evloop,thread")]
+    pub(crate) server: Vec<Known>,
+
+    /// What to ask of them [default: everything]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) scenario: Vec<Scenario>,
+
+    /// A first look in under 90 s, everything measured once [default: under 15 min, 3 times]
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// How often everything is measured
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) repeats: Option<u8>,
+
+    /// Clients, in place of each scenario's own sizes and of the search for the largest room
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) clients: Option<u32>,
+
+    /// Messages a second from all clients together, in place of the scenario's own
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) rate: Option<u64>,
+
+    /// In slow: percent of the clients that never read
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=99))]
+    pub(crate) deaf: u8,
+
+    /// Length of a message's text in bytes
+    #[arg(long, value_parser = parse_text_bytes)]
+    pub(crate) text_bytes: Option<usize>,
+
+    /// Clients of each group whose messages are looked into and timed; the others only count
+    #[arg(long, default_value_t = 32)]
+    pub(crate) sampled: usize,
+
+    /// Load before anything is measured
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) warm_up: Option<Duration>,
+
+    /// Time that is measured
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) window: Option<Duration>,
+
+    /// Longest wait for what is still on its way when the load has ended
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(crate) drain: Duration,
+
+    /// A condition on the figures; if one fails, so does the program. For example
+    /// `evloop.room.p99_ms<=100` or `evloop/thread.room.largest_room>=2`
+    #[arg(long = "assert", value_name = "CONDITION")]
+    pub(crate) assertions: Vec<Assertion>,
+
+    /// Where the report goes [default: compare/ in the target directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Language of the tables, and of the report when it is opened
+    #[arg(long, value_enum, default_value = "vi")]
+    pub(crate) lang: Lang,
+
+    /// Measure a server that is already running, instead
     #[arg(long, env = "WSLAB_TARGET", value_name = "ws://HOST:PORT", value_parser = parse_target)]
     pub(crate) target: Option<SocketAddr>,
 
@@ -29,47 +97,13 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) allow_remote: bool,
 
-    #[arg(long, value_enum, default_value = "room")]
-    pub(crate) scenario: Scenario,
-
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
-    pub(crate) clients: u32,
-
-    /// Messages a second from all clients together [default: the scenario's own]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub(crate) rate: Option<u64>,
-
-    /// In `slow`: percent of the clients that never read
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=99))]
-    pub(crate) deaf: u8,
-
-    /// Length of a message's text in bytes
-    #[arg(long, default_value_t = TEXT_BYTES_MIN, value_parser = parse_text_bytes)]
-    pub(crate) text_bytes: usize,
-
-    /// Clients whose messages are looked into and timed; the others only count
-    #[arg(long, default_value_t = 32)]
-    pub(crate) sampled: usize,
-
-    /// Load before anything is measured
-    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
-    pub(crate) warm_up: Duration,
-
-    /// Time that is measured
-    #[arg(long, default_value = "8s", value_parser = humantime::parse_duration)]
-    pub(crate) window: Duration,
-
-    /// Longest wait for what is still on its way when the load has ended
-    #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
-    pub(crate) drain: Duration,
-
     /// Leave it to the system on which cores server and generator run
     #[arg(long)]
     pub(crate) no_pin: bool,
 
-    /// Print the figures as one line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    /// A server with known faults under a name of its own: NAME=FLAGS
+    #[arg(long, hide = true, value_parser = parse_fake)]
+    pub(crate) fake: Vec<Contender>,
 }
 
 /// What else the program can be.
@@ -81,9 +115,10 @@ pub(crate) enum Command {
 }
 
 impl Args {
-    pub(crate) fn size(&self) -> Size {
-        Size {
-            clients: self.clients as usize,
+    pub(crate) fn sizes(&self) -> Sizes {
+        Sizes {
+            extent: if self.quick { Extent::Quick } else { Extent::Thorough },
+            clients: self.clients.map(|clients| clients as usize),
             rate_per_s: self.rate,
             deaf_percent: usize::from(self.deaf),
             sampled: self.sampled,
@@ -94,15 +129,25 @@ impl Args {
         }
     }
 
-    /// The target, if it may be measured.
-    pub(crate) fn checked_target(&self) -> Result<SocketAddr> {
-        let target = self.target.context("--target ws://HOST:PORT is needed")?;
+    pub(crate) fn repeats(&self) -> usize {
+        let default = if self.quick { REPEATS_QUICK } else { REPEATS_THOROUGH };
+        self.repeats.map_or(default, usize::from)
+    }
+
+    pub(crate) fn scenarios(&self) -> Vec<Scenario> {
+        let asked_for = |scenario: &Scenario| self.scenario.is_empty() || self.scenario.contains(scenario);
+        Scenario::ALL.into_iter().filter(asked_for).collect()
+    }
+
+    /// Servers that need no preparation: a target that runs already, or fakes.
+    pub(crate) fn given_contenders(&self) -> Result<Vec<Contender>> {
+        let Some(address) = self.target else { return Ok(self.fake.clone()) };
         ensure!(
-            self.allow_remote || target.ip().is_loopback(),
-            "{target} is not on loopback: a stress test of somebody else's server is an attack; \
+            self.allow_remote || address.ip().is_loopback(),
+            "{address} is not on loopback: a stress test of somebody else's server is an attack; \
              if it is yours, say --allow-remote"
         );
-        Ok(target)
+        Ok(vec![Contender { name: "target".to_owned(), start: Start::Running { address, pid: self.pid } }])
     }
 }
 
@@ -120,6 +165,12 @@ fn parse_text_bytes(text: &str) -> Result<usize, String> {
     if allowed.contains(&bytes) { Ok(bytes) } else { Err(format!("it is within {allowed:?}")) }
 }
 
+fn parse_fake(text: &str) -> Result<Contender, String> {
+    let (name, flags) = text.split_once('=').ok_or("it has the form NAME=FLAGS")?;
+    let flags = flags.split_whitespace().map(str::to_owned).collect();
+    Ok(Contender { name: name.to_owned(), start: Start::Fake(flags) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,10 +185,17 @@ mod tests {
     fn only_loopback_unless_told_so() {
         let target = |more: &[&str]| {
             let words = ["compare", "--target", "ws://192.0.2.1:80"].iter().chain(more);
-            Args::parse_from(words).checked_target()
+            Args::parse_from(words).given_contenders()
         };
         assert!(target(&[]).is_err());
         assert!(target(&["--allow-remote"]).is_ok());
-        assert!(Args::parse_from(["compare", "--target", "ws://127.0.0.1:80/"]).checked_target().is_ok());
+        assert!(Args::parse_from(["compare", "--target", "ws://127.0.0.1:80/"]).given_contenders().is_ok());
+    }
+
+    #[test]
+    fn scenarios_run_in_the_programs_order() {
+        let args = Args::parse_from(["compare", "--scenario", "room,idle"]);
+        assert_eq!(args.scenarios(), [Scenario::Idle, Scenario::Room]);
+        assert_eq!(Args::parse_from(["compare"]).scenarios().len(), Scenario::ALL.len());
     }
 }

@@ -1,10 +1,10 @@
-//! The figures of one run: what is printed, saved and compared, each with its unit in its name.
+//! What came of one run, in numbers. Units are in each name.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::loadgen::{Outcome, Trouble};
-use crate::watch::Used;
+use crate::loadgen::{Ends, Outcome, Trouble};
+use crate::watch::{Noise, Seen, Used};
 
 /// One run of one scenario against one server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,15 +26,36 @@ pub(crate) struct Figures {
     pub(crate) clients_over: usize,
     /// Different orders in which sampled clients heard the room.
     pub(crate) orders: usize,
+    /// Messages, from when each was due; and from when it was sent.
     pub(crate) corrected_ms: Percentiles,
     pub(crate) uncorrected_ms: Percentiles,
+    /// Ticks of the dashboard, from when each should have been; and from its own `ts`.
+    pub(crate) tick_late_ms: Percentiles,
+    pub(crate) tick_delivery_ms: Percentiles,
+    /// Handshakes of clients that come and go in the window.
+    pub(crate) visits_per_s: f64,
+    pub(crate) visit_ms: Percentiles,
+    /// After all connections dropped: until all clients were back, and until each was.
+    pub(crate) storm_s: Option<f64>,
+    pub(crate) return_ms: Percentiles,
+    pub(crate) ends: Ends,
     pub(crate) troubles: Vec<(Trouble, u64)>,
-    /// How late the generator came to messages that were due.
-    pub(crate) generator_late_ms: Percentiles,
-    /// How long its turns took: an upper bound on what a latency owes to the generator.
-    pub(crate) generator_turn_ms: Percentiles,
-    pub(crate) generator_cpu: Option<f64>,
+    pub(crate) generator: GeneratorFigures,
     pub(crate) server: Option<ServerFigures>,
+    pub(crate) machine: Option<Noise>,
+    pub(crate) histograms: Histograms,
+}
+
+/// Whether the generator itself kept up.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct GeneratorFigures {
+    /// How late it came to messages that were due.
+    pub(crate) late_ms: Percentiles,
+    /// How long its turns took: an upper bound on what a latency owes to the generator.
+    pub(crate) turn_ms: Percentiles,
+    /// What it used of one core, and how long it waited for one.
+    pub(crate) cpu: Option<f64>,
+    pub(crate) waited: Option<f64>,
 }
 
 /// A latency distribution in five numbers and their count.
@@ -55,20 +76,33 @@ pub(crate) struct ServerFigures {
     pub(crate) cpu: f64,
     /// Of that CPU time, the share spent outside the kernel.
     pub(crate) user_share: f64,
-    pub(crate) cpu_us_per_delivery: f64,
-    /// What a client's joining added to resident memory.
+    pub(crate) cpu_us_per_delivery: Option<f64>,
+    pub(crate) cpu_us_per_handshake: Option<f64>,
+    /// What a client's joining added to resident memory, and to the kernel's (both ends of the connection).
     pub(crate) resident_per_client_bytes: Option<f64>,
+    pub(crate) kernel_per_client_bytes: Option<f64>,
     pub(crate) used: Used,
 }
 
+/// Raw histograms: pairs of a value in nanoseconds and how often it was seen, three significant digits.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the unit stands in the name, here as in the results")]
+pub(crate) struct Histograms {
+    pub(crate) corrected_ns: Vec<(u64, u64)>,
+    pub(crate) uncorrected_ns: Vec<(u64, u64)>,
+    pub(crate) tick_late_ns: Vec<(u64, u64)>,
+    pub(crate) visit_ns: Vec<(u64, u64)>,
+    pub(crate) return_ns: Vec<(u64, u64)>,
+}
+
 impl Figures {
-    pub(crate) fn new(clients: usize, outcome: &Outcome, used: Option<Used>) -> Self {
+    pub(crate) fn new(clients: usize, outcome: &Outcome, seen: Seen) -> Self {
         let window_s = outcome.window.as_secs_f64();
         let tally = &outcome.tally;
         Self {
             clients,
             window_s,
-            joins_per_s: ratio(clients as f64, outcome.joining.as_secs_f64()),
+            joins_per_s: ratio(tally.joins.len() as f64, outcome.joining.as_secs_f64()),
             join_ms: Percentiles::of(&tally.joins),
             due: outcome.due,
             unsent: outcome.unsent,
@@ -82,11 +116,29 @@ impl Figures {
             orders: outcome.exactness.orders,
             corrected_ms: Percentiles::of(&tally.latency.corrected),
             uncorrected_ms: Percentiles::of(&tally.latency.uncorrected),
+            tick_late_ms: Percentiles::of(&outcome.ticks.corrected),
+            tick_delivery_ms: Percentiles::of(&outcome.ticks.uncorrected),
+            visits_per_s: ratio(tally.visits.len() as f64, window_s),
+            visit_ms: Percentiles::of(&tally.visits),
+            storm_s: outcome.storm.map(|storm| storm.as_secs_f64()),
+            return_ms: Percentiles::of(&tally.returns),
+            ends: tally.ends,
             troubles: tally.troubles.seen().collect(),
-            generator_late_ms: Percentiles::of(&tally.generator_late),
-            generator_turn_ms: Percentiles::of(&tally.generator_turns),
-            generator_cpu: outcome.generator_cpu,
-            server: used.map(|used| ServerFigures::new(used, clients, outcome)),
+            generator: GeneratorFigures {
+                late_ms: Percentiles::of(&tally.generator_late),
+                turn_ms: Percentiles::of(&tally.generator_turns),
+                cpu: outcome.generator_cpu,
+                waited: outcome.generator_waited,
+            },
+            server: seen.server.map(|used| ServerFigures::new(used, outcome)),
+            machine: seen.machine,
+            histograms: Histograms {
+                corrected_ns: pairs(&tally.latency.corrected),
+                uncorrected_ns: pairs(&tally.latency.uncorrected),
+                tick_late_ns: pairs(&outcome.ticks.corrected),
+                visit_ns: pairs(&tally.visits),
+                return_ns: pairs(&tally.returns),
+            },
         }
     }
 
@@ -94,19 +146,54 @@ impl Figures {
     pub(crate) fn is_correct(&self) -> bool {
         self.clients_short == 0 && self.clients_over == 0 && self.orders <= 1 && self.troubles.is_empty()
     }
+
+    /// What the run was about: messages where there were any, else ticks, else handshakes.
+    pub(crate) fn latency(&self) -> &Percentiles {
+        let kinds = [&self.corrected_ms, &self.tick_late_ms, &self.visit_ms, &self.return_ms];
+        kinds.into_iter().find(|percentiles| percentiles.count > 0).unwrap_or(&self.corrected_ms)
+    }
+
+    /// The same without correction for coordinated omission.
+    pub(crate) fn uncorrected(&self) -> &Percentiles {
+        if self.corrected_ms.count > 0 {
+            &self.uncorrected_ms
+        } else if self.tick_late_ms.count > 0 {
+            &self.tick_delivery_ms
+        } else {
+            self.latency()
+        }
+    }
+
+    /// The raw histogram behind [`Self::latency`].
+    pub(crate) fn latency_pairs(&self) -> &[(u64, u64)] {
+        let Histograms { corrected_ns, tick_late_ns, visit_ns, return_ns, .. } = &self.histograms;
+        let kinds = [corrected_ns, tick_late_ns, visit_ns, return_ns];
+        kinds.into_iter().find(|pairs| !pairs.is_empty()).unwrap_or(corrected_ns)
+    }
 }
 
 impl ServerFigures {
-    fn new(used: Used, clients: usize, outcome: &Outcome) -> Self {
+    fn new(used: Used, outcome: &Outcome) -> Self {
         let cpu_s = used.user_s + used.system_s;
+        let joined = outcome.tally.joins.len() as f64;
         let grown = used.resident_joined_bytes.zip(used.resident_before_bytes);
+        let each = |count: u64| (count > 0).then(|| cpu_s * 1e6 / count as f64);
+        let per_client = |bytes: f64| (joined > 0.0).then(|| bytes / joined);
         Self {
             cpu: ratio(cpu_s, outcome.window.as_secs_f64()),
             user_share: ratio(used.user_s, cpu_s),
-            cpu_us_per_delivery: ratio(cpu_s * 1e6, outcome.deliveries as f64),
-            resident_per_client_bytes: grown.map(|(to, from)| ratio(to as f64 - from as f64, clients as f64)),
+            cpu_us_per_delivery: each(outcome.deliveries),
+            cpu_us_per_handshake: each(outcome.tally.visits.len()),
+            resident_per_client_bytes: grown.and_then(|(to, from)| per_client(to as f64 - from as f64)),
+            kernel_per_client_bytes: used.kernel_joined_bytes.and_then(|bytes| per_client(bytes as f64)),
             used,
         }
+    }
+
+    /// Voluntary and involuntary switches in a thousand deliveries.
+    pub(crate) fn switches_per_thousand(&self, deliveries: f64) -> Option<f64> {
+        let switches = self.used.switches?;
+        (deliveries > 0.0).then(|| (switches.voluntary + switches.involuntary) as f64 * 1e3 / deliveries)
     }
 }
 
@@ -117,6 +204,10 @@ impl Percentiles {
         let max = histogram.max() as f64 / 1e6;
         Self { count: histogram.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), p99_9: at(0.999), max }
     }
+}
+
+fn pairs(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    histogram.iter_recorded().map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value())).collect()
 }
 
 /// A quotient that is 0 where there is nothing to divide by.

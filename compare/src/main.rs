@@ -1,101 +1,227 @@
 //! The stress test: the same load on each server, and what came of it.
 //!
-//! In reading order: [`cli`] is what can be asked; [`scenario`] makes it a [`plan`], which is data; [`schedule`]
-//! says when each message is due; [`loadgen`] carries the plan out; [`watch`] looks at the server's process
-//! meanwhile, through [`procstat`]; [`figures`] is what came of it; [`report`] shows it. [`pin`] gives server
-//! and generator a core each; [`fake`] is a server with known faults, for the tests.
+//! In reading order: [`cli`] is what can be asked; [`contender`] who takes part, [`server`] one of them running;
+//! [`scenario`] makes what is asked a [`plan`], which is data; [`campaign`] orders the runs, [`search`] finds the
+//! largest room; [`schedule`] says when each message is due and [`loadgen`] carries the plan out, while [`watch`]
+//! looks at the server's process through [`procstat`]. [`figures`] is what came of a run, [`metric`] names each
+//! figure, [`stats`] makes repeats a median and two medians a ratio; [`results`] is all of it, with [`warning`],
+//! what to doubt, [`claims`], the guide's table, and [`assertion`]. [`report`] shows it, in the languages of
+//! [`text`]. [`pin`] gives server and generator a core each; [`fake`] is a server with known faults, for the tests.
 
+mod assertion;
+mod campaign;
+mod claims;
 mod cli;
+mod contender;
+mod environment;
 mod fake;
 mod figures;
 mod loadgen;
+mod metric;
 mod pin;
 mod plan;
 mod procstat;
+mod progress;
 mod report;
+mod results;
 mod scenario;
 mod schedule;
+mod search;
+mod server;
+mod stats;
+mod text;
+mod warning;
 mod watch;
 
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 
+use campaign::Campaign;
 use cli::{Args, Command};
-use figures::Figures;
-use watch::Watch;
+use contender::{Contender, Skipped};
+use environment::Environment;
+use pin::Cores;
+use progress::Progress;
+use results::{Participant, Results, RunResult};
+use scenario::{Case, Scenario};
+
+/// As shells have it: ended by Ctrl+C.
+const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.command {
-        Some(Command::FakeServer(faults)) => fake::run(faults),
-        None => measure(&args),
+        Some(Command::FakeServer(faults)) => fake::run(faults).map(|()| ExitCode::SUCCESS),
+        None => compare(&args),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("compare: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|error| {
+        eprintln!("compare: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
-fn measure(args: &Args) -> Result<()> {
-    let target = args.checked_target()?;
+fn compare(args: &Args) -> Result<ExitCode> {
     let stop = stop_on_signal()?;
-    raise_descriptor_limit(args.clients as usize)?;
+    leave_no_server_behind();
+    let (contenders, skipped) = contenders(args)?;
+    let mut environment = Environment::capture();
+    let scenarios = fitting(args, &mut environment)?;
+    let cores = if args.no_pin { None } else { pin::choose() };
+    pin_generator(args, cores, &mut environment);
 
-    let pinned = if args.no_pin { None } else { args.pid.map(|pid| pin::PinnedProcess::pin(pid, pin::SERVER_CORE)) };
-    if let Some(Err(error)) = &pinned {
-        eprintln!("compare: cannot pin the server: {error}");
+    let out = args.out.clone().map_or_else(default_out, Ok)?;
+    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let mut results = Results::new(environment, args.repeats());
+    results.servers = contenders
+        .iter()
+        .map(|contender| Participant { name: contender.name.clone(), command: contender.command_line() })
+        .collect();
+    results.skipped = skipped;
+    let campaign = Campaign {
+        contenders,
+        scenarios,
+        repeats: args.repeats(),
+        cores,
+        stop,
+        log: File::create(out.join("servers.log")).context("cannot make servers.log")?,
+        save_to: out.join("results.json"),
+        progress: Progress::new(args.lang),
+    };
+    for Skipped { server, reason } in &results.skipped {
+        campaign.progress.say(&format!("{server}: {reason}"));
     }
-    if !args.no_pin
-        && let Err(error) = pin::pin_this_thread(pin::GENERATOR_CORE)
-    {
-        eprintln!("compare: cannot pin the load generator: {error}");
-    }
-
-    let mut watch = args.pid.map(Watch::new);
-    let outcome = loadgen::run(&args.scenario.plan(&args.size()), target, &stop, &mut |moment| {
-        if let Some(watch) = &mut watch {
-            watch.look(moment);
-        }
-    })?;
-    let figures = Figures::new(args.clients as usize, &outcome, watch.and_then(Watch::into_used));
-    if args.json {
-        println!("{}", serde_json::to_string(&figures)?);
-    } else {
-        print!("{}", report::terminal::render(&figures));
-    }
-    Ok(())
+    campaign.run(&mut results)?;
+    conclude(args, &mut results, &out)
 }
 
-/// Set by Ctrl+C or SIGTERM; a second one ends the program at once.
-fn stop_on_signal() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .context("cannot listen for signals")?;
+/// Draws the conclusions, shows them and decides the exit status.
+fn conclude(args: &Args, results: &mut Results, out: &Path) -> Result<ExitCode> {
+    results.conclude();
+    results.assertions = args.assertions.iter().map(|assertion| assertion.check(results)).collect();
+    results.save(&out.join("results.json"))?;
+    report::write_all(results, args.lang, out)?;
+    print!("{}", report::terminal::render(results, args.lang));
+    for verdict in &results.assertions {
+        println!("{verdict}");
     }
-    Ok(stop)
+    println!("{}", out.join("report.html").display());
+    let measured = results.runs.iter().any(|run| matches!(run.result, RunResult::Measured(_)));
+    Ok(if !results.complete {
+        ExitCode::from(INTERRUPTED)
+    } else if measured && results.assertions.iter().all(|verdict| verdict.holds) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn contenders(args: &Args) -> Result<(Vec<Contender>, Vec<Skipped>)> {
+    let mut ready = args.given_contenders()?;
+    let mut skipped = Vec::new();
+    if ready.is_empty() {
+        for known in &args.server {
+            match known.prepare() {
+                Ok(contender) => ready.push(contender),
+                Err(error) => skipped.push(Skipped { server: known.name().to_owned(), reason: format!("{error:#}") }),
+            }
+        }
+    }
+    let reasons: Vec<String> = skipped.iter().map(|Skipped { server, reason }| format!("{server}: {reason}")).collect();
+    ensure!(!ready.is_empty(), "no server to measure\n{}", reasons.join("\n"));
+    Ok((ready, skipped))
 }
 
 /// Descriptors the program needs besides one a client.
 const DESCRIPTORS_BESIDES: u64 = 64;
 
-fn raise_descriptor_limit(clients: usize) -> Result<()> {
-    #[cfg(unix)]
-    {
-        let wanted = clients as u64 + DESCRIPTORS_BESIDES;
-        let limit = rlimit::increase_nofile_limit(wanted).context("cannot read the descriptor limit")?;
-        anyhow::ensure!(
-            limit >= wanted,
-            "{clients} clients need {wanted} descriptors, the limit is {limit}: ulimit -n {wanted}"
+/// The cases that the limit of open files has room for.
+fn fitting(args: &Args, environment: &mut Environment) -> Result<Vec<(Scenario, Vec<Case>)>> {
+    let sizes = args.sizes();
+    let mut scenarios: Vec<(Scenario, Vec<Case>)> =
+        args.scenarios().into_iter().map(|scenario| (scenario, scenario.cases(&sizes))).collect();
+    let largest = scenarios.iter().flat_map(|(_, cases)| cases).map(Case::clients_most).max().unwrap_or(0);
+    let wanted = largest as u64 + DESCRIPTORS_BESIDES;
+    let limit = raise_descriptor_limit(wanted)?;
+    environment.descriptor_limit = Some(limit);
+    if limit < wanted {
+        environment.descriptors_missing = Some((wanted, limit));
+        let room = usize::try_from(limit.saturating_sub(DESCRIPTORS_BESIDES)).unwrap_or(usize::MAX);
+        for (_, cases) in &mut scenarios {
+            cases.retain_mut(|case| case.fit(room));
+        }
+        scenarios.retain(|(_, cases)| !cases.is_empty());
+        ensure!(
+            !scenarios.is_empty(),
+            "{largest} clients need {wanted} descriptors, the limit is {limit}: ulimit -n {wanted}"
         );
     }
-    Ok(())
+    Ok(scenarios)
+}
+
+#[cfg(unix)]
+fn raise_descriptor_limit(wanted: u64) -> Result<u64> {
+    rlimit::increase_nofile_limit(wanted).context("cannot read the descriptor limit")
+}
+
+/// Sockets are not counted as files here.
+#[cfg(not(unix))]
+fn raise_descriptor_limit(wanted: u64) -> Result<u64> {
+    Ok(wanted)
+}
+
+fn pin_generator(args: &Args, cores: Option<Cores>, environment: &mut Environment) {
+    let pinned = match cores {
+        _ if args.no_pin => Err("--no-pin".to_owned()),
+        None => Err("one core, or not Linux".to_owned()),
+        Some(cores) => pin::pin_this_thread(cores.generator).map_err(|error| error.to_string()),
+    };
+    environment.pinned = if pinned.is_ok() { cores } else { None };
+    environment.not_pinned = pinned.err();
+}
+
+/// `compare/` in the target directory of this program.
+fn default_out() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    let target = own.ancestors().nth(2).context("a build is in a target directory")?;
+    Ok(target.join("compare"))
+}
+
+/// Set by Ctrl+C or SIGTERM; a second one ends the program, and every server, at once.
+fn stop_on_signal() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stop_set = Arc::clone(&stop);
+    #[cfg(unix)]
+    {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        use std::sync::atomic::Ordering;
+
+        let mut signals =
+            signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
+        std::thread::spawn(move || {
+            for _ in signals.forever() {
+                if stop_set.swap(true, Ordering::Relaxed) {
+                    server::kill_all();
+                    std::process::exit(i32::from(INTERRUPTED));
+                }
+            }
+        });
+    }
+    #[cfg(not(unix))]
+    signal_hook::flag::register(signal_hook::consts::SIGINT, stop_set).context("cannot listen for signals")?;
+    Ok(stop)
+}
+
+/// A panic ends the program without dropping anything.
+fn leave_no_server_behind() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        server::kill_all();
+        usual(info);
+    }));
 }

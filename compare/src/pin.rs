@@ -1,11 +1,15 @@
 //! Server and generator on a core each: on a small machine they would otherwise take turns in each other's way.
 
-pub(crate) use system::{PinnedProcess, pin_this_thread};
+use serde::Serialize;
 
-/// The core that servers under test get.
-pub(crate) const SERVER_CORE: usize = 0;
-/// The core of the load generator.
-pub(crate) const GENERATOR_CORE: usize = 1;
+pub(crate) use system::{PinnedProcess, choose, pin_this_thread, restore_this_thread, this_threads_cores};
+
+/// The cores of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Cores {
+    pub(crate) server: usize,
+    pub(crate) generator: usize,
+}
 
 #[cfg(target_os = "linux")]
 mod system {
@@ -14,9 +18,42 @@ mod system {
 
     use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 
+    use super::Cores;
+
+    /// Two cores that this process may use, not two threads of one core where that can be had.
+    pub(crate) fn choose() -> Option<Cores> {
+        let allowed = this_threads_cores()?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        let server = cores.next()?;
+        let rest: Vec<usize> = cores.collect();
+        let siblings = siblings_of(server);
+        let generator = *rest.iter().find(|core| !siblings.contains(core)).or(rest.first())?;
+        Some(Cores { server, generator })
+    }
+
+    /// The hardware threads of the same core: `0-1` or `0,8`.
+    fn siblings_of(core: usize) -> Vec<usize> {
+        let path = format!("/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");
+        let list = fs::read_to_string(path).unwrap_or_default();
+        let range = |part: &str| {
+            let (from, to) = part.split_once('-').unwrap_or((part, part));
+            Some(from.parse().ok()?..=to.parse().ok()?)
+        };
+        list.trim().split(',').filter_map(range).flatten().collect()
+    }
+
     /// Moves the calling thread, and the threads and processes it starts from now on, to `core`.
     pub(crate) fn pin_this_thread(core: usize) -> io::Result<()> {
         Ok(sched_setaffinity(None, &only(core))?)
+    }
+
+    pub(crate) fn this_threads_cores() -> Option<CpuSet> {
+        sched_getaffinity(None).ok()
+    }
+
+    pub(crate) fn restore_this_thread(cores: &CpuSet) {
+        // They were this thread's a moment ago.
+        let _ = sched_setaffinity(None, cores);
     }
 
     /// A running process held on one core; it gets its cores back when this is dropped.
@@ -68,9 +105,21 @@ mod system {
 mod system {
     use std::io;
 
+    use super::Cores;
+
+    pub(crate) fn choose() -> Option<Cores> {
+        None
+    }
+
     pub(crate) fn pin_this_thread(_: usize) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    pub(crate) fn this_threads_cores() -> Option<()> {
+        None
+    }
+
+    pub(crate) fn restore_this_thread((): &()) {}
 
     #[derive(Debug)]
     pub(crate) struct PinnedProcess;

@@ -16,6 +16,15 @@ pub(crate) struct Plan {
     pub(crate) join_max: Duration,
     /// How long what was sent may take to arrive after the last send.
     pub(crate) drain_max: Duration,
+    pub(crate) ending: Ending,
+}
+
+/// What happens when the window has closed and everything has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Leave,
+    /// All connections drop at once, and all clients come back at once.
+    Storm,
 }
 
 /// Clients that do the same thing.
@@ -34,16 +43,26 @@ pub(crate) enum Role {
     Listen,
     /// Is in the chat room; the whole group says `rate_per_s` messages a second, its members in turn, open loop.
     Speak { rate_per_s: u64 },
-    /// Is in the chat room and never reads again.
+    /// As `Speak`, but faster than the rate limit allows: refusals are what it is there for.
+    Spam { rate_per_s: u64 },
+    /// Is in the chat room and never reads again; comes again when it is dropped for it.
     Deaf,
     /// Talks to `/ws/echo`, one message in flight.
     Echo { pace: Pace },
+    /// Is connected to `/ws/echo` and silent.
+    Sit,
+    /// Gets every metric of the dashboard.
+    Watch,
+    /// Comes to `/ws/echo` during the load, leaves as soon as it is in, and comes again.
+    Visit { pace: Pace },
+    /// Connects during the load and never ends its request; comes again when it is thrown out.
+    HalfOpen,
 }
 
-/// When the next message of an echo client is due.
+/// When an echo client sends its next message, or a visitor comes next.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Pace {
-    /// As soon as the last one is back: a closed loop, which asks how fast it can go.
+    /// As soon as the last one is back, or has left: a closed loop, which asks how fast it can go.
     Closed,
     /// At its time, or as soon after it as the last one is back.
     Rate { group_per_s: u64 },
@@ -57,25 +76,34 @@ pub(crate) const TEXT_BYTES_MAX: usize = 500;
 impl Role {
     pub(crate) fn path(self) -> &'static str {
         match self {
-            Self::Listen | Self::Speak { .. } | Self::Deaf => "/ws/chat",
-            Self::Echo { .. } => "/ws/echo",
+            Self::Listen | Self::Speak { .. } | Self::Spam { .. } | Self::Deaf | Self::HalfOpen => "/ws/chat",
+            Self::Watch => "/ws/dashboard",
+            Self::Echo { .. } | Self::Sit | Self::Visit { .. } => "/ws/echo",
         }
     }
 
     /// The rate of the group's open-loop schedule, if it has one.
     pub(crate) fn rate_per_s(self) -> Option<u64> {
         match self {
-            Self::Speak { rate_per_s } => Some(rate_per_s),
-            Self::Echo { pace: Pace::Rate { group_per_s } } => Some(group_per_s),
-            Self::Echo { pace: Pace::Closed } | Self::Listen | Self::Deaf => None,
+            Self::Speak { rate_per_s } | Self::Spam { rate_per_s } => Some(rate_per_s),
+            Self::Echo { pace: Pace::Rate { group_per_s } } | Self::Visit { pace: Pace::Rate { group_per_s } } => {
+                Some(group_per_s)
+            }
+            _ => None,
         }
+    }
+
+    pub(crate) fn speaks_in_the_room(self) -> bool {
+        matches!(self, Self::Speak { .. } | Self::Spam { .. })
+    }
+
+    /// Whether it is there before the load begins, and stays.
+    pub(crate) fn stays(self) -> bool {
+        !matches!(self, Self::Visit { .. } | Self::HalfOpen)
     }
 
     /// Whether every message said in the room must reach this client.
     pub(crate) fn hears_the_room(self) -> bool {
-        match self {
-            Self::Listen | Self::Speak { .. } => true,
-            Self::Deaf | Self::Echo { .. } => false,
-        }
+        matches!(self, Self::Listen | Self::Speak { .. } | Self::Spam { .. })
     }
 }

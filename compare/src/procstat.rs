@@ -30,16 +30,27 @@ impl Switches {
     }
 }
 
-pub(crate) use system::{own_thread_cpu, resident_exactly, switches, usage};
+/// What the whole machine has done since it started, and what its kernel holds for everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Machine {
+    /// CPU time of processes, all cores together; interrupts are left out, since nobody can be named for them.
+    pub(crate) busy: Duration,
+    /// Time that another virtual machine took.
+    pub(crate) steal: Duration,
+    /// Sockets, files, thread stacks, page tables.
+    pub(crate) kernel_bytes: u64,
+}
+
+pub(crate) use system::{machine, own_thread_cpu, own_thread_wait, resident_exactly, switches, usage};
 
 #[cfg(target_os = "linux")]
 mod system {
     use std::time::Duration;
 
-    use procfs::ProcResult;
     use procfs::process::Process;
+    use procfs::{CurrentSI as _, KernelStats, Meminfo, ProcResult};
 
-    use super::{Switches, Usage};
+    use super::{Machine, Switches, Usage};
 
     /// CPU time of the calling thread.
     #[expect(clippy::unnecessary_wraps, reason = "other systems have no answer")]
@@ -48,9 +59,14 @@ mod system {
         Some(Duration::try_from(time).expect("CPU time is not negative"))
     }
 
+    /// How long the calling thread could have run and had no core.
+    pub(crate) fn own_thread_wait() -> Option<Duration> {
+        let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Some(Duration::from_nanos(schedstat.split_whitespace().nth(1)?.parse().ok()?))
+    }
+
     pub(crate) fn usage(pid: u32) -> Option<Usage> {
         let stat = process(pid).ok()?.stat().ok()?;
-        let ticks = |count: u64| Duration::from_secs_f64(count as f64 / procfs::ticks_per_second() as f64);
         Some(Usage {
             user: ticks(stat.utime),
             system: ticks(stat.stime),
@@ -64,6 +80,20 @@ mod system {
     pub(crate) fn resident_exactly(pid: u32) -> Option<u64> {
         let rollup = process(pid).ok()?.smaps_rollup().ok()?;
         rollup.memory_map_rollup.iter().find_map(|map| map.extension.map.get("Rss").copied())
+    }
+
+    pub(crate) fn machine() -> Option<Machine> {
+        let total = KernelStats::current().ok()?.total;
+        let memory = <Meminfo as procfs::Current>::current().ok()?;
+        Some(Machine {
+            busy: ticks(total.user + total.nice + total.system),
+            steal: ticks(total.steal.unwrap_or(0)),
+            kernel_bytes: memory.slab + memory.kernel_stack.unwrap_or(0) + memory.page_tables.unwrap_or(0),
+        })
+    }
+
+    fn ticks(count: u64) -> Duration {
+        Duration::from_secs_f64(count as f64 / procfs::ticks_per_second() as f64)
     }
 
     /// Over all threads, so the cost grows with them.
@@ -108,6 +138,13 @@ mod system {
         }
 
         #[test]
+        fn machine_does_at_least_what_this_process_does() {
+            let (machine, own) = (machine().unwrap(), usage(std::process::id()).unwrap());
+            assert!(machine.busy >= own.user + own.system);
+            assert!(machine.kernel_bytes > 1024 * KIB);
+        }
+
+        #[test]
         fn nobody_has_no_figures() {
             assert_eq!(usage(u32::MAX), None);
             assert_eq!(switches(u32::MAX), None);
@@ -117,9 +154,17 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    use super::{Duration, Switches, Usage};
+    use super::{Duration, Machine, Switches, Usage};
+
+    pub(crate) fn machine() -> Option<Machine> {
+        None
+    }
 
     pub(crate) fn own_thread_cpu() -> Option<Duration> {
+        None
+    }
+
+    pub(crate) fn own_thread_wait() -> Option<Duration> {
         None
     }
 

@@ -1,4 +1,4 @@
-//! The server's process, looked at before, during and after a load.
+//! The server's process and the machine around it, looked at before, during and after a load.
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -6,16 +6,24 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::loadgen::Moment;
-use crate::procstat::{self, Switches, Usage};
+use crate::procstat::{self, Machine, Switches, Usage};
 
-/// Looks at one process at the moments of a run.
+/// Looks at one process, and at the machine, at the moments of a run.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    pid: u32,
-    resident_before: Option<u64>,
-    joined: Option<Joined>,
+    pid: Option<u32>,
+    before: Memory,
+    joined: Memory,
     window: Option<Reading>,
-    used: Option<Used>,
+    seen: Seen,
+}
+
+/// What a run has used.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Seen {
+    /// The server's process; none where it is not known or cannot be looked at.
+    pub(crate) server: Option<Used>,
+    pub(crate) machine: Option<Noise>,
 }
 
 /// What the server's process used.
@@ -30,62 +38,112 @@ pub(crate) struct Used {
     pub(crate) resident_before_bytes: Option<u64>,
     pub(crate) resident_joined_bytes: Option<u64>,
     pub(crate) resident_loaded_bytes: u64,
+    /// What all clients' joining added to the kernel's own memory: both ends of each connection, and the stacks of
+    /// the server's threads.
+    pub(crate) kernel_joined_bytes: Option<i64>,
     pub(crate) threads: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Joined {
+/// What others did to the machine in the window, as shares of one core.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Noise {
+    /// CPU time of processes that are neither server nor generator.
+    pub(crate) others: f64,
+    /// CPU time that the host gave to other virtual machines.
+    pub(crate) steal: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Memory {
     resident: Option<u64>,
+    kernel: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Reading {
-    usage: Usage,
+    server: Option<Usage>,
+    own: Option<Usage>,
+    machine: Option<Machine>,
     /// Counted on a thread of its own: with thousands of threads it takes too long for the load to wait.
-    switches: JoinHandle<Option<Switches>>,
+    switches: Option<JoinHandle<Option<Switches>>>,
 }
 
 impl Watch {
     /// Begins before the first client comes.
-    pub(crate) fn new(pid: u32) -> Self {
-        let resident_before = procstat::resident_exactly(pid);
-        Self { pid, resident_before, joined: None, window: None, used: None }
+    pub(crate) fn new(pid: Option<u32>) -> Self {
+        let before = Memory::now(pid);
+        Self { pid, before, joined: Memory::default(), window: None, seen: Seen::default() }
     }
 
-    pub(crate) fn look(&mut self, moment: Moment) {
+    pub(crate) fn look(&mut self, moment: Moment, window: Duration) {
         match moment {
-            Moment::Joined => self.joined = Some(Joined { resident: procstat::resident_exactly(self.pid) }),
-            Moment::WindowOpens => self.window = self.read(),
+            Moment::Joined => self.joined = Memory::now(self.pid),
+            Moment::WindowOpens => self.window = Some(self.read()),
             Moment::WindowCloses => {
-                if let (Some(opened), Some(closed)) = (self.window.take(), self.read()) {
-                    self.used = Some(self.used_between(opened, closed));
+                if let Some(opened) = self.window.take() {
+                    let closed = self.read();
+                    self.seen.machine = Noise::between(&opened, &closed, window);
+                    self.seen.server = self.used_between(opened, closed);
                 }
             }
         }
     }
 
-    /// What was seen; nothing if the process could not be looked at.
-    pub(crate) fn into_used(self) -> Option<Used> {
-        self.used
+    pub(crate) fn into_seen(self) -> Seen {
+        self.seen
     }
 
-    fn read(&self) -> Option<Reading> {
-        let pid = self.pid;
-        let usage = procstat::usage(pid)?;
-        Some(Reading { usage, switches: thread::spawn(move || procstat::switches(pid)) })
-    }
-
-    fn used_between(&self, opened: Reading, closed: Reading) -> Used {
-        let seconds = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64();
-        let joined = |handle: JoinHandle<Option<Switches>>| handle.join().expect("reading /proc does not panic");
-        Used {
-            user_s: seconds(opened.usage.user, closed.usage.user),
-            system_s: seconds(opened.usage.system, closed.usage.system),
-            switches: joined(closed.switches).zip(joined(opened.switches)).map(|(to, from)| to.since(from)),
-            resident_before_bytes: self.resident_before,
-            resident_joined_bytes: self.joined.and_then(|joined| joined.resident),
-            resident_loaded_bytes: closed.usage.resident_bytes,
-            threads: closed.usage.threads,
+    fn read(&self) -> Reading {
+        Reading {
+            server: self.pid.and_then(procstat::usage),
+            own: procstat::usage(std::process::id()),
+            machine: procstat::machine(),
+            switches: self.pid.map(|pid| thread::spawn(move || procstat::switches(pid))),
         }
     }
+
+    fn used_between(&self, opened: Reading, closed: Reading) -> Option<Used> {
+        let (from, to) = opened.server.zip(closed.server)?;
+        let counted =
+            |handle: Option<JoinHandle<Option<Switches>>>| handle?.join().expect("reading /proc does not panic");
+        let grown = self.joined.kernel.zip(self.before.kernel);
+        Some(Used {
+            user_s: seconds(from.user, to.user),
+            system_s: seconds(from.system, to.system),
+            switches: counted(closed.switches).zip(counted(opened.switches)).map(|(to, from)| to.since(from)),
+            resident_before_bytes: self.before.resident,
+            resident_joined_bytes: self.joined.resident,
+            resident_loaded_bytes: to.resident_bytes,
+            kernel_joined_bytes: grown.map(|(to, from)| to.cast_signed() - from.cast_signed()),
+            threads: to.threads,
+        })
+    }
+}
+
+impl Memory {
+    fn now(pid: Option<u32>) -> Self {
+        Self {
+            resident: pid.and_then(procstat::resident_exactly),
+            kernel: procstat::machine().map(|machine| machine.kernel_bytes),
+        }
+    }
+}
+
+impl Noise {
+    fn between(opened: &Reading, closed: &Reading, window: Duration) -> Option<Self> {
+        let (from, to) = opened.machine.zip(closed.machine)?;
+        let used = |from: Option<Usage>, to: Option<Usage>| {
+            from.zip(to).map_or(0.0, |(from, to)| seconds(from.user, to.user) + seconds(from.system, to.system))
+        };
+        let ours = used(opened.server, closed.server) + used(opened.own, closed.own);
+        let window_s = window.as_secs_f64();
+        Some(Self {
+            others: ((seconds(from.busy, to.busy) - ours) / window_s).max(0.0),
+            steal: seconds(from.steal, to.steal) / window_s,
+        })
+    }
+}
+
+fn seconds(from: Duration, to: Duration) -> f64 {
+    to.saturating_sub(from).as_secs_f64()
 }

@@ -30,7 +30,11 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         ["/i18n.js"], JAVASCRIPT, "i18n.js";
         ["/page.js"], JAVASCRIPT, "page.js";
         ["/connection.js"], JAVASCRIPT, "connection.js";
+        ["/index.js"], JAVASCRIPT, "index.js";
+        ["/wire.js"], JAVASCRIPT, "wire.js";
+        ["/theory.js"], JAVASCRIPT, "theory.js";
         ["/chat-log.js"], JAVASCRIPT, "chat-log.js";
+        ["/chat-view.js"], JAVASCRIPT, "chat-view.js";
         ["/chat.js"], JAVASCRIPT, "chat.js";
         ["/chart.js"], JAVASCRIPT, "chart.js";
         ["/dashboard.js"], JAVASCRIPT, "dashboard.js";

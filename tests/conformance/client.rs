@@ -189,14 +189,20 @@ impl Client {
         assert_eq!(self.await_close(), Some(code), "the code of the server's Close");
         // After an error the server may be gone before it reads this.
         let _ = self.wire.try_send(&Frame::close(code, "").encode());
-        self.wire.read_to_end();
+        self.expect_nothing_more();
+    }
+
+    /// What follows a Close: no frame, but the end of the connection.
+    pub(crate) fn expect_nothing_more(&mut self) {
+        let after = self.try_frame(Instant::now() + PATIENCE);
+        assert!(matches!(after, Err(Ending::Closed | Ending::Reset)), "{after:?} after the Close");
     }
 
     /// The closing handshake, begun by the client; the server ends the connection.
     pub(crate) fn leave(mut self) {
         self.send(&Frame::close(1000, ""));
         assert_eq!(self.await_close(), Some(1000), "the code of the server's Close");
-        assert_eq!(self.wire.read_to_end(), Ending::Closed);
+        self.expect_nothing_more();
     }
 
     pub(crate) fn vanish(self) {

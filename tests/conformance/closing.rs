@@ -1,5 +1,7 @@
 //! The closing handshake (RFC 6455, section 7), and the server that does not wait for it for ever.
 
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -16,6 +18,7 @@ conformance! {
     a_close_without_a_code_is_answered,
     what_was_sent_before_a_close_is_answered_first,
     what_is_sent_after_a_close_is_ignored,
+    nothing_comes_after_a_close,
     a_whole_visit_in_one_segment_is_answered_in_order,
     the_server_ends_the_connection_first,
     a_client_that_does_not_answer_a_close_is_cut_off,
@@ -71,6 +74,30 @@ fn what_is_sent_after_a_close_is_ignored(program: Program) {
     client.wire().read_to_end();
     assert_eq!(bystander.next_json()["code"], "left");
     assert_eq!(bystander.heard_so_far(), [] as [Value; 0]);
+}
+
+/// While the room talks and the clock ticks: "the application MUST NOT send any more data frames after sending a Close" (5.5.1).
+fn nothing_comes_after_a_close(program: Program) {
+    let server = program.start("--chat-interval 0s --metric-interval 1ms");
+    let mut speaker = server.join();
+    thread::scope(|scope| {
+        let (stop, stopped) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            while stopped.try_recv() == Err(TryRecvError::Empty) {
+                speaker.say("Alice", "and on it goes");
+                while speaker.next_json()["type"] != "chat" {}
+            }
+        });
+        for _ in 0..100 {
+            let mut client = server.join();
+            client.next_of_type("chat");
+            client.leave();
+            let mut watcher = server.watch();
+            assert_eq!(watcher.next_json()["type"], "metric");
+            watcher.leave();
+        }
+        drop(stop);
+    });
 }
 
 /// It comes, speaks and leaves before the server has answered anything.

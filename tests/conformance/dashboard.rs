@@ -10,12 +10,14 @@ use crate::texts;
 
 conformance! {
     a_newcomer_is_greeted_and_subscribed_to_three,
+    no_tick_comes_before_the_greeting,
     each_tick_brings_each_metric_once,
     a_tick_is_the_same_for_all,
     a_subscription_is_confirmed_in_the_order_asked_for,
     repeats_are_dropped,
     an_unknown_metric_is_left_out_and_named_an_error,
     an_empty_list_means_none,
+    a_confirmation_comes_before_what_it_confirms,
     only_what_is_subscribed_is_sent,
     what_is_no_subscription_is_refused,
     values_are_rounded_to_two_decimals,
@@ -83,6 +85,16 @@ fn a_newcomer_is_greeted_and_subscribed_to_three(program: Program) {
     assert_eq!(greeting["text"], texts::DASHBOARD_WELCOME);
     assert_eq!(greeting["subscribed"], json!(["temperature", "stock", "cpu"]));
     assert_eq!(client.answers_so_far(), [] as [Value; 0]);
+}
+
+/// However often the clock ticks: the answer to the handshake comes first, then the greeting, then values.
+fn no_tick_comes_before_the_greeting(program: Program) {
+    let server = program.start("--metric-interval 1ms");
+    for round in 0..500 {
+        let mut client = server.open("/ws/dashboard");
+        assert_eq!(client.next_json()["code"], "welcome", "round {round}");
+        client.vanish();
+    }
 }
 
 fn each_tick_brings_each_metric_once(program: Program) {
@@ -162,6 +174,17 @@ fn an_empty_list_means_none(program: Program) {
     subscribe(&mut client, &["cpu"]);
     assert_confirms(&client.next_json(), &["cpu"]);
     assert_eq!(client.next_json()["metric"], "cpu");
+}
+
+fn a_confirmation_comes_before_what_it_confirms(program: Program) {
+    let server = program.start("--metric-interval 1ms");
+    let mut client = server.watch();
+    for _ in 0..2000 {
+        subscribe(&mut client, &[]);
+        assert_confirms(&next_answer(&mut client), &[]);
+        subscribe(&mut client, &["cpu"]);
+        assert_confirms(&client.next_json(), &["cpu"]);
+    }
 }
 
 fn only_what_is_subscribed_is_sent(program: Program) {

@@ -30,7 +30,7 @@ fn last_response(server: &Server, bytes: impl AsRef<[u8]>) -> Response {
     wire.send(bytes.as_ref());
     let response = read_response(&mut wire, "GET");
     assert!(response.ends_connection(), "{response:?}");
-    assert_ne!(wire.read_to_end(), Ending::TimedOut);
+    assert_eq!(wire.read_to_end(), Ending::Closed, "in order, not with a reset");
     response
 }
 

@@ -62,12 +62,23 @@ impl Process {
         line.split_whitespace().nth(1).expect("a figure").parse().expect("a number")
     }
 
-    /// Changes under the running process how many descriptors it may have.
+    /// Changes a soft limit of the running process (`nofile`, `nproc`), and returns what it was.
     #[cfg(target_os = "linux")]
-    pub(crate) fn limit_descriptors(&self, most: u64) {
-        let id = self.child.id().try_into().expect("a process id");
-        rlimit::prlimit(id, rlimit::Resource::NOFILE, Some((most, most)), None)
-            .expect("a child's limit can be lowered");
+    pub(crate) fn limit(&self, resource: &str, most: &str) -> String {
+        use std::os::unix::{fs::MetadataExt, process::CommandExt};
+        let id = self.child.id().to_string();
+        // Its owner may do so; root may not where a container has taken that from it.
+        let owner = std::fs::metadata(format!("/proc/{id}")).expect("a live process");
+        let prlimit = |option: &str| {
+            let options = ["--pid", &id, "--output=SOFT", "--noheadings", "--raw", option];
+            let output = Command::new("prlimit").args(options).uid(owner.uid()).gid(owner.gid()).output();
+            let output = output.expect("prlimit of util-linux");
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        };
+        let before = prlimit(&format!("--{resource}"));
+        prlimit(&format!("--{resource}={most}:"));
+        before
     }
 
     #[cfg(target_os = "linux")]

@@ -33,7 +33,7 @@ fn assert_exits(mut server: Server, limit: Duration) {
 }
 
 fn closes_every_client(program: Program, signal: &str) {
-    let server = program.start("");
+    let server = program.start("--metric-interval 1ms");
     let mut clients = [server.join(), server.join(), server.watch(), server.open("/ws/echo")];
     server.process.signal(signal);
     for client in &mut clients {

@@ -44,14 +44,38 @@ pub(crate) struct Client {
     pub(crate) witness: Option<Box<Witness>>,
 }
 
-/// Where a client stands. Time only goes down this list.
+/// Where a client stands. Time only goes down this list; who comes again begins anew.
 #[derive(Debug)]
 pub(crate) enum Stage {
     Waiting,
-    Connecting { stream: TcpStream, since_ns: u64 },
-    Upgrading { stream: TcpStream, since_ns: u64, head: Vec<u8> },
-    Open { stream: TcpStream },
+    Connecting {
+        stream: TcpStream,
+        since_ns: u64,
+    },
+    /// Half of its request is sent, and no more will be.
+    HalfOpen {
+        stream: TcpStream,
+    },
+    Upgrading {
+        stream: TcpStream,
+        since_ns: u64,
+        head: Vec<u8>,
+    },
+    Open {
+        stream: TcpStream,
+    },
+    /// Has said goodbye and waits for the server to close.
+    Leaving {
+        stream: TcpStream,
+    },
     Gone,
+}
+
+/// How much of the upgrade request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    Whole,
+    Half,
 }
 
 /// A message sent whose answer is awaited.
@@ -95,9 +119,16 @@ impl Client {
         }
     }
 
-    /// Starts to connect; the poll tells under `index` when that is done.
-    pub(crate) fn connect(&mut self, now_ns: u64, index: usize, target: SocketAddr, poll: &Registry) -> io::Result<()> {
-        let mut stream = connecting_stream(index, target)?;
+    /// Starts to connect, as the `source`-th connection of all; the poll tells under `index` when that is done.
+    pub(crate) fn connect(
+        &mut self,
+        now_ns: u64,
+        index: usize,
+        source: usize,
+        target: SocketAddr,
+        poll: &Registry,
+    ) -> io::Result<()> {
+        let mut stream = connecting_stream(source, target)?;
         // Both at once and never again: the poll is edge-triggered, so WRITABLE costs nothing while it holds.
         poll.register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
         self.stage = Stage::Connecting { stream, since_ns: now_ns };
@@ -105,7 +136,7 @@ impl Client {
     }
 
     /// Sends the upgrade request once the connection stands.
-    pub(crate) fn request_upgrade(&mut self, path: &str, target: SocketAddr) -> Result<(), Trouble> {
+    pub(crate) fn request_upgrade(&mut self, path: &str, target: SocketAddr, part: Request) -> Result<(), Trouble> {
         let Stage::Connecting { stream, .. } = &mut self.stage else { return Ok(()) };
         match stream.take_error() {
             Ok(None) => {}
@@ -123,9 +154,16 @@ impl Client {
         let Stage::Connecting { mut stream, since_ns } = std::mem::replace(&mut self.stage, Stage::Gone) else {
             unreachable!("matched above")
         };
+        let request = match part {
+            Request::Whole => request.as_bytes(),
+            Request::Half => &request.as_bytes()[..request.len() / 2],
+        };
         // A new connection's send buffer has room for one small request; if not, something is badly wrong.
-        stream.write_all(request.as_bytes()).map_err(|_| Trouble::ConnectFailed)?;
-        self.stage = Stage::Upgrading { stream, since_ns, head: Vec::new() };
+        stream.write_all(request).map_err(|_| Trouble::ConnectFailed)?;
+        self.stage = match part {
+            Request::Whole => Stage::Upgrading { stream, since_ns, head: Vec::new() },
+            Request::Half => Stage::HalfOpen { stream },
+        };
         Ok(())
     }
 
@@ -151,7 +189,11 @@ impl Client {
 
     /// One `read`.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> ReadOutcome {
-        let (Stage::Upgrading { stream, .. } | Stage::Open { stream }) = &mut self.stage else {
+        let (Stage::Upgrading { stream, .. }
+        | Stage::HalfOpen { stream }
+        | Stage::Open { stream }
+        | Stage::Leaving { stream }) = &mut self.stage
+        else {
             return ReadOutcome::WouldBlock;
         };
         loop {
@@ -183,6 +225,24 @@ impl Client {
         let written = write_some(stream, &self.unsent)?;
         self.unsent.drain(..written);
         Ok(())
+    }
+
+    /// Says goodbye with `close`; the server is to end the connection.
+    pub(crate) fn leave(&mut self, close: &[u8]) -> Result<(), Trouble> {
+        self.write(close)?;
+        if let Stage::Open { stream } = std::mem::replace(&mut self.stage, Stage::Gone) {
+            self.stage = Stage::Leaving { stream };
+        }
+        Ok(())
+    }
+
+    /// Drops the connection, as if the network had gone; what it was owed and what it owed is forgotten.
+    pub(crate) fn drop_connection(&mut self) {
+        self.stage = Stage::Waiting;
+        self.reader.restart();
+        self.unsent.clear();
+        self.backlog.clear();
+        self.in_flight = None;
     }
 
     /// Stops hearing of anything to read: a client that does not read.
@@ -233,15 +293,15 @@ fn check_response(head: &[u8]) -> Result<Option<usize>, Trouble> {
 }
 
 /// A stream that is on its way to `target`.
-fn connecting_stream(index: usize, target: SocketAddr) -> io::Result<TcpStream> {
+fn connecting_stream(source: usize, target: SocketAddr) -> io::Result<TcpStream> {
     #[cfg(target_os = "linux")]
     if let SocketAddr::V4(target) = target
         && target.ip().is_loopback()
     {
-        return connecting_from(source_address(index), target.into());
+        return connecting_from(source_address(source), target.into());
     }
     // Only Linux answers to all of 127.0.0.0/8 without being told to; elsewhere the system picks the source.
-    let _ = index;
+    let _ = source;
     let stream = TcpStream::connect(target)?;
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -260,7 +320,7 @@ fn connecting_from(source: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream
 
 /// One port range is not enough for tens of thousands of clients, so they come from several addresses.
 #[cfg(target_os = "linux")]
-fn source_address(index: usize) -> Ipv4Addr {
-    let last = u8::try_from(index / CLIENTS_PER_SOURCE_ADDRESS % 250).expect("under 250") + 1;
+fn source_address(source: usize) -> Ipv4Addr {
+    let last = u8::try_from(source / CLIENTS_PER_SOURCE_ADDRESS % 250).expect("under 250") + 1;
     Ipv4Addr::new(127, 0, 0, last)
 }

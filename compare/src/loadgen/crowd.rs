@@ -3,20 +3,21 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use mio::Registry;
 use mio::event::Event;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use super::Exactness;
-use super::client::{Client, InFlight, ReadOutcome, Stage, Upgrade};
+use super::client::{Client, InFlight, ReadOutcome, Request, Stage, Upgrade};
 use super::frames::{self, FrameReader, From};
 use super::hearing::{Context, Heard};
 use super::message::Stamp;
 use super::tally::{Tally, Trouble, Witness};
+use super::ticks::{METRICS_PER_TICK, Ticks};
 use super::troop::{Log, Troop, Work};
-use crate::plan::{Group, Role};
+use crate::plan::{Group, Pace, Role};
 
 /// One `read` takes at most this much; it all passes through the same memory, so it stays in the cache.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -33,32 +34,42 @@ pub(crate) struct Crowd {
     pub(crate) clients: Vec<Client>,
     pub(crate) troops: Vec<Troop>,
     pub(crate) tally: Tally,
+    pub(crate) ticks: Ticks,
+    /// Of those that stay.
     pub(crate) joined: usize,
     /// Clients lost on the way: refused, closed, reset.
     pub(crate) lost: usize,
+    connections: usize,
     target: SocketAddr,
+    poll: Registry,
     text_bytes: usize,
     /// Of the load, [open, close); empty until it begins.
     window_ns: Range<u64>,
     next_due_ns: u64,
     epoch: Instant,
+    /// The same moment by the wall clock, which dashboards write into their ticks.
+    epoch_unix_ns: u64,
     buffer: Vec<u8>,
     outgoing: Vec<u8>,
 }
 
 impl Crowd {
-    pub(crate) fn new(groups: &[Group], text_bytes: usize, target: SocketAddr) -> Self {
+    pub(crate) fn new(groups: &[Group], text_bytes: usize, target: SocketAddr, poll: Registry) -> Self {
         let mut crowd = Self {
             clients: Vec::new(),
             troops: Vec::new(),
             tally: Tally::new(),
+            ticks: Ticks::default(),
             joined: 0,
             lost: 0,
+            connections: 0,
             target,
+            poll,
             text_bytes,
             window_ns: 0..0,
             next_due_ns: u64::MAX,
             epoch: Instant::now(),
+            epoch_unix_ns: unix_ns(),
             buffer: vec![0; READ_BUFFER_BYTES],
             outgoing: Vec::new(),
         };
@@ -80,8 +91,8 @@ impl Crowd {
             started[group] += 1;
             self.troops[group].members.push(index);
             let sampled = is_sampled(member, &groups[group]);
-            // An echo is one message a round trip: looking into each costs next to nothing.
-            let whole = sampled || matches!(groups[group].role, Role::Echo { .. });
+            // Few messages to a client: looking into each costs next to nothing.
+            let whole = sampled || matches!(groups[group].role, Role::Echo { .. } | Role::Watch);
             let wanted = if whole { frames::WHOLE_BYTES_MAX } else { frames::PEEK_BYTES };
             let witness = sampled.then(|| Witness::new(&sizes));
             self.clients.push(Client::new(group, member, FrameReader::new(From::Server, wanted), witness));
@@ -95,18 +106,23 @@ impl Crowd {
     }
 
     /// Starts the next client on its way.
-    pub(crate) fn start_joining(&mut self, index: usize, poll: &Registry) {
+    pub(crate) fn start_joining(&mut self, index: usize) {
         let now_ns = self.now_ns();
-        if self.clients[index].connect(now_ns, index, self.target, poll).is_err() {
+        self.connections += 1;
+        if self.clients[index].connect(now_ns, index, self.connections, self.target, &self.poll).is_err() {
             self.lose(index, Trouble::ConnectFailed);
         }
     }
 
     /// Acts on what the poll says of one client.
-    pub(crate) fn ready(&mut self, index: usize, event: &Event, poll: &Registry) {
+    pub(crate) fn ready(&mut self, index: usize, event: &Event) {
         let done = match self.clients[index].stage {
             Stage::Connecting { .. } => self.connected(index),
-            Stage::Upgrading { .. } => self.upgrade(index, poll),
+            Stage::HalfOpen { .. } | Stage::Leaving { .. } => {
+                self.await_end(index);
+                Ok(())
+            }
+            Stage::Upgrading { .. } => self.upgrade(index),
             Stage::Open { .. } => self.open_ready(index, event),
             Stage::Waiting | Stage::Gone => Ok(()),
         };
@@ -117,23 +133,64 @@ impl Crowd {
 
     fn connected(&mut self, index: usize) -> Result<(), Trouble> {
         let client = &mut self.clients[index];
-        let path = self.troops[client.group].group.role.path();
-        client.request_upgrade(path, self.target)
+        let role = self.troops[client.group].group.role;
+        let part = if role == Role::HalfOpen { Request::Half } else { Request::Whole };
+        client.request_upgrade(role.path(), self.target, part)
     }
 
-    fn upgrade(&mut self, index: usize, poll: &Registry) -> Result<(), Trouble> {
+    fn upgrade(&mut self, index: usize) -> Result<(), Trouble> {
         let Upgrade::Done { since_ns, after_head } = self.clients[index].read_upgrade(&mut self.buffer)? else {
             return Ok(());
         };
-        self.joined += 1;
         let now_ns = self.now_ns();
+        let role = self.role(&self.clients[index]);
+        if matches!(role, Role::Visit { .. }) {
+            if self.window_ns.contains(&now_ns) {
+                self.tally.visits.saturating_record(now_ns - since_ns);
+            }
+            self.clients[index].leave(&goodbye())?;
+            self.await_end(index);
+            return Ok(());
+        }
+        if role == Role::Deaf && !self.window_ns.is_empty() {
+            return self.clients[index].go_deaf(index, &self.poll).map_err(|_| Trouble::ConnectionReset);
+        }
+        self.joined += 1;
         self.tally.joins.saturating_record(now_ns - since_ns);
-        if self.troops[self.clients[index].group].group.role == Role::Deaf {
-            return self.clients[index].go_deaf(index, poll).map_err(|_| Trouble::ConnectionReset);
+        if role == Role::Deaf {
+            return self.clients[index].go_deaf(index, &self.poll).map_err(|_| Trouble::ConnectionReset);
         }
         self.hear(index, &after_head)?;
         // Bytes behind the head have had their event already: under edge triggering there is no other.
         self.read(index, ReadUntil::WouldBlock)
+    }
+
+    /// Of a client that only waits for the server to close: when it has, the client comes again.
+    fn await_end(&mut self, index: usize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let outcome = loop {
+            match self.clients[index].read(&mut buffer) {
+                ReadOutcome::Bytes(_) => {}
+                outcome => break outcome,
+            }
+        };
+        self.buffer = buffer;
+        if matches!(outcome, ReadOutcome::WouldBlock) {
+            return;
+        }
+        if matches!(self.clients[index].stage, Stage::HalfOpen { .. }) {
+            self.tally.ends.half_open_closed += 1;
+        }
+        self.come_again(index);
+    }
+
+    /// A client whose connection has ended begins anew: at once, or when its next visit is due.
+    fn come_again(&mut self, index: usize) {
+        self.clients[index].drop_connection();
+        let paced = matches!(self.role(&self.clients[index]), Role::Visit { pace: Pace::Rate { .. } });
+        if !paced && self.now_ns() < self.window_ns.end {
+            self.start_joining(index);
+        }
     }
 
     fn open_ready(&mut self, index: usize, event: &Event) -> Result<(), Trouble> {
@@ -169,11 +226,13 @@ impl Crowd {
     /// Takes in the bytes one client received, and answers what needs an answer.
     fn hear(&mut self, index: usize, bytes: &[u8]) -> Result<(), Trouble> {
         let now_ns = self.now_ns();
-        let Self { clients, troops, tally, text_bytes, .. } = self;
+        let Self { clients, troops, tally, ticks, text_bytes, epoch_unix_ns, .. } = self;
         let client = &mut clients[index];
         let reader = &mut client.reader;
-        let heard = match (troops[client.group].group.role, &mut client.witness) {
+        let role = troops[client.group].group.role;
+        let heard = match (role, &mut client.witness) {
             (Role::Echo { .. }, _) => Heard::echo(reader, bytes, client.group, *text_bytes, client.in_flight),
+            (Role::Watch, _) => Heard::dashboard(reader, bytes),
             (_, None) => Heard::count_room(reader, bytes),
             (_, Some(witness)) => {
                 let context = Context { troops, text_bytes: *text_bytes, now_ns };
@@ -181,11 +240,17 @@ impl Crowd {
             }
         };
         let heard = heard.map_err(|_| Trouble::BadFrame)?;
-        client.received += heard.messages;
+        client.received += match role {
+            Role::Watch => heard.ticks.iter().filter(|&&ts| ticks.arrived(ts, *epoch_unix_ns + now_ns)).count() as u64,
+            _ => heard.messages,
+        };
         tally.delivered += heard.messages;
         tally.notices += heard.notices;
         tally.bytes += bytes.len() as u64;
-        tally.troubles.add(Trouble::ErrorAnswer, heard.errors);
+        match role {
+            Role::Spam { .. } => tally.ends.spam_refused += heard.errors,
+            _ => tally.troubles.add(Trouble::ErrorAnswer, heard.errors),
+        }
         tally.troubles.add(Trouble::WrongContent, heard.wrong_content);
         tally.troubles.add(Trouble::WrongOrder, heard.wrong_order);
         self.answer(index, &heard, now_ns)
@@ -214,16 +279,31 @@ impl Crowd {
 
     /// Begins the load at `start_ns`; what is due within `window_ns` counts, and with it the load ends.
     pub(crate) fn begin(&mut self, start_ns: u64, window_ns: Range<u64>) {
+        let unix_ms = |ns: u64| (self.epoch_unix_ns + ns) / 1_000_000;
+        self.ticks.count(unix_ms(window_ns.start)..unix_ms(window_ns.end));
         for troop in &mut self.troops {
             troop.begin(start_ns, &window_ns);
         }
         self.window_ns = window_ns;
         self.next_due_ns = start_ns;
         for index in 0..self.clients.len() {
-            if let Err(trouble) = self.send_closed(index) {
+            if !self.role(&self.clients[index]).stays() {
+                self.come_again(index);
+            } else if let Err(trouble) = self.send_closed(index) {
                 self.lose(index, trouble);
             }
         }
+    }
+
+    /// Those that are there before the load begins.
+    pub(crate) fn staying(&self) -> Vec<usize> {
+        (0..self.clients.len()).filter(|&index| self.role(&self.clients[index]).stays()).collect()
+    }
+
+    /// Every connection goes at once; the clients have it before them to come back.
+    pub(crate) fn drop_connections(&mut self) {
+        self.joined = 0;
+        self.clients.iter_mut().for_each(Client::drop_connection);
     }
 
     /// Whether it is the answers that set the pace.
@@ -233,11 +313,8 @@ impl Crowd {
 
     /// Says goodbye, so that the server has no errors to report; what it answers is not waited for.
     pub(crate) fn leave(&mut self) {
-        self.outgoing.clear();
-        let normal = u16::from(CloseCode::Normal).to_be_bytes();
-        frames::encode(OpCode::Control(Control::Close), Some(MASK), &normal, &mut self.outgoing);
         for client in &mut self.clients {
-            let _ = client.write(&self.outgoing);
+            let _ = client.write(&goodbye());
         }
     }
 
@@ -268,7 +345,9 @@ impl Crowd {
         for group in 0..self.troops.len() {
             while let Some((index, slot)) = self.take_due(group, now_ns) {
                 let client = &mut self.clients[index];
-                if client.can_send() && client.backlog.is_empty() {
+                if matches!(self.troops[group].group.role, Role::Visit { .. }) {
+                    self.visit(group, index, slot, now_ns);
+                } else if client.can_send() && client.backlog.is_empty() {
                     if let Err(trouble) = self.send_slot(index, slot) {
                         self.lose(index, trouble);
                     }
@@ -279,6 +358,16 @@ impl Crowd {
         }
         let logs = self.troops.iter().filter_map(Troop::log);
         self.next_due_ns = logs.filter_map(Log::next_due_ns).min().unwrap_or(u64::MAX);
+    }
+
+    /// A visit is due: it is made, unless the visitor has not come back from the last one.
+    fn visit(&mut self, group: usize, index: usize, slot: u64, now_ns: u64) {
+        if matches!(self.clients[index].stage, Stage::Waiting) {
+            if let Some(log) = self.troops[group].work.log_mut() {
+                log.sent(slot, now_ns);
+            }
+            self.start_joining(index);
+        }
     }
 
     /// The next slot of a group that is due, and the client whose turn it is.
@@ -320,7 +409,7 @@ impl Crowd {
         let role = self.troops[client.group].group.role;
         let text = match role {
             Role::Echo { .. } => stamp.text(self.text_bytes),
-            Role::Speak { .. } | Role::Listen | Role::Deaf => stamp.chat(client.member, self.text_bytes),
+            _ => stamp.chat(client.member, self.text_bytes),
         };
         self.outgoing.clear();
         frames::encode(TEXT, Some(MASK), text.as_bytes(), &mut self.outgoing);
@@ -342,23 +431,24 @@ impl Crowd {
 
     /// Whether every client that is still here has what it must have.
     pub(crate) fn has_everything(&self) -> bool {
-        let accepted = self.accepted();
-        self.clients.iter().all(|client| !client.is_open() || client.received >= self.expected(client, accepted))
+        let due = self.due_to_each();
+        self.clients.iter().all(|client| !client.is_open() || client.received >= self.expected(client, due))
     }
 
     /// What clients must have by now against what they have.
     pub(crate) fn exactness(&self) -> Exactness {
-        let accepted = self.accepted();
+        let due = self.due_to_each();
         let mut exactness = Exactness::default();
         let mut orders = BTreeSet::new();
         for client in &self.clients {
-            let expected = self.expected(client, accepted);
+            let expected = self.expected(client, due);
             exactness.expected += expected;
             exactness.received += client.received;
             exactness.clients_short += usize::from(client.received < expected);
             exactness.clients_over += usize::from(client.received > expected);
             if let Some(witness) = &client.witness
                 && self.role(client).hears_the_room()
+                && client.received >= expected
             {
                 orders.insert(witness.order());
             }
@@ -367,17 +457,19 @@ impl Crowd {
         exactness
     }
 
-    /// Messages said in the room that the server took.
-    fn accepted(&self) -> u64 {
-        let said: u64 = self.troops.iter().filter(|troop| troop.speaks_in_the_room()).map(Troop::sent).sum();
-        said.saturating_sub(self.tally.troubles.count(Trouble::ErrorAnswer))
+    /// What every member of the room, and every subscriber of the dashboard, must have.
+    fn due_to_each(&self) -> DueToEach {
+        let said: u64 = self.troops.iter().filter(|troop| troop.group.role.speaks_in_the_room()).map(Troop::sent).sum();
+        let refused = self.tally.troubles.count(Trouble::ErrorAnswer) + self.tally.ends.spam_refused;
+        DueToEach { chats: said.saturating_sub(refused), metrics: self.ticks.len() * METRICS_PER_TICK }
     }
 
-    fn expected(&self, client: &Client, accepted: u64) -> u64 {
+    fn expected(&self, client: &Client, due: DueToEach) -> u64 {
         match self.role(client) {
-            Role::Listen | Role::Speak { .. } => accepted,
+            Role::Listen | Role::Speak { .. } | Role::Spam { .. } => due.chats,
+            Role::Watch => due.metrics,
             Role::Echo { .. } => client.echoes_sent,
-            Role::Deaf => 0,
+            Role::Deaf | Role::Sit | Role::Visit { .. } | Role::HalfOpen => 0,
         }
     }
 
@@ -394,13 +486,23 @@ impl Crowd {
             let due = log.window.end - log.window.start;
             demand.due += due;
             demand.unsent += due - log.sent_count(log.window.clone());
-            demand.deliveries += due * if troop.speaks_in_the_room() { listeners } else { 1 };
+            demand.deliveries += match troop.group.role {
+                Role::Speak { .. } => due * listeners,
+                // How much of a flood should come through is the server's to say; visits are no deliveries.
+                Role::Spam { .. } | Role::Visit { .. } => 0,
+                _ => due,
+            };
         }
         demand
     }
 
     /// A client is out; the others go on.
     pub(crate) fn lose(&mut self, index: usize, trouble: Trouble) {
+        let client = &self.clients[index];
+        if self.role(client) == Role::Deaf && client.is_open() {
+            self.tally.ends.deaf_dropped += 1;
+            return self.come_again(index);
+        }
         self.tally.troubles.add(trouble, 1);
         self.lost += 1;
         // Dropping the stream closes it, which takes it out of the poll.
@@ -409,12 +511,18 @@ impl Crowd {
 
     /// Gives up on all who have not joined.
     pub(crate) fn lose_the_late(&mut self) {
-        for index in 0..self.clients.len() {
+        for index in self.staying() {
             if !matches!(self.clients[index].stage, Stage::Open { .. } | Stage::Gone) {
                 self.lose(index, Trouble::JoinTimedOut);
             }
         }
     }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct DueToEach {
+    chats: u64,
+    metrics: u64,
 }
 
 /// What the schedules of all groups ask for in the window.
@@ -434,6 +542,19 @@ enum ReadUntil {
     WouldBlock,
 }
 
+/// A close frame with code 1000.
+fn goodbye() -> Vec<u8> {
+    let mut frame = Vec::new();
+    let normal = u16::from(CloseCode::Normal).to_be_bytes();
+    frames::encode(OpCode::Control(Control::Close), Some(MASK), &normal, &mut frame);
+    frame
+}
+
+fn unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).expect("the year is below 2554")
+}
+
 /// Spreads a group's samples evenly over its members: who joined late may be served last.
 fn is_sampled(member: usize, group: &Group) -> bool {
     let quota = |members: usize| members * group.sampled.min(group.clients) / group.clients;
@@ -449,7 +570,9 @@ mod tests {
     }
 
     fn crowd(groups: &[Group]) -> Crowd {
-        Crowd::new(groups, 16, SocketAddr::from(([127, 0, 0, 1], 1)))
+        let poll = mio::Poll::new().unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        Crowd::new(groups, 16, SocketAddr::from(([127, 0, 0, 1], 1)), registry)
     }
 
     #[test]

@@ -92,6 +92,12 @@ impl FrameReader {
         Self { from, payload_wanted, skip: 0, carry: Vec::new() }
     }
 
+    /// Forgets the stream so far: what comes next is the beginning of another.
+    pub(crate) fn restart(&mut self) {
+        self.skip = 0;
+        self.carry.clear();
+    }
+
     /// Takes the next `bytes` of the stream and calls `on_frame` for each frame whose wanted part is whole.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut on_frame: impl FnMut(Frame<'_>)) -> Result<(), FrameError> {
         if self.skip > 0 {

@@ -6,6 +6,7 @@ use super::client::InFlight;
 use super::frames::{Frame, FrameError, FrameReader, Kind};
 use super::message::Stamp;
 use super::tally::{Latency, Witness};
+use super::ticks::find_ts;
 use super::troop::Troop;
 
 /// Counted in here during a read and added up after it: the hot loop then touches nothing but registers.
@@ -17,6 +18,8 @@ pub(crate) struct Heard {
     pub(crate) errors: u64,
     pub(crate) wrong_content: u64,
     pub(crate) wrong_order: u64,
+    /// The `ts` of each metric.
+    pub(crate) ticks: Vec<u64>,
     /// Payloads to send back as pongs.
     pub(crate) pings: Vec<Vec<u8>>,
     pub(crate) closed: bool,
@@ -73,6 +76,20 @@ impl Heard {
                 heard.messages += 1;
                 if Stamp::find(frame.payload, text_bytes) != expected {
                     heard.wrong_content += 1;
+                }
+            }
+        })?;
+        Ok(heard)
+    }
+
+    /// A subscriber of the dashboard.
+    pub(crate) fn dashboard(reader: &mut FrameReader, bytes: &[u8]) -> Result<Self, FrameError> {
+        let mut heard = Self::default();
+        reader.feed(bytes, |frame| {
+            if heard.room_frame(frame) == Some(Kind::Metric) {
+                match find_ts(frame.payload) {
+                    Some(ts) => heard.ticks.push(ts),
+                    None => heard.wrong_content += 1,
                 }
             }
         })?;

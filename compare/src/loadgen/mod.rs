@@ -1,7 +1,7 @@
 //! The load generator: one mio loop, thousands of clients, lean enough not to be what is measured.
 //!
 //! In reading order: [`frames`] finds frames and skips payloads; [`message`] stamps what is sent; [`tally`]
-//! counts; [`troop`] logs the open loop; [`client`] is one socket; [`hearing`] is what a read brings; [`crowd`]
+//! counts; [`ticks`] is the dashboard's time; [`troop`] logs the open loop; [`client`] is one socket; [`hearing`] is what a read brings; [`crowd`]
 //! is all clients; [`alarm`] wakes the loop in time; here, a plan is carried out phase by phase.
 
 mod alarm;
@@ -11,6 +11,7 @@ mod frames;
 mod hearing;
 mod message;
 mod tally;
+mod ticks;
 mod troop;
 
 use std::io;
@@ -19,15 +20,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use mio::{Events, Poll, Token};
 
-use crate::plan::Plan;
+use crate::plan::{Ending, Plan};
 use crate::procstat;
 use alarm::Alarm;
 use crowd::Crowd;
 pub(crate) use frames::{FrameReader, From, encode};
-pub(crate) use tally::{Tally, Trouble};
+use tally::latency_histogram;
+pub(crate) use tally::{Ends, Latency, Tally, Trouble};
 
 const EVENTS_PER_POLL: usize = 1024;
 /// Clients on their way in at once: below the backlog that servers commonly give to `listen`.
@@ -64,10 +66,16 @@ pub(crate) struct Outcome {
     /// After the drain, over the whole load: what clients must have, and what they have.
     pub(crate) exactness: Exactness,
     pub(crate) tally: Tally,
+    /// How late the dashboard's ticks came.
+    pub(crate) ticks: Latency,
     /// From the first client's start until the last had joined.
     pub(crate) joining: Duration,
-    /// The generator's own CPU time in the window, as a share of it; none where the system does not tell.
+    /// From the moment when all connections dropped until all clients were back.
+    pub(crate) storm: Option<Duration>,
+    /// The generator's own CPU time in the window, and its wait for a core, as shares of it; none where the system
+    /// does not tell.
     pub(crate) generator_cpu: Option<f64>,
+    pub(crate) generator_waited: Option<f64>,
 }
 
 /// Whether every client got every message exactly once.
@@ -78,7 +86,7 @@ pub(crate) struct Exactness {
     /// Clients with less, or more, than they must have.
     pub(crate) clients_short: usize,
     pub(crate) clients_over: usize,
-    /// Orders in which sampled clients heard the room: one is what the protocol promises.
+    /// Orders in which sampled clients that have everything heard the room: one is what the protocol promises.
     pub(crate) orders: usize,
 }
 
@@ -92,7 +100,8 @@ pub(crate) fn run(
     on_moment: &mut dyn FnMut(Moment),
 ) -> Result<Outcome> {
     let mut generator = Generator::new(plan, target, Arc::clone(stop))?;
-    let joining = generator.join(plan.join_max)?;
+    let joining = generator.join(JOINING_MAX, plan.join_max)?;
+    generator.ensure_nobody_is_lost()?;
     generator.settle(plan.join_max)?;
     on_moment(Moment::Joined);
 
@@ -108,7 +117,12 @@ pub(crate) fn run(
     on_moment(Moment::WindowCloses);
     generator.drain(plan.drain_max)?;
 
-    Ok(generator.outcome(joining, opened, closed))
+    let storm = match plan.ending {
+        Ending::Leave => None,
+        Ending::Storm => Some(generator.storm(plan.join_max)?),
+    };
+
+    Ok(generator.outcome(joining, storm, opened, closed))
 }
 
 struct Generator {
@@ -126,13 +140,15 @@ struct Snapshot {
     delivered: u64,
     bytes: u64,
     own_cpu: Option<Duration>,
+    own_wait: Option<Duration>,
 }
 
 impl Generator {
     fn new(plan: &Plan, target: SocketAddr, stop: Arc<AtomicBool>) -> Result<Self> {
         let poll = Poll::new().context("cannot make a poll")?;
         let alarm = Alarm::new(&poll, ALARM).context("cannot make a timer")?;
-        let crowd = Crowd::new(&plan.groups, plan.text_bytes, target);
+        let registry = poll.registry().try_clone().context("cannot share the poll")?;
+        let crowd = Crowd::new(&plan.groups, plan.text_bytes, target, registry);
         Ok(Self { poll, events: Events::with_capacity(EVENTS_PER_POLL), alarm, crowd, stop })
     }
 
@@ -152,7 +168,7 @@ impl Generator {
         self.crowd.send_due();
         for event in &self.events {
             if event.token() != ALARM {
-                self.crowd.ready(event.token().0, event, self.poll.registry());
+                self.crowd.ready(event.token().0, event);
                 self.crowd.send_due();
             }
         }
@@ -167,15 +183,20 @@ impl Generator {
         Ok(())
     }
 
-    /// Brings every client in, a limited number at a time.
-    fn join(&mut self, join_max: Duration) -> Result<Duration> {
+    /// Brings everyone who stays in, a limited number at a time.
+    fn join(&mut self, at_once_max: usize, join_max: Duration) -> Result<Duration> {
         let begin_ns = self.crowd.now_ns();
         let deadline_ns = begin_ns + nanos(join_max);
-        let all = self.crowd.clients.len();
+        let all = self.crowd.staying();
+        let lost_before = self.crowd.lost;
         let mut started = 0;
-        while self.crowd.joined + self.crowd.lost < all {
-            while started < all && started < self.crowd.joined + self.crowd.lost + JOINING_MAX {
-                self.crowd.start_joining(started, self.poll.registry());
+        loop {
+            let settled = self.crowd.joined + self.crowd.lost - lost_before;
+            if settled >= all.len() {
+                break;
+            }
+            while started < all.len() && started < settled.saturating_add(at_once_max) {
+                self.crowd.start_joining(all[started]);
                 started += 1;
             }
             self.turn(deadline_ns)?;
@@ -183,17 +204,25 @@ impl Generator {
                 self.crowd.lose_the_late();
             }
         }
-        if self.crowd.lost > 0 {
-            let reasons: Vec<String> = self
-                .crowd
-                .tally
-                .troubles
-                .seen()
-                .map(|(trouble, count)| format!("{}: {count}", trouble.label()))
-                .collect();
-            bail!("{} of {all} clients could not join ({})", self.crowd.lost, reasons.join(", "));
-        }
         Ok(Duration::from_nanos(self.crowd.now_ns() - begin_ns))
+    }
+
+    /// A load that some are missing from is another load than was asked for.
+    fn ensure_nobody_is_lost(&self) -> Result<()> {
+        let Crowd { tally, lost, clients, .. } = &self.crowd;
+        let reasons: Vec<String> =
+            tally.troubles.seen().map(|(trouble, count)| format!("{}: {count}", trouble.label())).collect();
+        ensure!(*lost == 0, "{lost} of {} clients could not join ({})", clients.len(), reasons.join(", "));
+        Ok(())
+    }
+
+    /// Drops every connection and brings everyone back at once.
+    fn storm(&mut self, join_max: Duration) -> Result<Duration> {
+        let before = std::mem::replace(&mut self.crowd.tally.joins, latency_histogram());
+        self.crowd.drop_connections();
+        let took = self.join(usize::MAX, join_max)?;
+        self.crowd.tally.returns = std::mem::replace(&mut self.crowd.tally.joins, before);
+        Ok(took)
     }
 
     /// Waits until the notices of all those arrivals are through.
@@ -226,12 +255,15 @@ impl Generator {
             delivered: self.crowd.tally.delivered,
             bytes: self.crowd.tally.bytes,
             own_cpu: procstat::own_thread_cpu(),
+            own_wait: procstat::own_thread_wait(),
         }
     }
 
-    fn outcome(mut self, joining: Duration, opened: Snapshot, closed: Snapshot) -> Outcome {
+    fn outcome(mut self, joining: Duration, storm: Option<Duration>, opened: Snapshot, closed: Snapshot) -> Outcome {
         let window = Duration::from_nanos(closed.at_ns - opened.at_ns);
-        let own_cpu = opened.own_cpu.zip(closed.own_cpu);
+        let share = |from: Option<Duration>, to: Option<Duration>| {
+            from.zip(to).map(|(from, to)| to.saturating_sub(from).as_secs_f64() / window.as_secs_f64())
+        };
         let demand = self.crowd.demand();
         if self.crowd.is_closed_loop() {
             self.crowd.tally.latency.correct_closed_loop();
@@ -246,7 +278,10 @@ impl Generator {
             bytes: closed.bytes - opened.bytes,
             exactness: self.crowd.exactness(),
             joining,
-            generator_cpu: own_cpu.map(|(from, to)| to.saturating_sub(from).as_secs_f64() / window.as_secs_f64()),
+            storm,
+            ticks: self.crowd.ticks.latency(),
+            generator_cpu: share(opened.own_cpu, closed.own_cpu),
+            generator_waited: share(opened.own_wait, closed.own_wait),
             tally: self.crowd.tally,
         }
     }

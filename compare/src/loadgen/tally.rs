@@ -100,6 +100,17 @@ impl Latency {
     }
 }
 
+/// What a server rightly refuses or ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Ends {
+    /// Messages over the rate limit, answered with an error.
+    pub(crate) spam_refused: u64,
+    /// Clients that never read, dropped.
+    pub(crate) deaf_dropped: u64,
+    /// Connections that never ended their request, closed.
+    pub(crate) half_open_closed: u64,
+}
+
 /// Everything counted while a plan is carried out.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally {
@@ -110,8 +121,12 @@ pub(crate) struct Tally {
     pub(crate) bytes: u64,
     pub(crate) troubles: Troubles,
     pub(crate) latency: Latency,
-    /// From the first SYN to the 101, each client.
+    /// From the first SYN to the 101, each client that stays.
     pub(crate) joins: Histogram<u64>,
+    /// The same for those that came within the window, and for the return after a storm.
+    pub(crate) visits: Histogram<u64>,
+    pub(crate) returns: Histogram<u64>,
+    pub(crate) ends: Ends,
     /// How late the generator itself came to a message that was due.
     pub(crate) generator_late: Histogram<u64>,
     /// How long each turn of the loop took: what has arrived may have waited so long to be looked at.
@@ -127,6 +142,9 @@ impl Tally {
             troubles: Troubles::default(),
             latency: Latency::new(),
             joins: latency_histogram(),
+            visits: latency_histogram(),
+            returns: latency_histogram(),
+            ends: Ends::default(),
             generator_late: latency_histogram(),
             generator_turns: latency_histogram(),
         }

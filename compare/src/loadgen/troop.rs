@@ -59,10 +59,6 @@ impl Troop {
         };
     }
 
-    pub(crate) fn speaks_in_the_room(&self) -> bool {
-        matches!(self.group.role, Role::Speak { .. })
-    }
-
     /// How many messages of the open loop went out.
     pub(crate) fn sent(&self) -> u64 {
         self.log().map_or(0, |log| log.sent_count(0..log.end_slot))

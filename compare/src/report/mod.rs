@@ -1,3 +1,32 @@
-//! Figures shown.
+//! The results shown: [`table`] is what every form of the report has in common, [`terminal`], [`markdown`] and
+//! [`csv`] are short; [`html`] is the whole report in one file, with [`charts`] drawn by [`svg`].
 
+mod charts;
+mod csv;
+mod html;
+mod markdown;
+mod svg;
+mod table;
 pub(crate) mod terminal;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::results::Results;
+use crate::text::Lang;
+
+/// Writes every form of the report that is a file into `out`.
+pub(crate) fn write_all(results: &Results, lang: Lang, out: &Path) -> Result<()> {
+    let files = [
+        ("results.csv", csv::render(results)),
+        ("results.md", markdown::render(results, lang)),
+        ("report.html", html::render(results, lang)),
+    ];
+    for (name, content) in files {
+        let path = out.join(name);
+        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}

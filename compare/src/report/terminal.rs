@@ -1,73 +1,89 @@
-//! One run's figures as text.
+//! The results as tables in a terminal.
 
 use std::fmt::Write as _;
 
-use crate::figures::{Figures, Percentiles, ServerFigures};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-/// A line for each group of figures.
-pub(crate) fn render(figures: &Figures) -> String {
+use super::table;
+use crate::metric::Metric;
+use crate::results::Results;
+use crate::scenario::Scenario;
+use crate::text::{Lang, Text};
+
+/// Everything worth a look, the table of the guide last.
+pub(crate) fn render(results: &Results, lang: Lang) -> String {
     let mut out = String::new();
-    write_all(&mut out, figures).expect("writing to memory does not fail");
+    write_all(&mut out, results, lang).expect("writing to memory does not fail");
     out
 }
 
-fn write_all(out: &mut String, figures: &Figures) -> std::fmt::Result {
-    writeln!(
-        out,
-        "clients      {}, joined at {:.0}/s, {}",
-        figures.clients,
-        figures.joins_per_s,
-        line(&figures.join_ms)
-    )?;
-    writeln!(
-        out,
-        "deliveries   {:.0}/s made, {:.0}/s due, {:.1} MB/s, window {:.2} s",
-        figures.deliveries_per_s, figures.deliveries_due_per_s, figures.megabytes_per_s, figures.window_s
-    )?;
-    writeln!(out, "messages     {} due, {} of them never sent", figures.due, figures.unsent)?;
-    writeln!(
-        out,
-        "exactness    {} of {} received; clients short {}, over {}; orders heard {}",
-        figures.received, figures.expected, figures.clients_short, figures.clients_over, figures.orders
-    )?;
-    writeln!(out, "corrected    {}", line(&figures.corrected_ms))?;
-    writeln!(out, "uncorrected  {}", line(&figures.uncorrected_ms))?;
-    let cpu = figures.generator_cpu.map_or_else(|| "CPU unknown".to_owned(), |cpu| format!("CPU {:.0}%", cpu * 100.0));
-    writeln!(out, "generator    {cpu}, late {}", line(&figures.generator_late_ms))?;
-    writeln!(out, "  its turns  {}", line(&figures.generator_turn_ms))?;
-    if let Some(server) = &figures.server {
-        write_server(out, server)?;
+fn write_all(out: &mut String, results: &Results, lang: Lang) -> std::fmt::Result {
+    for scenario in Scenario::ALL {
+        if results.runs.iter().any(|run| run.scenario == scenario) {
+            write_scenario(out, results, scenario, lang)?;
+        }
     }
-    for (trouble, count) in &figures.troubles {
-        writeln!(out, "trouble      {}: {count}", trouble.label())?;
+    if !results.claims.is_empty() && results.has_both_models() {
+        writeln!(out, "{}", claims_table(results, lang))?;
     }
-    writeln!(out, "verdict      {}", if figures.is_correct() { "correct" } else { "NOT CORRECT" })
+    for warned in &results.warnings {
+        writeln!(out, "! {}\n  {}", warned.says.get(lang), warned.advice.get(lang))?;
+    }
+    Ok(())
 }
 
-fn write_server(out: &mut String, server: &ServerFigures) -> std::fmt::Result {
-    let used = &server.used;
-    let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
-    writeln!(
-        out,
-        "server       CPU {:.0}% ({:.1}% of it user), {:.3} us a delivery, {} threads",
-        server.cpu * 100.0,
-        server.user_share * 100.0,
-        server.cpu_us_per_delivery,
-        used.threads
-    )?;
-    writeln!(
-        out,
-        "memory       {:.1} MiB before, {:.1} joined, {:.1} loaded; {:.0} bytes a client",
-        mib(used.resident_before_bytes.unwrap_or(0)),
-        mib(used.resident_joined_bytes.unwrap_or(0)),
-        mib(used.resident_loaded_bytes),
-        server.resident_per_client_bytes.unwrap_or(0.0)
-    )?;
-    let switches = used.switches.unwrap_or_default();
-    writeln!(out, "switches     {} voluntary, {} involuntary", switches.voluntary, switches.involuntary)
+fn write_scenario(out: &mut String, results: &Results, scenario: Scenario, lang: Lang) -> std::fmt::Result {
+    writeln!(out, "{}: {}", scenario.name(), scenario.title().get(lang))?;
+    let shown = table::of(results, scenario);
+    let mut drawn = new_table();
+    drawn.set_header(shown.header.iter().map(|text| text.get(lang)));
+    for row in shown.rows {
+        let mark = if row.doubtful { " !" } else { "" };
+        drawn.add_row([row.case, row.server + mark].into_iter().chain(row.cells));
+    }
+    for column in drawn.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    writeln!(out, "{drawn}")?;
+    for comparison in results.comparisons.iter().filter(|comparison| comparison.scenario == scenario) {
+        // The first figure answers the scenario's question; the others stand in the report.
+        let case = &comparison.case;
+        let answers = results.first_headline(scenario, case).is_some_and(|metric| metric.name == comparison.metric);
+        if let (true, Some(metric)) = (answers, Metric::by_name(comparison.metric)) {
+            let name = Text::new(metric.vi, metric.en);
+            writeln!(out, "  {case}, {}: {}", name.get(lang), table::sentence(comparison).get(lang))?;
+        }
+    }
+    writeln!(out)
 }
 
-fn line(percentiles: &Percentiles) -> String {
-    let Percentiles { count, p50, p90, p99, p99_9, max } = percentiles;
-    format!("ms p50 {p50:.3}  p90 {p90:.3}  p99 {p99:.3}  p99.9 {p99_9:.3}  max {max:.3}  ({count} samples)")
+fn claims_table(results: &Results, lang: Lang) -> Table {
+    let mut drawn = new_table();
+    let header = [
+        Text::new("Đồng bộ", "Synchronous"),
+        Text::new("Bất đồng bộ", "Asynchronous"),
+        Text::new("Đo được", "Measured"),
+        Text::new("Kết luận", "Verdict"),
+    ];
+    drawn.set_header(header.iter().map(|text| text.get(lang)));
+    for claim in &results.claims {
+        let figures = claim.figures.iter().map(|evidence| format!("{}: {}", evidence.server, evidence.shows.get(lang)));
+        drawn.add_row([
+            claim.synchronous.get(lang).to_owned(),
+            claim.asynchronous.get(lang).to_owned(),
+            figures.collect::<Vec<_>>().join("\n"),
+            claim.says.get(lang).to_owned(),
+        ]);
+    }
+    drawn
+}
+
+fn new_table() -> Table {
+    const WIDTH: u16 = 118;
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH);
+    table
 }

@@ -1,4 +1,4 @@
-//! Descriptors: a limit too low is told at the start, and running out of them later is survived.
+//! Descriptors and threads: a limit too low is told at the start, and running out of them later is survived.
 
 #[cfg(target_os = "linux")]
 use std::{thread, time::Duration};
@@ -13,6 +13,8 @@ conformance! {
     a_crowd_larger_than_the_limit_is_survived,
     #[cfg(target_os = "linux")]
     running_out_of_descriptors_is_survived,
+    #[cfg(target_os = "linux")]
+    running_out_of_threads_is_survived,
 }
 
 fn a_limit_too_low_is_exit_1_and_one_line(program: Program) {
@@ -54,7 +56,7 @@ fn running_out_of_descriptors_is_survived(program: Program) {
     let server = program.start("--max-clients 200 --metric-interval 50ms --chat-interval 0s");
     let mut inside = server.open("/ws/echo");
     let tally = Tally::new(&server, "no_descriptors");
-    server.process.limit_descriptors(40);
+    server.process.limit("nofile", "40");
     let crowd: Vec<_> = (0..100).map(|_| server.wire()).collect();
     for _ in 0..20 {
         inside.text("still served");
@@ -70,4 +72,30 @@ fn running_out_of_descriptors_is_survived(program: Program) {
     drop(crowd);
     server.open_when_free("/ws/echo").leave();
     tally.rises();
+}
+
+/// A server that needs a thread for a client and gets none refuses that client; one that needs none does not mind.
+#[cfg(target_os = "linux")]
+fn running_out_of_threads_is_survived(program: Program) {
+    let server = program.start_unprivileged("--chat-interval 0s");
+    let mut inside = [server.join(), server.join()];
+    assert_eq!(inside[0].next_json()["code"], "joined");
+    let before = server.process.limit("nproc", "1");
+    for number in 1..=10 {
+        match server.try_open("/ws/echo", "") {
+            Ok(mut client) => {
+                client.text("let in");
+                assert_eq!(client.next_text(), "let in");
+            }
+            Err(refusal) => {
+                assert_eq!(refusal.status, 503);
+                assert!(refusal.header("retry-after").is_some(), "{refusal:?}");
+            }
+        }
+        inside[0].say("Alice", "unharmed");
+        for client in &mut inside {
+            assert_eq!(client.next_json()["id"], number);
+        }
+    }
+    server.process.limit("nproc", &before);
 }

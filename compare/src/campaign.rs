@@ -1,0 +1,214 @@
+//! The order of the runs, and their execution: each scenario's cases, each repeated, the servers in turn A B B A, so
+//! that what drifts (heat, neighbours) hits all of them alike. Every run has a server of its own, freshly started.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::contender::Contender;
+use crate::figures::Figures;
+use crate::loadgen::{self, Moment};
+use crate::metric::{Measured, Probe};
+use crate::pin::Cores;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::results::{Results, Run, RunResult};
+use crate::scenario::{Case, Method, Scenario};
+use crate::search::Search;
+use crate::server::Server;
+use crate::watch::Watch;
+
+/// A comparison to be made.
+pub(crate) struct Campaign {
+    pub(crate) contenders: Vec<Contender>,
+    pub(crate) scenarios: Vec<(Scenario, Vec<Case>)>,
+    pub(crate) repeats: usize,
+    pub(crate) cores: Option<Cores>,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) log: File,
+    pub(crate) save_to: PathBuf,
+    pub(crate) progress: Progress,
+}
+
+/// One run to be made.
+#[derive(Debug, Clone, Copy)]
+struct Turn<'a> {
+    scenario: Scenario,
+    case: &'a Case,
+    contender: usize,
+    repeat: usize,
+}
+
+/// In a search, a probe that is nearly through counts; in one that is hopeless there is nothing to wait for.
+const PROBE_DRAIN_MAX: Duration = Duration::from_secs(1);
+/// Of what was due, the part that a room which keeps up has delivered when the window closes.
+const KEEPS_UP: f64 = 0.97;
+/// Besides warm-up and window: joining, settling, starting and stopping.
+const RUN_BESIDES: Duration = Duration::from_millis(900);
+const JOINS_PER_S: u32 = 8_000;
+/// Probes that a search takes at first, and when it begins near its answer.
+const PROBES_FIRST: u32 = 6;
+const PROBES_LATER: u32 = 3;
+
+impl Campaign {
+    /// Makes every run, saving as they come. Ends early, without an error, when told to stop.
+    pub(crate) fn run(&self, results: &mut Results) -> Result<()> {
+        let begin = Instant::now();
+        let turns = self.turns();
+        self.progress.begin(turns.iter().map(|turn| Self::estimate(turn)).sum());
+        for turn in &turns {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            self.progress.start(&self.title(turn), Self::estimate(turn));
+            let run_begin = Instant::now();
+            let measured = self.measure(turn, results);
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let result = match measured {
+                Ok(measured) => RunResult::Measured(Box::new(measured)),
+                Err(error) => RunResult::Failed(format!("{error:#}")),
+            };
+            self.progress.done(&self.title(turn), turn.scenario, &result);
+            results.runs.push(Run {
+                scenario: turn.scenario,
+                case: turn.case.name.clone(),
+                server: self.contenders[turn.contender].name.clone(),
+                repeat: turn.repeat,
+                took_s: run_begin.elapsed().as_secs_f64(),
+                result,
+            });
+            results.took_s = begin.elapsed().as_secs_f64();
+            results.save(&self.save_to)?;
+        }
+        results.complete = results.runs.len() == turns.len();
+        self.progress.end();
+        Ok(())
+    }
+
+    /// All runs in order.
+    fn turns(&self) -> Vec<Turn<'_>> {
+        let mut turns = Vec::new();
+        for (scenario, cases) in &self.scenarios {
+            for case in cases {
+                for repeat in 0..self.repeats {
+                    let order = 0..self.contenders.len();
+                    let turn = |contender| Turn { scenario: *scenario, case, contender, repeat };
+                    // A B B A: who went last goes first.
+                    if repeat % 2 == 0 {
+                        turns.extend(order.map(turn));
+                    } else {
+                        turns.extend(order.rev().map(turn));
+                    }
+                }
+            }
+        }
+        turns
+    }
+
+    fn title(&self, turn: &Turn<'_>) -> String {
+        let Turn { scenario, case, contender, repeat } = turn;
+        let name = &self.contenders[*contender].name;
+        format!("{} {} {name} {}/{}", scenario.name(), case.name, repeat + 1, self.repeats)
+    }
+
+    fn estimate(turn: &Turn<'_>) -> Duration {
+        let one = |clients: usize| {
+            let plan = &turn.case.plan;
+            let joining = Duration::from_secs(1) * u32::try_from(clients).unwrap_or(u32::MAX) / JOINS_PER_S;
+            plan.warm_up + plan.window + joining + RUN_BESIDES
+        };
+        match turn.case.method {
+            Method::AsPlanned => one(turn.case.clients()),
+            Method::LargestRoom { .. } if turn.repeat == 0 => one(2 * turn.case.clients()) * PROBES_FIRST,
+            Method::LargestRoom { .. } => one(2 * turn.case.clients()) * PROBES_LATER,
+        }
+    }
+
+    fn measure(&self, turn: &Turn<'_>, results: &Results) -> Result<Measured> {
+        match turn.case.method {
+            Method::AsPlanned => {
+                let figures = self.once(turn, &turn.case.plan)?;
+                Ok(Measured { figures, largest_room: None, probes: Vec::new() })
+            }
+            Method::LargestRoom { .. } => self.search(turn, results),
+        }
+    }
+
+    /// One plan against one fresh server.
+    fn once(&self, turn: &Turn<'_>, plan: &Plan) -> Result<Figures> {
+        let contender = &self.contenders[turn.contender];
+        let clients = plan.groups.iter().map(|group| group.clients).sum();
+        let server = Server::start(contender, turn.case.chat_interval, clients, self.cores, &self.log)?;
+        let mut watch = Watch::new(server.pid);
+        let outcome = loadgen::run(plan, server.address, &self.stop, &mut |moment| {
+            watch.look(moment, plan.window);
+            self.progress.moment(moment == Moment::WindowOpens);
+        })
+        .with_context(|| format!("{} clients", crate::text::number(clients as f64)))?;
+        Ok(Figures::new(clients, &outcome, watch.into_seen()))
+    }
+
+    /// The largest room that keeps its promise; beginning where an earlier repeat ended.
+    fn search(&self, turn: &Turn<'_>, results: &Results) -> Result<Measured> {
+        let Method::LargestRoom { grid, guess, stride, p99_max_ms } = turn.case.method else {
+            unreachable!("asked of searches only")
+        };
+        let name = &self.contenders[turn.contender].name;
+        let earlier = results.measured(turn.scenario, &turn.case.name, name).find_map(|measured| measured.largest_room);
+        let mut search = match earlier {
+            Some(size) => Search::new(grid, size, 1),
+            None => Search::new(grid, guess, stride),
+        };
+        let mut probes = Vec::new();
+        let mut best: Option<Figures> = None;
+        while let Some(clients) = search.next() {
+            let mut plan = turn.case.room_plan(clients);
+            plan.drain_max = PROBE_DRAIN_MAX;
+            let figures = match self.once(turn, &plan) {
+                Ok(figures) => figures,
+                Err(error) if best.is_none() || self.stop.load(Ordering::Relaxed) => return Err(error),
+                // A room it cannot even fill is too large.
+                Err(_) => {
+                    search.learn(false);
+                    continue;
+                }
+            };
+            let passed = keeps_promise(&figures, p99_max_ms);
+            self.progress.probe(clients, passed, figures.corrected_ms.p99);
+            probes.push(Probe {
+                clients,
+                passed,
+                p99_ms: figures.corrected_ms.p99,
+                deliveries_per_s: figures.deliveries_per_s,
+                deliveries_due_per_s: figures.deliveries_due_per_s,
+                server_cpu: figures.server.as_ref().map(|server| server.cpu),
+                generator_cpu: figures.generator.cpu,
+            });
+            search.learn(passed);
+            let better = best.as_ref().is_none_or(|best| {
+                if keeps_promise(best, p99_max_ms) {
+                    passed && clients > best.clients
+                } else {
+                    passed || clients < best.clients
+                }
+            });
+            if better {
+                best = Some(figures);
+            }
+        }
+        let figures = best.context("the search has no size to try")?;
+        Ok(Measured { figures, largest_room: search.answer(), probes })
+    }
+}
+
+fn keeps_promise(figures: &Figures, p99_max_ms: f64) -> bool {
+    figures.is_correct()
+        && figures.corrected_ms.p99 <= p99_max_ms
+        && figures.deliveries_per_s >= KEEPS_UP * figures.deliveries_due_per_s
+}

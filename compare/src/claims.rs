@@ -1,0 +1,385 @@
+//! The table of the user's guide, synchronous against asynchronous: each of its claims beside what was measured, and
+//! a sentence, made from the figures, whether it held and why.
+
+use serde::Serialize;
+
+use crate::metric::{self as m, Metric};
+use crate::results::Results;
+use crate::scenario::Scenario;
+use crate::text::{Text, number};
+
+/// One row of the table.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Claim {
+    /// What the guide says of the synchronous server, and of the asynchronous one.
+    pub(crate) synchronous: Text,
+    pub(crate) asynchronous: Text,
+    /// What was measured to see.
+    pub(crate) measured: Text,
+    pub(crate) figures: Vec<Evidence>,
+    pub(crate) held: Held,
+    pub(crate) says: Text,
+}
+
+/// What one server showed.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Evidence {
+    pub(crate) server: String,
+    pub(crate) shows: Text,
+}
+
+/// Whether a claim held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Held {
+    Confirmed,
+    Partly,
+    Refuted,
+    /// What it takes was not measured.
+    Unknown,
+}
+
+/// The server on an event loop, and the one with a thread a client.
+pub(crate) const ASYNC: &str = "evloop";
+pub(crate) const SYNC: &str = "thread";
+/// From here on others are said to feel it.
+const FELT_FACTOR: f64 = 2.0;
+/// Latencies below this differ by chance.
+const FELT_LEAST_MS: f64 = 2.0;
+/// A server that keeps newcomers waiting so long is serving one at a time.
+const WAITING_MS: f64 = 500.0;
+const DEARER_FACTOR: f64 = 1.5;
+const THOUSANDS: f64 = 1_000.0;
+
+/// All rows, as far as the runs can tell.
+pub(crate) fn judge(results: &Results) -> Vec<Claim> {
+    vec![one_at_a_time(results), blocking_waits(results), thread_a_client(results), thousands_on_one_thread(results)]
+}
+
+/// A figure before and after something was added to the load.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    without: f64,
+    with: f64,
+}
+
+impl Change {
+    /// Between the first and the last case of a scenario.
+    fn of(results: &Results, scenario: Scenario, server: &str, metric: &Metric) -> Option<Self> {
+        let cases = results.cases_of(scenario);
+        let (first, last) = (cases.first()?, cases.last()?);
+        if first == last {
+            return None;
+        }
+        let median = |case: &str| Some(results.summary(scenario, case, server, metric)?.median);
+        Some(Self { without: median(first)?, with: median(last)? })
+    }
+
+    fn is_felt(self) -> bool {
+        self.with > FELT_LEAST_MS && self.with > self.without * FELT_FACTOR
+    }
+}
+
+fn one_at_a_time(results: &Results) -> Claim {
+    let of = |server: &str, metric: &Metric| Change::of(results, Scenario::Stall, server, metric);
+    let figures = evidence(results, |server| {
+        let (p99, rate) = (of(server, &m::P99)?, of(server, &m::HANDSHAKES)?);
+        let [without, with, per_s] = [p99.without, p99.with, rate.with].map(number);
+        Some(Text::new(
+            format!("bắt tay p99 {without} → {with} ms, vẫn {per_s} lượt/s"),
+            format!("handshake p99 {without} → {with} ms, still {per_s}/s"),
+        ))
+    });
+    let (held, says) = match of(SYNC, &m::P99).zip(of(ASYNC, &m::P99)) {
+        None => not_measured(),
+        Some((sync, _)) if sync.with > WAITING_MS => (
+            Held::Confirmed,
+            Text::new(
+                format!("Đúng: người đến sau phải chờ tới {} ms sau những yêu cầu dở dang.", number(sync.with)),
+                format!("Held: newcomers waited up to {} ms behind unfinished requests.", number(sync.with)),
+            ),
+        ),
+        Some((sync, asynchronous)) => {
+            let [s, a] = [sync.with, asynchronous.with].map(number);
+            (
+                Held::Refuted,
+                Text::new(
+                    format!(
+                        "Không đúng với mô hình một luồng mỗi client: một LUỒNG xử lý một client một lúc, nhưng máy chủ có \
+                         nhiều luồng. Trong khi các yêu cầu dở dang vẫn treo, người mới vào được với p99 {s} ms (luồng) \
+                         và {a} ms (vòng lặp sự kiện). Câu này chỉ đúng với máy chủ đồng bộ một luồng."
+                    ),
+                    format!(
+                        "Did not hold for a thread per client: one THREAD handles one client at a time, but the server has \
+                         many. While unfinished requests stood, newcomers got in with a p99 of {s} ms (threads) and {a} ms \
+                         (event loop). The claim is true only of a synchronous server with a single thread."
+                    ),
+                ),
+            )
+        }
+    };
+    Claim {
+        synchronous: Text::new("Xử lý 1 request/lần", "Handles 1 request at a time"),
+        asynchronous: Text::new("Xử lý nhiều request đồng thời", "Handles many requests at once"),
+        measured: Text::new(
+            "stall: bắt tay mới khi có các bắt tay dở dang",
+            "stall: handshakes while others hang half-open",
+        ),
+        figures,
+        held,
+        says,
+    }
+}
+
+fn blocking_waits(results: &Results) -> Claim {
+    let of = |server: &str| Change::of(results, Scenario::Slow, server, &m::P99);
+    let figures = evidence(results, |server| {
+        let change = of(server)?;
+        let [without, with] = [change.without, change.with].map(number);
+        let switches = results.median(Scenario::Echo, server, &m::SWITCHES).map_or_else(
+            || Text::same(""),
+            |count| {
+                let count = number(count);
+                Text::new(
+                    format!("; {count} lần chuyển ngữ cảnh / 1000 vòng echo"),
+                    format!("; {count} context switches in 1,000 echoes"),
+                )
+            },
+        );
+        Some(Text::new(
+            format!("p99 của người khác {without} → {with} ms{}", switches.vi),
+            format!("the others' p99 {without} → {with} ms{}", switches.en),
+        ))
+    });
+    let (held, says) = match of(SYNC).zip(of(ASYNC)) {
+        None => not_measured(),
+        Some((sync, asynchronous)) => {
+            let held = match (sync.is_felt(), asynchronous.is_felt()) {
+                (true, false) => Held::Confirmed,
+                (true, true) => Held::Partly,
+                (false, _) => Held::Refuted,
+            };
+            (held, waits_sentence(held, sync, asynchronous))
+        }
+    };
+    Claim {
+        synchronous: Text::new("Blocking I/O → chờ đợi", "Blocking I/O → waits"),
+        asynchronous: Text::new("Non-blocking I/O → không chờ", "Non-blocking I/O → does not wait"),
+        measured: Text::new(
+            "slow: độ trễ của người khác khi có client không bao giờ đọc",
+            "slow: the others' latency while some never read",
+        ),
+        figures,
+        held,
+        says,
+    }
+}
+
+fn waits_sentence(held: Held, sync: Change, asynchronous: Change) -> Text {
+    let [s0, s1, a0, a1] = [sync.without, sync.with, asynchronous.without, asynchronous.with].map(number);
+    match held {
+        Held::Confirmed => Text::new(
+            format!(
+                "Đúng: luồng ghi cho client không đọc phải chờ, và người khác chờ theo (p99 {s0} → {s1} ms); vòng lặp sự \
+                 kiện để phần chưa gửi trong hàng đợi rồi đi tiếp ({a0} → {a1} ms)."
+            ),
+            format!(
+                "Held: a thread that writes to a client that never reads waits, and others wait with it (p99 {s0} → {s1} ms); \
+                 the event loop leaves what is unsent in a queue and goes on ({a0} → {a1} ms)."
+            ),
+        ),
+        Held::Partly => Text::new(
+            format!(
+                "Đúng một nửa: ở cả hai, người khác đều thấy chậm đi (luồng {s0} → {s1} ms, vòng lặp {a0} → {a1} ms)."
+            ),
+            format!("Held in part: the others felt it on both (threads {s0} → {s1} ms, event loop {a0} → {a1} ms)."),
+        ),
+        Held::Refuted | Held::Unknown => Text::new(
+            format!(
+                "Không thấy: luồng có chờ, nhưng chỉ luồng của client đó; hàng đợi gửi có giới hạn và thời hạn gửi giữ cho \
+                 người khác không phải chờ (luồng {s0} → {s1} ms, vòng lặp {a0} → {a1} ms). Chờ ở đâu là do thiết kế hàng đợi, \
+                 không chỉ do kiểu I/O."
+            ),
+            format!(
+                "Not seen: a thread does wait, but only its own client's; a bounded outbox and a send timeout keep the others \
+                 from waiting (threads {s0} → {s1} ms, event loop {a0} → {a1} ms). Who waits is a matter of the queue's \
+                 design, not of the kind of I/O alone."
+            ),
+        ),
+    }
+}
+
+fn thread_a_client(results: &Results) -> Claim {
+    let memory = |server: &str| {
+        let resident = results.median(Scenario::Idle, server, &m::RESIDENT_PER_CLIENT)?;
+        let kernel = results.median(Scenario::Idle, server, &m::KERNEL_PER_CLIENT).unwrap_or(0.0);
+        Some((resident, kernel))
+    };
+    let threads = |server: &str| results.median(Scenario::Idle, server, &m::THREADS);
+    let figures = evidence(results, |server| {
+        let (resident, kernel) = memory(server)?;
+        let [resident, kernel] = [resident, kernel].map(number);
+        let threads = number(threads(server)?);
+        Some(Text::new(
+            format!("{resident} KiB mỗi client (+ {kernel} KiB trong nhân, hai đầu), {threads} luồng"),
+            format!("{resident} KiB a client (+ {kernel} KiB in the kernel, both ends), {threads} threads"),
+        ))
+    });
+    let (held, says) = match memory(SYNC).zip(memory(ASYNC)) {
+        None => not_measured(),
+        Some((sync, asynchronous)) => {
+            let factor = (sync.0 + sync.1) / (asynchronous.0 + asynchronous.1).max(f64::MIN_POSITIVE);
+            let (held, vi, en) = if factor > DEARER_FACTOR {
+                (Held::Confirmed, "Đúng", "Held")
+            } else {
+                (Held::Refuted, "Không thấy", "Not seen")
+            };
+            let factor = number(factor);
+            let why = why(results);
+            (
+                held,
+                Text::new(
+                    format!(
+                        "{vi}: một client nhàn rỗi tốn gấp {factor} lần bộ nhớ, kể cả ngăn xếp của luồng trong nhân. {}",
+                        why.vi
+                    ),
+                    format!(
+                        "{en}: an idle client costs {factor} times the memory, its thread's kernel stack included. {}",
+                        why.en
+                    ),
+                ),
+            )
+        }
+    };
+    Claim {
+        synchronous: Text::new("1 thread/client → tốn tài nguyên", "1 thread a client → costs resources"),
+        asynchronous: Text::new("Event loop → hiệu quả cao", "Event loop → efficient"),
+        measured: Text::new(
+            "idle: bộ nhớ và luồng; room: CPU mỗi lần giao",
+            "idle: memory and threads; room: CPU a delivery",
+        ),
+        figures,
+        held,
+        says,
+    }
+}
+
+/// Where the difference in CPU comes from, as far as the figures tell.
+fn why(results: &Results) -> Text {
+    let pair = |metric: &Metric| {
+        let of = |server: &str| results.median(Scenario::Room, server, metric);
+        of(SYNC).zip(of(ASYNC))
+    };
+    let Some((sync, asynchronous)) = pair(&m::CPU_PER_DELIVERY) else { return Text::same("") };
+    let [s, a, times] = [sync, asynchronous, sync / asynchronous].map(number);
+    let mut why = Text::new(
+        format!("Giao một tin tốn {s} µs CPU (luồng) so với {a} µs (vòng lặp), gấp {times} lần."),
+        format!("A delivery costs {s} µs of CPU on threads and {a} µs on the loop, {times} times as much."),
+    );
+    if let Some((sync, asynchronous)) = pair(&m::SWITCHES) {
+        let [s, a] = [sync, asynchronous].map(number);
+        why.push(
+            &format!(" Chuyển ngữ cảnh trong 1000 lần giao: {s} so với {a}."),
+            &format!(" Context switches in 1,000 deliveries: {s} against {a}."),
+        );
+    }
+    if let Some(change) = Change::of(results, Scenario::Fanout, ASYNC, &m::CPU_PER_DELIVERY)
+        && change.with < change.without
+    {
+        let [one, many] = [change.without, change.with].map(number);
+        why.push(
+            &format!(
+                " Vòng lặp gộp mọi tin của một lượt vào một lần ghi: tin dày lên, mỗi lần giao rẻ đi từ {one} xuống {many} µs."
+            ),
+            &format!(
+                " The loop puts all messages of a turn into one write: as they come faster, a delivery falls from {one} to \
+                 {many} µs."
+            ),
+        );
+    }
+    why
+}
+
+fn thousands_on_one_thread(results: &Results) -> Claim {
+    let room = |server: &str| {
+        let size = results.median(Scenario::Room, server, &m::LARGEST_ROOM)?;
+        let threads = results.median(Scenario::Room, server, &m::THREADS)?;
+        let rate = results.median(Scenario::Room, server, &m::DELIVERIES)?;
+        Some((size, threads, rate))
+    };
+    let figures = evidence(results, |server| {
+        let (size, threads, rate) = room(server)?;
+        let [size, threads, rate] = [size, threads, rate].map(number);
+        Some(Text::new(
+            format!("phòng {size} client, {threads} luồng, {rate} lần giao/s"),
+            format!("a room of {size}, {threads} threads, {rate} deliveries/s"),
+        ))
+    });
+    let (held, says) = match room(ASYNC) {
+        None => not_measured(),
+        Some((size, threads, _)) => {
+            let held = if size >= THOUSANDS && threads <= 1.0 { Held::Confirmed } else { Held::Refuted };
+            let [size, threads] = [size, threads].map(number);
+            let (vi, en) = if held == Held::Confirmed { ("Đúng", "Held") } else { ("Không đúng", "Did not hold") };
+            let against = room(SYNC).map_or_else(
+                || Text::same(""),
+                |(size, threads, _)| {
+                    let [size, threads] = [size, threads].map(number);
+                    Text::new(
+                        format!(" Một luồng mỗi client: {size} client với {threads} luồng."),
+                        format!(" A thread a client: {size} clients on {threads} threads."),
+                    )
+                },
+            );
+            (
+                held,
+                Text::new(
+                    format!(
+                        "{vi}: {size} client cùng nói mỗi giây một câu trên {threads} luồng, p99 không quá 100 ms.{}",
+                        against.vi
+                    ),
+                    format!(
+                        "{en}: {size} clients, each speaking once a second, on {threads} thread with p99 at most 100 ms.{}",
+                        against.en
+                    ),
+                ),
+            )
+        }
+    };
+    Claim {
+        synchronous: Text::new("– (mỗi client một luồng)", "– (a thread for each)"),
+        asynchronous: Text::new(
+            "Hàng ngàn connections đồng thời trên 1 thread",
+            "Thousands of connections at once on 1 thread",
+        ),
+        measured: Text::new("room: phòng lớn nhất có p99 ≤ 100 ms", "room: the largest with p99 ≤ 100 ms"),
+        figures,
+        held,
+        says,
+    }
+}
+
+fn evidence(results: &Results, of: impl Fn(&str) -> Option<Text>) -> Vec<Evidence> {
+    let shown = |name: &String| Some(Evidence { server: name.clone(), shows: of(name)? });
+    results.servers.iter().filter_map(|server| shown(&server.name)).collect()
+}
+
+fn not_measured() -> (Held, Text) {
+    let says = Text::new(
+        "Chưa đo đủ: cần cả evloop và thread, và kịch bản của hàng này.",
+        "Not measured: it takes both evloop and thread, and this row's scenario.",
+    );
+    (Held::Unknown, says)
+}
+
+impl Held {
+    pub(crate) fn label(self) -> Text {
+        let (vi, en) = match self {
+            Self::Confirmed => ("đúng", "held"),
+            Self::Partly => ("đúng một phần", "held in part"),
+            Self::Refuted => ("không đúng", "did not hold"),
+            Self::Unknown => ("chưa đo", "not measured"),
+        };
+        Text::new(vi, en)
+    }
+}

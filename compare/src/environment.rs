@@ -1,0 +1,108 @@
+//! Where a comparison was made: without it nobody can repeat it, or see that they did not.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::pin::Cores;
+
+/// The machine, its limits, and what was run on it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Environment {
+    pub(crate) date: String,
+    pub(crate) command: String,
+    pub(crate) version: &'static str,
+    pub(crate) commit: Option<String>,
+    pub(crate) system: String,
+    pub(crate) kernel: Option<String>,
+    pub(crate) cpu: Option<String>,
+    pub(crate) cores: usize,
+    pub(crate) governor: Option<String>,
+    pub(crate) memory_mib: Option<u64>,
+    pub(crate) descriptor_limit: Option<u64>,
+    /// Kernel settings that matter to thousands of connections.
+    pub(crate) settings: BTreeMap<&'static str, String>,
+    pub(crate) pinned: Option<Cores>,
+    pub(crate) not_pinned: Option<String>,
+    /// Descriptors wanted and had, where that was too few.
+    pub(crate) descriptors_missing: Option<(u64, u64)>,
+}
+
+const SETTINGS: [(&str, &str); 5] = [
+    ("net.core.somaxconn", "/proc/sys/net/core/somaxconn"),
+    ("net.ipv4.tcp_wmem", "/proc/sys/net/ipv4/tcp_wmem"),
+    ("net.ipv4.tcp_rmem", "/proc/sys/net/ipv4/tcp_rmem"),
+    ("net.ipv4.ip_local_port_range", "/proc/sys/net/ipv4/ip_local_port_range"),
+    ("kernel.threads-max", "/proc/sys/kernel/threads-max"),
+];
+
+impl Environment {
+    pub(crate) fn capture() -> Self {
+        let line = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().replace('\t', " "));
+        let settings = SETTINGS.iter().filter_map(|&(name, path)| Some((name, line(path)?))).collect();
+        Self {
+            date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            command: command_line(),
+            version: env!("CARGO_PKG_VERSION"),
+            commit: commit(),
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            kernel: line("/proc/sys/kernel/osrelease"),
+            cpu: field("/proc/cpuinfo", "model name"),
+            cores: std::thread::available_parallelism().map_or(1, Into::into),
+            governor: line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            memory_mib: field("/proc/meminfo", "MemTotal")
+                .and_then(|text| text.split(' ').next()?.parse().ok())
+                .map(|kib: u64| kib / 1024),
+            descriptor_limit: descriptor_limit(),
+            settings,
+            pinned: None,
+            not_pinned: None,
+            descriptors_missing: None,
+        }
+    }
+}
+
+/// As it would be typed.
+fn command_line() -> String {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.is_empty() {
+        return "cargo run --release -p compare".to_owned();
+    }
+    let quoted = words.iter().map(|word| {
+        if word.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_./:,=".contains(letter)) {
+            word.clone()
+        } else {
+            format!("'{word}'")
+        }
+    });
+    format!("cargo run --release -p compare -- {}", quoted.collect::<Vec<_>>().join(" "))
+}
+
+/// The value behind `name` in a file of `name: value` lines.
+fn field(path: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short", "HEAD"])?;
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
+    Some(if changed { format!("{commit} + changes") } else { commit })
+}
+
+#[cfg(unix)]
+fn descriptor_limit() -> Option<u64> {
+    rlimit::getrlimit(rlimit::Resource::NOFILE).ok().map(|(soft, _)| soft)
+}
+
+#[cfg(not(unix))]
+fn descriptor_limit() -> Option<u64> {
+    None
+}

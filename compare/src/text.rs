@@ -1,0 +1,94 @@
+//! What is said to people, in Vietnamese and in English.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// A language of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Lang {
+    Vi,
+    En,
+}
+
+/// One saying in both languages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Text {
+    pub(crate) vi: String,
+    pub(crate) en: String,
+}
+
+impl Text {
+    pub(crate) fn new(vi: impl Into<String>, en: impl Into<String>) -> Self {
+        Self { vi: vi.into(), en: en.into() }
+    }
+
+    /// The same in every language: names, numbers.
+    pub(crate) fn same(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { vi: text.clone(), en: text }
+    }
+
+    /// Goes on with another sentence.
+    pub(crate) fn push(&mut self, vi: &str, en: &str) {
+        self.vi.push_str(vi);
+        self.en.push_str(en);
+    }
+
+    pub(crate) fn get(&self, lang: Lang) -> &str {
+        match lang {
+            Lang::Vi => &self.vi,
+            Lang::En => &self.en,
+        }
+    }
+}
+
+/// A number with as many digits as mean something, in groups of three: `1,234`, `83.4`, `0.0312`.
+pub(crate) fn number(value: f64) -> String {
+    let size = value.abs();
+    if !value.is_finite() {
+        return "–".to_owned();
+    }
+    if size >= 999.5 {
+        return grouped(value);
+    }
+    let decimals = match size {
+        size if size >= 99.95 || size == 0.0 => 0,
+        size if size >= 9.995 => 1,
+        size if size >= 0.9995 => 2,
+        size if size >= 0.0995 => 3,
+        _ => 4,
+    };
+    let text = format!("{value:.decimals$}");
+    // A whole number needs no noughts behind the point.
+    match text.trim_end_matches('0').strip_suffix('.') {
+        Some(whole) => whole.to_owned(),
+        None => text,
+    }
+}
+
+fn grouped(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut out = String::new();
+    if value < 0.0 {
+        out.push('-');
+    }
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits_or_groups_of_three() {
+        let shown = [0.0, 0.03123, 0.5, 1.0, 83.42, 100.0, 999.6, 1234.5, 25_000_000.0, -1234.0].map(number);
+        assert_eq!(shown, ["0", "0.0312", "0.500", "1", "83.4", "100", "1,000", "1,234", "25,000,000", "-1,234"]);
+        assert_eq!(number(f64::NAN), "–");
+    }
+}
