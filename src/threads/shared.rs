@@ -46,6 +46,9 @@ use crate::engine::{ClientId, Close, Effects, Engine, Founding, Now, Values};
 /// looks at its clock and comes back.
 const ROUNDS: usize = 16;
 
+/// Room for replies that each client's thread keeps; what a long answer took beyond it is given back.
+const KEPT_REPLY: usize = 4 * 1024;
+
 /// What every client is told when the server stops (RFC 6455 §7.4.1).
 pub(super) const GOING_AWAY: Close = Close { code: 1001, reason: "server is shutting down" };
 
@@ -400,6 +403,7 @@ impl Errand {
 fn take_replies(effects: &mut Effects) -> Bytes {
     let replies = Bytes::copy_from_slice(&effects.reply);
     effects.reply.clear();
+    effects.reply.shrink_to(KEPT_REPLY);
     replies
 }
 
@@ -531,5 +535,14 @@ mod tests {
         let got = listener.got();
         assert_eq!(texts(&got).last(), Some(&"last words"), "{got}");
         assert!(got.ends_with(GOING_AWAY.reason), "the Close is the last frame: {got}");
+    }
+
+    #[test]
+    fn a_long_answer_leaves_no_memory_behind() {
+        let shared = lab();
+        let mut guest = Guest::comes_to("/ws/echo", &shared);
+        guest.visitor.effects.reply.resize(64 * 1024, b'x');
+        guest.visitor.deliver().expect("a client that is there");
+        assert!(guest.visitor.effects.reply.capacity() <= KEPT_REPLY);
     }
 }
