@@ -28,8 +28,8 @@ const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;
 
 /// How a conversation reaches the engine: directly in the event loop, through a lock in the thread server.
 pub trait Lab {
-    /// Runs one change of the engine. Its effects are whole when it returns: the thread server delivers broadcasts
-    /// before anybody else may change the engine.
+    /// Runs one change of the engine. When it returns, the server has taken note of what is to be sent, in the order in
+    /// which the engine was changed.
     fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Effects) -> R) -> R;
 
     /// Where this client's replies are gathered.
