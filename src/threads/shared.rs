@@ -318,8 +318,9 @@ impl Lab for Visitor {
             self.mailbox.joined_at(hall.batch_start + joined.broadcast as u64);
         }
         let is_in = hall.engine.has(self.client());
-        if is_in && !was_in {
-            // The welcome must stand in the mailbox before anybody can put a batch, a tick or a Close there.
+        if is_in && !self.effects.reply.is_empty() {
+            // A welcome must stand in the mailbox before anybody can put a batch, a tick or a Close there, and the
+            // confirmation of a subscription before the first tick that follows it.
             self.mailbox.push(take_replies(&mut self.effects));
         }
         if was_in && !is_in {
