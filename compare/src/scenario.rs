@@ -88,6 +88,8 @@ const SLOW_RATE_PER_S: u64 = 4_000;
 /// Until the buffers of those who do not read are full.
 const SLOW_WARM_UP: Duration = Duration::from_secs(2);
 const VISITORS: usize = 64;
+/// In a large room it takes a while until every socket has the buffers it needs.
+const ROOM_WARM_UP: Duration = Duration::from_secs(1);
 const ROOM_LEAST: usize = 20;
 const ROOM_MOST: usize = 16_000;
 const SPAM_MESSAGES_PER_S: u64 = 40;
@@ -223,11 +225,12 @@ fn room(sizes: &Sizes) -> Case {
         return sizes.case(format!("clients-{clients}"), sizes.room_of(clients));
     }
     let (steps_per_doubling, guess) = match sizes.extent {
-        Extent::Quick => (2, 1_400),
+        Extent::Quick => (2, 2_600),
         Extent::Thorough => (6, 1_000),
     };
     let grid = Grid { steps_per_doubling, least: ROOM_LEAST, most: ROOM_MOST };
     let mut case = sizes.case("largest".to_owned(), sizes.room_of(guess));
+    case.plan.warm_up = sizes.warm_up.unwrap_or(ROOM_WARM_UP);
     case.method = Method::LargestRoom { grid, guess, stride: steps_per_doubling, p99_max_ms: ROOM_P99_MAX_MS };
     case
 }

@@ -14,6 +14,13 @@ pub(crate) struct Chart {
     pub(crate) svg: String,
 }
 
+impl Chart {
+    /// A chart of lines is, one of bars is not.
+    pub(crate) fn is_tall(&self) -> bool {
+        self.svg.contains("<polyline")
+    }
+}
+
 /// Points on a percentile curve, and how far it goes into the nines.
 const CURVE_STEPS: u32 = 60;
 const NINES_MAX: f64 = 4.0;

@@ -209,7 +209,7 @@ impl Page {
             (
                 say("Sức chứa của một phòng", "How much a room holds"),
                 String::new(),
-                [charts::capacity(results), charts::deliveries(results), charts::search(results)]
+                [charts::search(results), charts::capacity(results), charts::deliveries(results)]
                     .into_iter()
                     .flatten()
                     .collect(),
@@ -243,10 +243,13 @@ impl Page {
                 self.addf(format_args!(r#"<p class="dim">{note}</p>"#));
             }
             self.legend(results);
-            self.add(r#"<div class="charts">"#);
+            // Where there are low charts, two of them take the height of a tall one.
+            let class = if charts.iter().all(Chart::is_tall) { "charts" } else { "charts mixed" };
+            self.addf(format_args!(r#"<div class="{class}">"#));
             for chart in charts {
                 self.addf(format_args!(
-                    r#"<figure><figcaption><b>{}</b><span class="dim">{}</span></figcaption>{}</figure>"#,
+                    r#"<figure class="{}"><figcaption><b>{}</b><span class="dim">{}</span></figcaption>{}</figure>"#,
+                    if chart.is_tall() { "tall" } else { "low" },
                     both(&chart.title),
                     both(&chart.note),
                     chart.svg
