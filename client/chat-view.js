@@ -179,7 +179,6 @@ class ChatView extends Emitter {
       if (this.following) this.#scroller.scrollTop = this.#scroller.scrollHeight;
     });
   }
-
 }
 
 function drawNote(entry) {

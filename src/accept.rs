@@ -3,7 +3,7 @@
 //! Edge-triggered readiness of a listener is lost if its backlog is not emptied, so readiness is remembered here. When
 //! no descriptor is left, a client in the backlog can neither be served nor refused, and a loop that tries again at
 //! once spins. So one descriptor is kept spare: it is given up, the client is told 503, the descriptor is taken back,
-//! and accepting pauses on the wheel (the trick is libev's, <http://pod.tst.eu/http://cvs.schmorp.de/libev/ev.pod>,
+//! and accepting pauses (the trick is libev's, <http://pod.tst.eu/http://cvs.schmorp.de/libev/ev.pod>,
 //! "The special problem of accept()ing when you can't").
 
 use std::io::{self, Write};

@@ -8,6 +8,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
@@ -27,8 +28,8 @@ const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;
 
 /// How a conversation reaches the engine: directly in the event loop, through a lock in the thread server.
 pub trait Lab {
-    /// Runs one change of the engine. Its effects are whole when it returns: the thread server delivers broadcasts
-    /// before anybody else may change the engine.
+    /// Runs one change of the engine. When it returns, the server has taken note of what is to be sent, in the order in
+    /// which the engine was changed.
     fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Effects) -> R) -> R;
 
     /// Where this client's replies are gathered.
@@ -133,15 +134,18 @@ impl Conversation {
                 }
                 self.linger(now, lab);
             }
-            Stage::Open(session) => match session.keepalive.time_out(now.instant) {
-                Due::Nothing => {}
-                Due::Ping => frame::ping(&mut lab.effects().reply),
-                Due::Dead => {
-                    lab.effects().stats().refused("ping_timeout");
-                    frame::close(&mut lab.effects().reply, 1011, "keepalive ping timeout");
-                    self.linger(now, lab);
+            Stage::Open(session) => {
+                let config = lab.with(|engine, _| Arc::clone(engine.config()));
+                match session.keepalive.time_out(now.instant, config.ping_interval, config.ping_timeout) {
+                    Due::Nothing => {}
+                    Due::Ping => frame::ping(&mut lab.effects().reply),
+                    Due::Dead => {
+                        lab.effects().stats().refused("ping_timeout");
+                        frame::close(&mut lab.effects().reply, 1011, "keepalive ping timeout");
+                        self.linger(now, lab);
+                    }
                 }
-            },
+            }
             Stage::Closing { .. } => {
                 lab.effects().stats().refused("close_timeout");
                 return TimedOut::Drop;
@@ -414,7 +418,7 @@ impl Session {
             context: WebSocketContext::new(Role::Server, Some(limits)),
             endpoint,
             number,
-            keepalive: Keepalive::new(now.instant, config.ping_interval, config.ping_timeout, number),
+            keepalive: Keepalive::new(now.instant, config.ping_interval, number),
         }
     }
 

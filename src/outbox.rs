@@ -75,11 +75,9 @@ impl Outbox {
         }
     }
 
-    /// Takes out the first slice, for somebody who may wait until the socket takes it.
-    pub fn take_front(&mut self) -> Option<Bytes> {
-        let front = self.slices.pop_front()?;
-        self.unsent -= front.len();
-        Some(front)
+    /// The first slice, for somebody who may wait until the socket takes it, and then calls [`Outbox::sent`].
+    pub fn front(&self) -> Option<Bytes> {
+        self.slices.front().cloned()
     }
 
     /// Writes what waits, until it is gone or the socket would block.
@@ -116,7 +114,11 @@ impl Outbox {
         Ok(Flushed::All)
     }
 
-    fn sent(&mut self, mut written: usize) {
+    /// So much from the front has been written.
+    ///
+    /// # Panics
+    /// Never: what was written had been waiting.
+    pub fn sent(&mut self, mut written: usize) {
         self.unsent -= written;
         while written > 0 {
             let front = self.slices.front_mut().expect("what was written had been waiting");

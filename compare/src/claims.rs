@@ -219,10 +219,10 @@ fn thread_a_client(results: &Results) -> Claim {
     let figures = evidence(results, |server| {
         let (resident, kernel) = memory(server)?;
         let [resident, kernel] = [resident, kernel].map(number);
-        let threads = number(threads(server)?);
+        let threads = threads_text(threads(server)?);
         Some(Text::new(
-            format!("{resident} KiB mỗi client (+ {kernel} KiB trong nhân, hai đầu), {threads} luồng"),
-            format!("{resident} KiB a client (+ {kernel} KiB in the kernel, both ends), {threads} threads"),
+            format!("{resident} KiB mỗi client (+ {kernel} KiB trong nhân, hai đầu), {}", threads.vi),
+            format!("{resident} KiB a client (+ {kernel} KiB in the kernel, both ends), {}", threads.en),
         ))
     });
     let (held, says) = match memory(SYNC).zip(memory(ASYNC)) {
@@ -309,17 +309,17 @@ fn thousands_on_one_thread(results: &Results) -> Claim {
     };
     let figures = evidence(results, |server| {
         let (size, threads, rate) = room(server)?;
-        let [size, threads, rate] = [size, threads, rate].map(number);
+        let (threads, [size, rate]) = (threads_text(threads), [size, rate].map(number));
         Some(Text::new(
-            format!("phòng {size} client, {threads} luồng, {rate} lần giao/s"),
-            format!("a room of {size}, {threads} threads, {rate} deliveries/s"),
+            format!("phòng {size} client, {}, {rate} lần giao/s", threads.vi),
+            format!("a room of {size}, {}, {rate} deliveries/s", threads.en),
         ))
     });
     let (held, says) = match room(ASYNC) {
         None => not_measured(),
         Some((size, threads, _)) => {
             let held = if size >= THOUSANDS && threads <= 1.0 { Held::Confirmed } else { Held::Refuted };
-            let [size, threads] = [size, threads].map(number);
+            let (size, threads) = (number(size), threads_text(threads));
             let (vi, en) = if held == Held::Confirmed { ("Đúng", "Held") } else { ("Không đúng", "Did not hold") };
             let against = room(SYNC).map_or_else(
                 || Text::same(""),
@@ -335,12 +335,12 @@ fn thousands_on_one_thread(results: &Results) -> Claim {
                 held,
                 Text::new(
                     format!(
-                        "{vi}: {size} client cùng nói mỗi giây một câu trên {threads} luồng, p99 không quá 100 ms.{}",
-                        against.vi
+                        "{vi}: {size} client cùng nói mỗi giây một câu trên {}, p99 không quá 100 ms.{}",
+                        threads.vi, against.vi
                     ),
                     format!(
-                        "{en}: {size} clients, each speaking once a second, on {threads} thread with p99 at most 100 ms.{}",
-                        against.en
+                        "{en}: {size} clients, each speaking once a second, on {} with p99 at most 100 ms.{}",
+                        threads.en, against.en
                     ),
                 ),
             )
@@ -357,6 +357,12 @@ fn thousands_on_one_thread(results: &Results) -> Claim {
         held,
         says,
     }
+}
+
+fn threads_text(count: f64) -> Text {
+    let shown = number(count);
+    let plural = if count > 1.0 { "s" } else { "" };
+    Text::new(format!("{shown} luồng"), format!("{shown} thread{plural}"))
 }
 
 fn evidence(results: &Results, of: impl Fn(&str) -> Option<Text>) -> Vec<Evidence> {

@@ -199,6 +199,11 @@ impl Results {
         Some(self.summary(scenario, case, server, metric)?.median)
     }
 
+    /// A server's place, which is also its colour.
+    pub(crate) fn colour(&self, name: &str) -> usize {
+        self.servers.iter().position(|server| server.name == name).unwrap_or(0)
+    }
+
     /// The figure that answers a case's question.
     pub(crate) fn first_headline(&self, scenario: Scenario, case: &str) -> Option<&'static Metric> {
         let measured = |metric: &&&Metric| {

@@ -307,7 +307,7 @@ fn mixed(sizes: &Sizes) -> Case {
 impl Sizes {
     fn case(&self, name: String, groups: Vec<Group>) -> Case {
         let (warm_up, window) = match self.extent {
-            Extent::Quick => (Duration::from_millis(500), Duration::from_millis(1_200)),
+            Extent::Quick => (Duration::from_millis(400), Duration::from_secs(1)),
             Extent::Thorough => (Duration::from_secs(1), Duration::from_secs(4)),
         };
         let plan = Plan {

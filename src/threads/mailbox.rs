@@ -36,6 +36,7 @@ pub(super) struct Mailbox {
 #[derive(Debug)]
 struct State {
     outbox: Outbox,
+    intake: Intake,
     sender: Sender,
     /// How much the room had said before the client joined it.
     joined_at: u64,
@@ -43,18 +44,27 @@ struct State {
     awaits_retry: bool,
 }
 
+/// Who may add to the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// Every thread.
+    Open,
+    /// The same, but the client's own thread has something to say at the end.
+    Leaving,
+    /// Only the client's own thread, which has come to the end.
+    LastWords,
+    /// Nobody: a Close from another thread stands last.
+    Closed,
+}
+
 /// Who may send what stands in the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sender {
     /// Whoever has the lock.
     Anybody,
-    /// The client's own thread, which is waiting for the socket just now; others only add.
+    /// The client's own thread, which is waiting for the socket just now, perhaps in the middle of a frame.
     OwnThread,
-    /// Only its own thread, which has come to the end: others add nothing any more.
-    Closing,
-    /// Only its own thread, and nobody adds anything: a Close from another thread stands last.
-    Closed,
-    /// Nobody: the client is cut off.
+    /// Nobody: the client is cut off, or gone.
     Nobody,
 }
 
@@ -67,9 +77,13 @@ pub(super) struct Batch {
 }
 
 impl State {
+    fn takes_from_others(&self) -> bool {
+        matches!(self.intake, Intake::Open | Intake::Leaving) && self.sender != Sender::Nobody
+    }
+
     /// What of the room's batch is for this client: what was said since it joined, and nothing once it is closing.
     fn share_of(&self, batch: &Batch) -> Bytes {
-        if !matches!(self.sender, Sender::Anybody | Sender::OwnThread) {
+        if !self.takes_from_others() {
             return Bytes::new();
         }
         let before = usize::try_from(self.joined_at.saturating_sub(batch.start)).unwrap_or(usize::MAX);
@@ -88,7 +102,13 @@ pub(super) enum Delivered {
 
 impl Mailbox {
     pub(super) fn new(client: ClientId, socket: TcpStream, limit: usize, stats: Arc<Stats>) -> Self {
-        let empty = State { outbox: Outbox::default(), sender: Sender::Anybody, joined_at: 0, awaits_retry: false };
+        let empty = State {
+            outbox: Outbox::default(),
+            intake: Intake::Open,
+            sender: Sender::Anybody,
+            joined_at: 0,
+            awaits_retry: false,
+        };
         Self { client, socket, limit, stats, state: Mutex::new(empty) }
     }
 
@@ -117,8 +137,11 @@ impl Mailbox {
 
     /// Adds what answers its client, which may wait beyond the limit. Its own thread does so.
     pub(super) fn push(&self, frames: Bytes) {
+        if frames.is_empty() {
+            return;
+        }
         let mut state = self.state.lock();
-        if !matches!(state.sender, Sender::Closed | Sender::Nobody) {
+        if state.intake != Intake::Closed && state.sender != Sender::Nobody {
             state.outbox.allow(frames.len());
             self.add(&mut state, frames);
         }
@@ -127,7 +150,7 @@ impl Mailbox {
     /// Adds frames from another thread, which sends them later.
     pub(super) fn put(&self, frames: &Bytes) {
         let mut state = self.state.lock();
-        if matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
+        if state.takes_from_others() {
             self.add(&mut state, frames.clone());
         }
     }
@@ -165,11 +188,12 @@ impl Mailbox {
         let mut state = self.state.lock();
         let share = state.share_of(batch);
         self.add(&mut state, share);
-        while let Some(slice) = state.outbox.take_front() {
-            if (&self.socket).write_all(&slice).is_err() {
-                return self.cut_off(&mut state);
-            }
-            self.stats.bytes_out.inc_by(slice.len() as u64);
+        // In the middle of a frame, only its own thread can go on.
+        while state.sender == Sender::Anybody
+            && let Some(slice) = state.outbox.front()
+        {
+            let written = (&self.socket).write(&slice);
+            self.account_for(&mut state, written);
         }
     }
 
@@ -195,56 +219,66 @@ impl Mailbox {
             if state.sender == Sender::Nobody {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
-            let before = state.outbox.unsent();
-            let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
-            self.stats.bytes_out.inc_by((before - state.outbox.unsent()) as u64);
-            let Some(slice) = (match flushed? {
-                Flushed::All => None,
-                Flushed::Blocked => state.outbox.take_front(),
-            }) else {
-                if state.sender == Sender::OwnThread {
-                    state.sender = Sender::Anybody;
-                }
-                return Ok(());
-            };
-            if state.sender == Sender::Anybody {
-                state.sender = Sender::OwnThread;
-            }
+            state.sender = Sender::Anybody;
+            self.flush(&mut state)?;
+            let Some(slice) = state.outbox.front() else { return Ok(()) };
+            state.sender = Sender::OwnThread;
             drop(state);
-            if let Err(error) = (&self.socket).write_all(&slice) {
-                self.cut_off(&mut self.state.lock());
-                return Err(error);
-            }
-            self.stats.bytes_out.inc_by(slice.len() as u64);
+            let written = (&self.socket).write(&slice);
+            self.account_for(&mut self.state.lock(), written);
         }
     }
 
-    /// From now on only its own thread adds anything, so that a Close stays the last frame.
-    pub(super) fn start_closing(&self) {
+    /// The client has left the engine; its own thread has last words for it.
+    pub(super) fn leave(&self) {
         let mut state = self.state.lock();
-        if matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
-            state.sender = Sender::Closing;
+        if state.intake == Intake::Open {
+            state.intake = Intake::Leaving;
         }
     }
 
-    /// Sends a Close from another thread than its own, as the last frame.
-    pub(super) fn close(&self, close: Close) {
+    /// Adds the last of what is for the client. From now on only its own thread adds anything, so that a Close stays the
+    /// last frame.
+    pub(super) fn part(&self, share: Bytes, replies: Bytes) {
         let mut state = self.state.lock();
-        if !matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
-            return;
+        if state.takes_from_others() {
+            state.outbox.allow(share.len() + replies.len());
+            self.add(&mut state, share);
+            self.add(&mut state, replies);
+            state.intake = Intake::LastWords;
+        }
+    }
+
+    /// Adds a Close from another thread than its own, as the last frame, and sends what the kernel takes at once.
+    pub(super) fn close(&self, close: Close) -> Delivered {
+        let mut state = self.state.lock();
+        if !state.takes_from_others() {
+            return Delivered::Settled;
         }
         let mut last = Vec::new();
         frame::close(&mut last, close.code, close.reason);
         self.add(&mut state, last.into());
-        self.send(&mut state);
-        if state.sender != Sender::Nobody {
-            state.sender = Sender::Closed;
+        state.intake = Intake::Closed;
+        self.send(&mut state)
+    }
+
+    /// The client has not answered that Close in time.
+    pub(super) fn hang_up(&self) {
+        let mut state = self.state.lock();
+        if state.intake == Intake::Closed && state.sender != Sender::Nobody {
+            self.cut_off(&mut state, "close_timeout");
         }
+    }
+
+    /// Whether all that there is for the client has been sent.
+    pub(super) fn is_quiet(&self) -> bool {
+        let state = self.state.lock();
+        state.sender == Sender::Nobody || state.outbox.is_empty() && state.intake != Intake::Leaving
     }
 
     /// Whether another thread has sent a Close.
     pub(super) fn is_closed(&self) -> bool {
-        self.state.lock().sender == Sender::Closed
+        self.state.lock().intake == Intake::Closed
     }
 
     /// There is no thread for this client.
@@ -257,7 +291,7 @@ impl Mailbox {
 
     fn add(&self, state: &mut State, frames: Bytes) {
         if state.outbox.push(frames, self.limit).is_err() {
-            self.cut_off(state);
+            self.cut_off(state, "slow_consumer");
         }
     }
 
@@ -266,10 +300,7 @@ impl Mailbox {
         if state.sender != Sender::Anybody || state.outbox.is_empty() {
             return Delivered::Settled;
         }
-        let before = state.outbox.unsent();
-        let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
-        self.stats.bytes_out.inc_by((before - state.outbox.unsent()) as u64);
-        match flushed {
+        match self.flush(state) {
             Ok(Flushed::Blocked) if !state.awaits_retry => {
                 state.awaits_retry = true;
                 Delivered::Behind
@@ -279,12 +310,35 @@ impl Mailbox {
         }
     }
 
+    /// Sends what the kernel takes at once.
+    fn flush(&self, state: &mut State) -> io::Result<Flushed> {
+        let before = state.outbox.unsent();
+        let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
+        self.stats.bytes_out.inc_by((before - state.outbox.unsent()) as u64);
+        flushed
+    }
+
+    /// What came of a write that waited for the client.
+    fn account_for(&self, state: &mut State, written: io::Result<usize>) {
+        match written {
+            Ok(written) if written > 0 => {
+                state.outbox.sent(written);
+                self.stats.bytes_out.inc_by(written as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                self.cut_off(state, "slow_consumer");
+            }
+            Ok(_) | Err(_) => state.sender = Sender::Nobody,
+        }
+    }
+
     /// A slow client is dropped, with a reset, so that the kernel forgets what it has queued too; its thread wakes up
     /// from reading and ends.
-    fn cut_off(&self, state: &mut State) {
+    fn cut_off(&self, state: &mut State, reason: &'static str) {
         if state.sender != Sender::Nobody {
             state.sender = Sender::Nobody;
-            self.stats.refused("slow_consumer");
+            self.stats.refused(reason);
             let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
             let _ = self.socket.shutdown(Shutdown::Both);
         }

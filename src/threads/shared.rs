@@ -42,8 +42,12 @@ use crate::conversation::Lab;
 use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Effects, Engine, Founding, Now, Values};
 
-/// Rounds that a client's thread sends for all before the ticker relieves it.
+/// Rounds that a thread sends for all before it turns to its own work again: a client's is relieved by the ticker, which
+/// looks at its clock and comes back.
 const ROUNDS: usize = 16;
+
+/// Room for replies that each client's thread keeps; what a long answer took beyond it is given back.
+const KEPT_REPLY: usize = 4 * 1024;
 
 /// What every client is told when the server stops (RFC 6455 §7.4.1).
 pub(super) const GOING_AWAY: Close = Close { code: 1001, reason: "server is shutting down" };
@@ -146,17 +150,30 @@ impl Shared {
         self.hall().engine.client_count()
     }
 
-    /// Every client gets a Close, from this thread: its own is waiting for it to speak.
+    /// Every client gets what the room has said so far and a Close, from this thread: its own is waiting for it to speak.
     pub(super) fn drain(&self) {
+        let round = self.round.lock();
         let mut hall = self.hall();
         hall.engine.drain();
-        let in_it = hall.mailboxes.iter().filter(|(_, mailbox)| hall.engine.has(mailbox.client()));
-        let mailboxes: Vec<_> = in_it.map(|(_, mailbox)| Arc::clone(mailbox)).collect();
+        let (last_words, members) = (hall.take_batch(), hall.members());
+        let mailboxes: Vec<_> = hall.clients().cloned().collect();
         drop(hall);
-        let _round = self.round.lock();
-        for mailbox in mailboxes {
-            mailbox.close(GOING_AWAY);
-        }
+        let behind = members.iter().filter(|member| member.deliver(&last_words) == Delivered::Behind);
+        let mut behind: Vec<_> = behind.cloned().collect();
+        behind.extend(mailboxes.into_iter().filter(|mailbox| mailbox.close(GOING_AWAY) == Delivered::Behind));
+        drop(round);
+        self.retry_later(behind);
+    }
+
+    /// Whoever has not answered its Close by now is not waited for any longer.
+    pub(super) fn hang_up_on_the_silent(&self) {
+        self.hall().clients().for_each(|mailbox| mailbox.hang_up());
+    }
+
+    /// Whether no WebSocket is open, and all that was said has been sent.
+    pub(super) fn is_quiet(&self) -> bool {
+        let hall = self.hall();
+        hall.engine.client_count() == 0 && hall.mailboxes.iter().all(|(_, mailbox)| mailbox.is_quiet())
     }
 
     /// Bytes waiting in all mailboxes.
@@ -165,10 +182,10 @@ impl Shared {
         mailboxes.iter().map(|mailbox| mailbox.unsent()).sum()
     }
 
-    /// Sends what the room has said, round after round, until nothing is left or `rounds` are done; then the ticker goes
+    /// Sends what the room has said, round after round, until nothing is left or enough are done; then the ticker goes
     /// on. The caller has elected itself.
-    pub(super) fn send_rounds(&self, rounds: usize) {
-        for _ in 0..rounds {
+    pub(super) fn send_rounds(&self) {
+        for _ in 0..ROUNDS {
             let round = self.round.lock();
             let Some((batch, members)) = self.next_round() else { return };
             let behind: Vec<_> =
@@ -205,6 +222,11 @@ impl Hall {
         let batch = Batch { frames: self.batch.split().freeze(), start: self.batch_start };
         self.batch_start += batch.frames.len() as u64;
         batch
+    }
+
+    /// The mailboxes of all whom the engine has.
+    fn clients(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.mailboxes.iter().map(|(_, mailbox)| mailbox).filter(|mailbox| self.engine.has(mailbox.client()))
     }
 
     /// The mailboxes of the room's members.
@@ -272,7 +294,7 @@ pub(super) struct Visitor {
     effects: Effects,
     /// This thread must send the room's batch.
     elected: bool,
-    /// The client has left the room, and is still owed this share of the batch.
+    /// The client has left, and is still owed this share of the room's batch.
     parting: Option<Bytes>,
     /// In the simpler ways of delivery: what this thread must send itself.
     errands: Vec<Errand>,
@@ -295,14 +317,18 @@ impl Lab for Visitor {
             hall.members = None;
             self.mailbox.joined_at(hall.batch_start + joined.broadcast as u64);
         }
-        if !was_in && hall.engine.has(self.client()) {
+        let is_in = hall.engine.has(self.client());
+        if is_in && !was_in {
             // The welcome must stand in the mailbox before anybody can put a batch, a tick or a Close there.
-            push_replies(&self.mailbox, &mut self.effects);
+            self.mailbox.push(take_replies(&mut self.effects));
         }
-        if let Some(until) = self.effects.left_at.take() {
+        if was_in && !is_in {
             hall.members = None;
+            // Whoever was not in the room has no share in what it said.
+            let until = self.effects.left_at.take().unwrap_or(0);
             let said = Batch { frames: Bytes::copy_from_slice(&hall.batch[..until]), start: hall.batch_start };
             self.parting = Some(self.mailbox.share_of(&said));
+            self.mailbox.leave();
         }
         match self.shared.config.delivery {
             Delivery::Elected => self.elected |= hall.elect(),
@@ -329,10 +355,9 @@ impl Visitor {
         if let Some(share) = self.parting.take() {
             // A round that began before the client left may still have frames for it, and a Close must be the last.
             drop(self.shared.round.lock());
-            self.mailbox.push(share);
-            self.mailbox.start_closing();
+            self.mailbox.part(share, take_replies(&mut self.effects));
         }
-        push_replies(&self.mailbox, &mut self.effects);
+        self.mailbox.push(take_replies(&mut self.effects));
         self.mailbox.send_all()
     }
 
@@ -342,7 +367,7 @@ impl Visitor {
             errand.run(&self.shared);
         }
         if std::mem::take(&mut self.elected) {
-            self.shared.send_rounds(ROUNDS);
+            self.shared.send_rounds();
         }
     }
 
@@ -375,11 +400,11 @@ impl Errand {
     }
 }
 
-fn push_replies(mailbox: &Mailbox, effects: &mut Effects) {
-    if !effects.reply.is_empty() {
-        mailbox.push(Bytes::copy_from_slice(&effects.reply));
-        effects.reply.clear();
-    }
+fn take_replies(effects: &mut Effects) -> Bytes {
+    let replies = Bytes::copy_from_slice(&effects.reply);
+    effects.reply.clear();
+    effects.reply.shrink_to(KEPT_REPLY);
+    replies
 }
 
 #[cfg(test)]
@@ -497,5 +522,27 @@ mod tests {
             mailbox.put(&frames);
         }
         assert_eq!(mailbox.send_waiting(), Delivered::Settled, "the ticker knows of it");
+    }
+
+    #[test]
+    fn what_the_room_has_said_comes_before_the_close() {
+        let shared = lab();
+        let mut listener = Guest::comes_to("/ws/chat", &shared);
+        listener.visitor.deliver().expect("a client that is there");
+        let mut speaker = Guest::comes_to("/ws/chat", &shared);
+        speaker.sends(&spoken("last words"));
+        shared.drain();
+        let got = listener.got();
+        assert_eq!(texts(&got).last(), Some(&"last words"), "{got}");
+        assert!(got.ends_with(GOING_AWAY.reason), "the Close is the last frame: {got}");
+    }
+
+    #[test]
+    fn a_long_answer_leaves_no_memory_behind() {
+        let shared = lab();
+        let mut guest = Guest::comes_to("/ws/echo", &shared);
+        guest.visitor.effects.reply.resize(64 * 1024, b'x');
+        guest.visitor.deliver().expect("a client that is there");
+        assert!(guest.visitor.effects.reply.capacity() <= KEPT_REPLY);
     }
 }

@@ -26,17 +26,21 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
 fn run(shared: &Shared) {
     let mut sources = Sources::new(Instant::now(), shared.config.simulate_cpu, &mut rand::rng());
     let mut effects = Effects::new(Arc::clone(&shared.stats));
+    let mut retry_at = Instant::now();
     loop {
-        let work = wait_for_work(shared);
+        let work = wait_for_work(shared, retry_at);
         if work.tick {
             tick(shared, &mut sources, &mut effects);
         }
         let elected = shared.hall().elect();
         if work.relieve || elected {
-            shared.send_rounds(usize::MAX);
+            shared.send_rounds();
         }
-        let behind = work.behind.into_iter().filter(|mailbox| mailbox.retry() == Delivered::Behind);
-        shared.retry_later(behind.collect());
+        if !work.behind.is_empty() {
+            let behind = work.behind.into_iter().filter(|mailbox| mailbox.retry() == Delivered::Behind);
+            shared.retry_later(behind.collect());
+            retry_at = Instant::now() + RETRY;
+        }
     }
 }
 
@@ -50,8 +54,7 @@ struct Work {
     behind: Vec<Arc<Mailbox>>,
 }
 
-fn wait_for_work(shared: &Shared) -> Work {
-    let retry_at = Instant::now() + RETRY;
+fn wait_for_work(shared: &Shared, retry_at: Instant) -> Work {
     let mut hall = shared.hall();
     loop {
         let deadline = hall.engine.deadline();

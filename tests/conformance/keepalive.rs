@@ -101,7 +101,9 @@ fn any_frame_counts_as_life(program: Program) {
         }
     }
     client.text("still here");
-    assert_eq!(client.next_text(), "still here", "after {pings} pings without a pong");
+    // On a busy machine an echo may come later than it was waited for.
+    let last = std::iter::repeat_with(|| client.next_text()).find(|text| text != "alive");
+    assert_eq!(last.as_deref(), Some("still here"), "after {pings} pings without a pong");
 }
 
 /// Half a frame is no frame; a client that hangs in the middle of one is as dead as any.

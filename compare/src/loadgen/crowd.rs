@@ -1,6 +1,5 @@
 //! The clients, and what they say and hear. `mod` decides when; here is what happens then.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -9,13 +8,12 @@ use mio::Registry;
 use mio::event::Event;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
-use super::Exactness;
 use super::client::{Client, InFlight, ReadOutcome, Request, Stage, Upgrade};
 use super::frames::{self, FrameReader, From};
 use super::hearing::{Context, Heard};
 use super::message::Stamp;
 use super::tally::{Tally, Trouble, Witness};
-use super::ticks::{METRICS_PER_TICK, Ticks};
+use super::ticks::Ticks;
 use super::troop::{Log, Troop, Work};
 use crate::plan::{Group, Pace, Role};
 
@@ -429,71 +427,8 @@ impl Crowd {
         client.write(&self.outgoing)
     }
 
-    /// Whether every client that is still here has what it must have.
-    pub(crate) fn has_everything(&self) -> bool {
-        let due = self.due_to_each();
-        self.clients.iter().all(|client| !client.is_open() || client.received >= self.expected(client, due))
-    }
-
-    /// What clients must have by now against what they have.
-    pub(crate) fn exactness(&self) -> Exactness {
-        let due = self.due_to_each();
-        let mut exactness = Exactness::default();
-        let mut orders = BTreeSet::new();
-        for client in &self.clients {
-            let expected = self.expected(client, due);
-            exactness.expected += expected;
-            exactness.received += client.received;
-            exactness.clients_short += usize::from(client.received < expected);
-            exactness.clients_over += usize::from(client.received > expected);
-            if let Some(witness) = &client.witness
-                && self.role(client).hears_the_room()
-                && client.received >= expected
-            {
-                orders.insert(witness.order());
-            }
-        }
-        exactness.orders = orders.len();
-        exactness
-    }
-
-    /// What every member of the room, and every subscriber of the dashboard, must have.
-    fn due_to_each(&self) -> DueToEach {
-        let said: u64 = self.troops.iter().filter(|troop| troop.group.role.speaks_in_the_room()).map(Troop::sent).sum();
-        let refused = self.tally.troubles.count(Trouble::ErrorAnswer) + self.tally.ends.spam_refused;
-        DueToEach { chats: said.saturating_sub(refused), metrics: self.ticks.len() * METRICS_PER_TICK }
-    }
-
-    fn expected(&self, client: &Client, due: DueToEach) -> u64 {
-        match self.role(client) {
-            Role::Listen | Role::Speak { .. } | Role::Spam { .. } => due.chats,
-            Role::Watch => due.metrics,
-            Role::Echo { .. } => client.echoes_sent,
-            Role::Deaf | Role::Sit | Role::Visit { .. } | Role::HalfOpen => 0,
-        }
-    }
-
-    fn role(&self, client: &Client) -> Role {
+    pub(crate) fn role(&self, client: &Client) -> Role {
         self.troops[client.group].group.role
-    }
-
-    /// What the window asked for.
-    pub(crate) fn demand(&self) -> Demand {
-        let listeners = self.clients.iter().filter(|client| self.role(client).hears_the_room()).count() as u64;
-        let mut demand = Demand::default();
-        for troop in &self.troops {
-            let Some(log) = troop.log() else { continue };
-            let due = log.window.end - log.window.start;
-            demand.due += due;
-            demand.unsent += due - log.sent_count(log.window.clone());
-            demand.deliveries += match troop.group.role {
-                Role::Speak { .. } => due * listeners,
-                // How much of a flood should come through is the server's to say; visits are no deliveries.
-                Role::Spam { .. } | Role::Visit { .. } => 0,
-                _ => due,
-            };
-        }
-        demand
     }
 
     /// A client is out; the others go on.
@@ -517,21 +452,6 @@ impl Crowd {
             }
         }
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct DueToEach {
-    chats: u64,
-    metrics: u64,
-}
-
-/// What the schedules of all groups ask for in the window.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Demand {
-    pub(crate) due: u64,
-    /// Due and never sent.
-    pub(crate) unsent: u64,
-    pub(crate) deliveries: u64,
 }
 
 /// How far to read. Under edge triggering a short read has emptied the socket, and the next bytes make a new

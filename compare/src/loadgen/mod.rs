@@ -1,8 +1,9 @@
 //! The load generator: one mio loop, thousands of clients, lean enough not to be what is measured.
 //!
 //! In reading order: [`frames`] finds frames and skips payloads; [`message`] stamps what is sent; [`tally`]
-//! counts; [`ticks`] is the dashboard's time; [`troop`] logs the open loop; [`client`] is one socket; [`hearing`] is what a read brings; [`crowd`]
-//! is all clients; [`alarm`] wakes the loop in time; here, a plan is carried out phase by phase.
+//! counts; [`ticks`] is the dashboard's time; [`troop`] logs the open loop; [`client`] is one socket; [`hearing`]
+//! is what a read brings; [`crowd`] is all clients, [`reckoning`] what they must have; [`alarm`] wakes the loop in
+//! time; here, a plan is carried out phase by phase.
 
 mod alarm;
 mod client;
@@ -10,6 +11,7 @@ mod crowd;
 mod frames;
 mod hearing;
 mod message;
+mod reckoning;
 mod tally;
 mod ticks;
 mod troop;

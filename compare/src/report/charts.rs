@@ -178,7 +178,7 @@ fn cpu_of(results: &Results, scenario: Scenario) -> Option<Chart> {
             label: server.name.clone(),
             parts: vec![each * user, each * (1.0 - user)],
             spread: None,
-            says: format!("{} µs, {}% user", number(each), number(user * 100.0)),
+            says: format!("{} µs · {:.0}% user", number(each), user * 100.0),
         })
     };
     let title = Text::same(format!("{} · {case}", scenario.name()));

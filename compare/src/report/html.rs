@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 
 use super::charts::{self, Chart};
 use super::svg::escape;
-use super::table;
+use super::table::{self, RatioRow};
 use crate::claims::Held;
-use crate::metric::Metric;
-use crate::results::Results;
+use crate::results::{Comparison, Results};
 use crate::scenario::Scenario;
 use crate::stats::Lead;
 use crate::text::{Lang, Text, number};
@@ -88,10 +87,16 @@ impl Page {
             Text::same(environment.cpu.clone().unwrap_or_default()),
             Text::new(format!("{} lõi", environment.cores), format!("{} cores", environment.cores)),
             pinned,
-            Text::new(
-                format!("mỗi phép đo {} lần, {minutes} phút", results.repeats),
-                format!("each measured {} times, {minutes} minutes", results.repeats),
-            ),
+            match results.repeats {
+                1 => Text::new(
+                    format!("mỗi phép đo một lần, {minutes} phút"),
+                    format!("each measured once, {minutes} minutes"),
+                ),
+                times => Text::new(
+                    format!("mỗi phép đo {times} lần, {minutes} phút"),
+                    format!("each measured {times} times, {minutes} minutes"),
+                ),
+            },
         ];
         let facts: Vec<String> = facts.iter().filter(|fact| !fact.vi.is_empty()).map(both).collect();
         self.addf(format_args!(r#"<p class="facts">{}</p>"#, facts.join(" · ")));
@@ -100,6 +105,13 @@ impl Page {
             let note = say(
                 "Bị dừng giữa chừng: báo cáo chỉ có những gì đã đo.",
                 "Interrupted: the report has what was measured until then.",
+            );
+            self.addf(format_args!(r#"<p class="notice">{note}</p>"#));
+        }
+        if results.repeats == 1 {
+            let note = say(
+                "Mỗi phép đo chỉ chạy một lần nên không nêu bên nào hơn; bỏ --quick để có kết luận.",
+                "Everything was measured once, so no winner is named; leave out --quick for a verdict.",
             );
             self.addf(format_args!(r#"<p class="notice">{note}</p>"#));
         }
@@ -134,7 +146,7 @@ impl Page {
                 .iter()
                 .filter(|line| line.scenario == scenario && line.case == case && line.metric == metric.name)
                 .map(|line| {
-                    format!(r#"<p class="lead {}">{}</p>"#, lead_class(line.ratio.lead), both(&table::sentence(line)))
+                    format!(r#"<p class="lead {}">{}</p>"#, lead_class(line.ratio.lead), both(&lead_text(line)))
                 });
             self.addf(format_args!(
                 r##"<a class="card" href="#{}"><h3>{}</h3><p class="dim">{} · {}</p><div class="values">{values}</div>{}</a>"##,
@@ -166,7 +178,7 @@ impl Page {
         ));
         for claim in &results.claims {
             let figures = claim.figures.iter().map(|evidence| {
-                let colour = results.servers.iter().position(|server| server.name == evidence.server).unwrap_or(0);
+                let colour = results.colour(&evidence.server);
                 format!(
                     r#"<li><i class="swatch s{colour}"></i><b>{}</b> {}</li>"#,
                     escape(&evidence.server),
@@ -249,8 +261,10 @@ impl Page {
             "<h2>{}</h2><p class=\"dim\">{}</p>",
             say("Tất cả kịch bản", "All scenarios"),
             say(
-                "Trung vị [nhỏ nhất–lớn nhất] của các lần đo; ⚠: xem phần nghi ngờ. Số đầy đủ, kể cả histogram thô, ở results.json.",
-                "Median [least–greatest] of the repeats; ⚠: see the doubts. All figures, raw histograms included, are in results.json."
+                "Trung vị [nhỏ nhất–lớn nhất] của các lần đo; tỉ số ± sai số, in đậm với màu của bên hơn khi các khoảng đo không chồng \
+                 nhau. ⚠: xem phần nghi ngờ. Số đầy đủ, kể cả histogram thô, ở results.json.",
+                "Median [least–greatest] of the repeats; ratio ± error, bold and in the colour of the server that is ahead where \
+                 the intervals do not overlap. ⚠: see the doubts. All figures, raw histograms included, are in results.json."
             )
         ));
         for scenario in Scenario::ALL {
@@ -272,29 +286,39 @@ impl Page {
             self.addf(format_args!("<th>{}</th>", both(heading)));
         }
         self.add("</tr></thead><tbody>");
-        for row in &shown.rows {
-            let mark = if row.doubtful { " ⚠" } else { "" };
-            let colour = results.servers.iter().position(|server| server.name == row.server).unwrap_or(0);
-            let cells = row.cells.iter().map(|cell| escape(cell)).collect::<Vec<_>>().join("</td><td>");
-            self.addf(format_args!(
-                r#"<tr><td>{}</td><td><i class="swatch s{colour}"></i>{}{mark}</td><td>{cells}</td></tr>"#,
-                escape(&row.case),
-                escape(&row.server)
-            ));
-        }
-        self.add("</tbody></table></div><ul class=\"ratios\">");
-        for line in results.comparisons.iter().filter(|line| line.scenario == scenario) {
-            if let Some(metric) = Metric::by_name(line.metric) {
+        for case in results.cases_of(scenario) {
+            for row in shown.rows.iter().filter(|row| row.case == case) {
+                let mark = if row.doubtful { " ⚠" } else { "" };
+                let colour = results.colour(&row.server);
+                let cells = row.cells.iter().map(|cell| escape(cell)).collect::<Vec<_>>().join("</td><td>");
                 self.addf(format_args!(
-                    r#"<li class="{}">{} · {}: {}</li>"#,
-                    lead_class(line.ratio.lead),
-                    escape(&line.case),
-                    both(&Text::new(metric.vi, metric.en)),
-                    both(&table::sentence(line))
+                    r#"<tr><td>{}</td><td><i class="swatch s{colour}"></i>{}{mark}</td><td>{cells}</td></tr>"#,
+                    escape(&row.case),
+                    escape(&row.server)
                 ));
             }
+            for row in shown.ratios.iter().filter(|row| row.case == case) {
+                self.ratio_row(results, row);
+            }
         }
-        self.add("</ul></section>");
+        self.add("</tbody></table></div></section>");
+    }
+
+    /// A ratio is bold, with the colour of the server that is ahead, where one is.
+    fn ratio_row(&mut self, results: &Results, row: &RatioRow) {
+        self.addf(format_args!(r#"<tr class="ratio"><td></td><td>{}</td>"#, escape(&row.name)));
+        for cell in &row.cells {
+            match cell {
+                None => self.add("<td>–</td>"),
+                Some((ratio, None)) => self.addf(format_args!("<td>{ratio}</td>")),
+                Some((ratio, Some(ahead))) => self.addf(format_args!(
+                    r#"<td><i class="swatch s{}" title="{}"></i><b>{ratio}</b></td>"#,
+                    results.colour(ahead),
+                    escape(ahead)
+                )),
+            }
+        }
+        self.add("</tr>");
     }
 
     fn doubts(&mut self, results: &Results) {
@@ -369,6 +393,14 @@ impl Page {
             self.addf(format_args!("<p><code>{}</code></p>", escape(&verdict.to_string())));
         }
     }
+}
+
+/// As in the terminal, but what is true of every card is said once above them.
+fn lead_text(line: &Comparison) -> Text {
+    if line.ratio.lead == Lead::OneRun {
+        return Text::same(format!("{} / {} = {}", line.first, line.second, table::ratio(line)));
+    }
+    table::sentence(line)
 }
 
 fn lead_class(lead: Lead) -> &'static str {

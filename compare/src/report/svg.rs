@@ -44,14 +44,14 @@ pub(crate) struct Bar {
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 52.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 26.0;
 const TOP: f64 = 22.0;
 const BOTTOM: f64 = 34.0;
 const TICKS: f64 = 5.0;
 const BAR_HEIGHT: f64 = 22.0;
 const BAR_GAP: f64 = 10.0;
-const BAR_LEFT: f64 = 96.0;
-const BAR_RIGHT: f64 = 118.0;
+const BAR_LEFT: f64 = 70.0;
+const BAR_RIGHT: f64 = 136.0;
 
 /// A chart of lines; nothing where there are no points.
 pub(crate) fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) -> String {
@@ -260,7 +260,9 @@ fn short(value: f64) -> String {
         size if size >= 1e4 => (value / 1e3, "k"),
         _ => (value, ""),
     };
-    format!("{}{suffix}", number(value))
+    let text = number(value);
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{suffix}")
 }
 
 /// `p50` for the start of the scale, then `90%`, `99%`, `99.9%`.

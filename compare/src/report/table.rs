@@ -10,6 +10,7 @@ use crate::text::{Text, number};
 pub(crate) struct Table {
     pub(crate) header: Vec<Text>,
     pub(crate) rows: Vec<Row>,
+    pub(crate) ratios: Vec<RatioRow>,
 }
 
 /// One server in one case.
@@ -20,6 +21,14 @@ pub(crate) struct Row {
     pub(crate) cells: Vec<String>,
     /// Whether a warning is about this row.
     pub(crate) doubtful: bool,
+}
+
+/// One server against another in one case.
+pub(crate) struct RatioRow {
+    pub(crate) case: String,
+    pub(crate) name: String,
+    /// For each figure of the table its ratio, and which server is ahead.
+    pub(crate) cells: Vec<Option<(String, Option<String>)>>,
 }
 
 /// A scenario's headline figures.
@@ -46,7 +55,31 @@ pub(crate) fn of(results: &Results, scenario: Scenario) -> Table {
             });
         }
     }
-    Table { header, rows }
+    Table { header, rows, ratios: ratio_rows(results, scenario, &metrics) }
+}
+
+fn ratio_rows(results: &Results, scenario: Scenario, metrics: &[&Metric]) -> Vec<RatioRow> {
+    let Some((first, others)) = results.servers.split_first() else { return Vec::new() };
+    let mut rows = Vec::new();
+    for case in results.cases_of(scenario) {
+        for second in others {
+            let cell = |metric: &&Metric| {
+                let line = results.comparison(scenario, case, metric, &first.name, &second.name)?;
+                let ahead = match line.ratio.lead {
+                    Lead::First => Some(line.first.clone()),
+                    Lead::Second => Some(line.second.clone()),
+                    Lead::Overlap | Lead::OneRun | Lead::Neither | Lead::NotCorrect => None,
+                };
+                Some((ratio(&line), ahead))
+            };
+            rows.push(RatioRow {
+                case: case.to_owned(),
+                name: format!("{} / {}", first.name, second.name),
+                cells: metrics.iter().map(cell).collect(),
+            });
+        }
+    }
+    rows
 }
 
 /// A figure's name with its unit.
