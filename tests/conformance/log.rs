@@ -65,7 +65,7 @@ fn a_name_cannot_forge_a_line(program: Program) {
     client.say("Alice", "the end");
     wait_for_log(&server, "the end");
     let lines = server.process.stderr.all();
-    let about_eve: Vec<_> = lines.iter().filter(|line| line.contains("666")).collect();
+    let about_eve: Vec<_> = lines.iter().filter(|line| line.contains("6.6.6.6")).collect();
     assert_eq!(about_eve.len(), 11, "{lines:#?}");
     for line in about_eve {
         assert!(line.contains("[CHAT] Eve"), "forged: {line:?}");
