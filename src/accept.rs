@@ -48,16 +48,30 @@ impl Acceptor {
     ///
     /// # Errors
     /// Those of registering.
-    pub fn new(listeners: Vec<std::net::TcpListener>, registry: &Registry, first_token: Token) -> io::Result<Self> {
+    pub fn new(
+        listeners: Vec<std::net::TcpListener>,
+        registry: &Registry,
+        first_token: Token,
+    ) -> io::Result<Self> {
         let mut registered = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
             listener.set_nonblocking(true)?;
             let mut listener = TcpListener::from_std(listener);
-            registry.register(&mut listener, Token(first_token.0 - index), Interest::READABLE)?;
+            registry.register(
+                &mut listener,
+                Token(first_token.0 - index),
+                Interest::READABLE,
+            )?;
             registered.push((listener, false));
         }
         let spare = spare_descriptor();
-        Ok(Self { listeners: registered, first_token, spare, paused: false, left_this_turn: ACCEPTS_A_TURN })
+        Ok(Self {
+            listeners: registered,
+            first_token,
+            spare,
+            paused: false,
+            left_this_turn: ACCEPTS_A_TURN,
+        })
     }
 
     /// How many listeners there are.
@@ -145,7 +159,10 @@ fn spare_descriptor() -> Option<Socket> {
 /// Neither this process nor the system has a descriptor left, or memory for a socket: trying again at once fails again.
 #[cfg(unix)]
 fn lacks_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
 }
 
 /// WSAEMFILE and WSAENOBUFS.
@@ -161,10 +178,16 @@ mod tests {
     #[test]
     fn what_lasts_pauses_and_what_was_one_clients_fault_does_not() {
         for lasting in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
-            assert!(lacks_descriptors(&io::Error::from_raw_os_error(lasting)), "{lasting}");
+            assert!(
+                lacks_descriptors(&io::Error::from_raw_os_error(lasting)),
+                "{lasting}"
+            );
         }
         for passing in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM] {
-            assert!(!lacks_descriptors(&io::Error::from_raw_os_error(passing)), "{passing}");
+            assert!(
+                !lacks_descriptors(&io::Error::from_raw_os_error(passing)),
+                "{passing}"
+            );
         }
     }
 }

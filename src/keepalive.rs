@@ -30,7 +30,10 @@ impl Keepalive {
     pub fn new(now: Instant, interval: Duration, number: u64) -> Self {
         const GOLDEN: u64 = 0x9E37_79B9;
         let phase = (number.wrapping_mul(GOLDEN) & 0xFFFF_FFFF) as f64 / f64::from(u32::MAX);
-        Self { next_ping: now + interval.mul_f64(phase), dead_at: None }
+        Self {
+            next_ping: now + interval.mul_f64(phase),
+            dead_at: None,
+        }
     }
 
     /// A frame came.
@@ -69,15 +72,30 @@ mod tests {
     fn silence_after_a_ping_is_death_and_any_frame_is_life() {
         let mut keepalive = Keepalive::new(Instant::now(), INTERVAL, 1);
         let first = keepalive.deadline();
-        let early = first.checked_sub(Duration::from_millis(1)).expect("the first ping is later");
+        let early = first
+            .checked_sub(Duration::from_millis(1))
+            .expect("the first ping is later");
         assert_eq!(keepalive.time_out(early, INTERVAL, TIMEOUT), Due::Nothing);
         assert_eq!(keepalive.time_out(first, INTERVAL, TIMEOUT), Due::Ping);
         assert_eq!(keepalive.deadline(), first + TIMEOUT);
         keepalive.heard();
-        assert_eq!(keepalive.time_out(first + TIMEOUT, INTERVAL, TIMEOUT), Due::Nothing);
-        assert_eq!(keepalive.deadline(), first + INTERVAL, "pings keep their pace");
-        assert_eq!(keepalive.time_out(first + INTERVAL, INTERVAL, TIMEOUT), Due::Ping);
-        assert_eq!(keepalive.time_out(first + INTERVAL + TIMEOUT, INTERVAL, TIMEOUT), Due::Dead);
+        assert_eq!(
+            keepalive.time_out(first + TIMEOUT, INTERVAL, TIMEOUT),
+            Due::Nothing
+        );
+        assert_eq!(
+            keepalive.deadline(),
+            first + INTERVAL,
+            "pings keep their pace"
+        );
+        assert_eq!(
+            keepalive.time_out(first + INTERVAL, INTERVAL, TIMEOUT),
+            Due::Ping
+        );
+        assert_eq!(
+            keepalive.time_out(first + INTERVAL + TIMEOUT, INTERVAL, TIMEOUT),
+            Due::Dead
+        );
     }
 
     #[test]
@@ -90,6 +108,9 @@ mod tests {
             let tenth = (wait.as_millis() / 2000).min(9);
             tenths[usize::try_from(tenth).expect("at most 9")] += 1;
         }
-        assert!(tenths.iter().all(|count| (90..=110).contains(count)), "{tenths:?}");
+        assert!(
+            tenths.iter().all(|count| (90..=110).contains(count)),
+            "{tenths:?}"
+        );
     }
 }

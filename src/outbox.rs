@@ -102,7 +102,9 @@ impl Outbox {
                         return Ok(Flushed::Blocked);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Flushed::Blocked);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -121,7 +123,10 @@ impl Outbox {
     pub fn sent(&mut self, mut written: usize) {
         self.unsent -= written;
         while written > 0 {
-            let front = self.slices.front_mut().expect("what was written had been waiting");
+            let front = self
+                .slices
+                .front_mut()
+                .expect("what was written had been waiting");
             let part = written.min(front.len());
             front.advance(part);
             written -= part;
@@ -199,17 +204,30 @@ mod tests {
     fn nothing_added_is_nothing_to_send() {
         let mut outbox = Outbox::default();
         outbox.push(Bytes::new(), 100).expect("it takes no room");
-        let mut blocked = Narrow { room: 0, taken: Vec::new() };
-        assert_eq!(outbox.flush(&mut blocked).expect("nothing to send"), Flushed::All);
+        let mut blocked = Narrow {
+            room: 0,
+            taken: Vec::new(),
+        };
+        assert_eq!(
+            outbox.flush(&mut blocked).expect("nothing to send"),
+            Flushed::All
+        );
     }
 
     #[test]
     fn what_was_asked_for_is_owed_on_top_of_the_limit_until_it_is_sent() {
         let mut outbox = Outbox::default();
         outbox.allow(1000);
-        outbox.push(Bytes::from(vec![0; 1000]), 100).expect("allowed");
-        outbox.push(Bytes::from_static(b"live"), 100).expect("the replay does not count");
-        let mut socket = Narrow { room: usize::MAX, taken: Vec::new() };
+        outbox
+            .push(Bytes::from(vec![0; 1000]), 100)
+            .expect("allowed");
+        outbox
+            .push(Bytes::from_static(b"live"), 100)
+            .expect("the replay does not count");
+        let mut socket = Narrow {
+            room: usize::MAX,
+            taken: Vec::new(),
+        };
         outbox.flush(&mut socket).expect("this socket takes all");
         assert_eq!(outbox.push(Bytes::from(vec![0; 101]), 100), Err(Overflow));
     }

@@ -24,7 +24,9 @@ use bytes::{Bytes, BytesMut};
 use crate::config::Config;
 use crate::frame;
 use crate::http::OriginPolicy;
-use crate::protocol::{Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome};
+use crate::protocol::{
+    Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome,
+};
 use dashboard::Dashboard;
 pub use dashboard::Values;
 use limiter::Limiter;
@@ -200,10 +202,17 @@ enum Place {
 impl Engine {
     /// A lab with nobody in it.
     pub fn new(config: Arc<Config>, founding: Founding, stats: Arc<Stats>, now: Now) -> Self {
-        let Founding { model, epoch, report } = founding;
+        let Founding {
+            model,
+            epoch,
+            report,
+        } = founding;
         let room = Room::new(epoch, config.history, config.notice_limit);
         let next_tick = now.instant + config.metric_interval;
-        let origins = OriginPolicy { loopback_only: config.loopback_only(), allowed: config.allow_origin.clone() };
+        let origins = OriginPolicy {
+            loopback_only: config.loopback_only(),
+            allowed: config.allow_origin.clone(),
+        };
         Self {
             config,
             model,
@@ -254,7 +263,9 @@ impl Engine {
 
     /// Whether this client is in.
     pub fn has(&self, client: ClientId) -> bool {
-        self.clients.get(client.index()).is_some_and(Option::is_some)
+        self.clients
+            .get(client.index())
+            .is_some_and(Option::is_some)
     }
 
     /// Everyone in the room: who gets [`Effects::broadcast`].
@@ -272,7 +283,12 @@ impl Engine {
             Err(Full::Draining)
         } else if self.client_count >= self.config.max_clients {
             Err(Full::Server)
-        } else if per_address > 0 && self.by_address.get(&address).is_some_and(|clients| *clients >= per_address) {
+        } else if per_address > 0
+            && self
+                .by_address
+                .get(&address)
+                .is_some_and(|clients| *clients >= per_address)
+        {
             Err(Full::Address)
         } else {
             Ok(())
@@ -288,8 +304,12 @@ impl Engine {
         opening: &Opening,
         effects: &mut Effects,
     ) -> u64 {
-        let ping_interval_ms = u64::try_from(self.config.ping_interval.as_millis()).unwrap_or(u64::MAX);
-        let welcome = Welcome { server: self.model, ping_interval_ms };
+        let ping_interval_ms =
+            u64::try_from(self.config.ping_interval.as_millis()).unwrap_or(u64::MAX);
+        let welcome = Welcome {
+            server: self.model,
+            ping_interval_ms,
+        };
         let place = match opening {
             Opening::Chat(replay) => {
                 self.room.join(now, client, replay, welcome, effects);
@@ -309,7 +329,11 @@ impl Engine {
         }
         self.client_count += 1;
         *self.by_address.entry(address).or_default() += 1;
-        self.clients[client.index()] = Some(Client { address, place, faults_in_a_row: 0 });
+        self.clients[client.index()] = Some(Client {
+            address,
+            place,
+            faults_in_a_row: 0,
+        });
         self.count_clients();
         self.opened += 1;
         self.opened
@@ -354,21 +378,31 @@ impl Engine {
 
     fn say(&mut self, now: Now, client: ClientId, chat: &Chat<'_>, effects: &mut Effects) -> bool {
         let interval = self.config.chat_interval;
-        let Some(Client { place: Place::Room(limiter), .. }) = client_mut(&mut self.clients, client) else {
+        let Some(Client {
+            place: Place::Room(limiter),
+            ..
+        }) = client_mut(&mut self.clients, client)
+        else {
             return false;
         };
         let said_before = self.room.said_before(chat);
         if said_before.is_none()
             && let Err(wait) = limiter.accept(now.instant, interval)
         {
-            let fault = Fault::RateLimited { retry_after_ms: whole_ms(wait) };
+            let fault = Fault::RateLimited {
+                retry_after_ms: whole_ms(wait),
+            };
             self.fault(now, client, fault, chat.cid.as_deref(), effects);
             return false;
         }
         let id = said_before.unwrap_or_else(|| self.room.say(now, chat, effects));
         self.no_fault(client);
         if let Some(cid) = chat.cid.as_deref() {
-            effects.tell_client(&Outgoing::Ack { cid, id, ts: now.unix_ms });
+            effects.tell_client(&Outgoing::Ack {
+                cid,
+                id,
+                ts: now.unix_ms,
+            });
         }
         said_before.is_none()
     }
@@ -384,7 +418,8 @@ impl Engine {
         match request {
             Ok(DashboardRequest::Subscribe(subscribe)) => {
                 self.no_fault(client);
-                self.dashboard.subscribe(now, client, &subscribe.metrics, effects);
+                self.dashboard
+                    .subscribe(now, client, &subscribe.metrics, effects);
                 if subscribe.unknown {
                     self.fault(now, client, Fault::UnknownMetric, None, effects);
                 }
@@ -396,7 +431,9 @@ impl Engine {
 
     /// When [`Engine::tick`] or [`Engine::summarise`] has something to do.
     pub fn deadline(&self) -> Instant {
-        self.room.deadline().map_or(self.next_tick, |summary| summary.min(self.next_tick))
+        self.room
+            .deadline()
+            .map_or(self.next_tick, |summary| summary.min(self.next_tick))
     }
 
     /// Whether the dashboard's tick is due.
@@ -431,13 +468,25 @@ impl Engine {
         self.draining
     }
 
-    fn fault(&mut self, now: Now, client: ClientId, fault: Fault, cid: Option<&str>, effects: &mut Effects) {
+    fn fault(
+        &mut self,
+        now: Now,
+        client: ClientId,
+        fault: Fault,
+        cid: Option<&str>,
+        effects: &mut Effects,
+    ) {
         self.stats.refused(fault.code());
-        let Some(client) = client_mut(&mut self.clients, client) else { return };
+        let Some(client) = client_mut(&mut self.clients, client) else {
+            return;
+        };
         client.faults_in_a_row += 1;
         if client.faults_in_a_row > MAX_FAULTS_IN_A_ROW {
             self.stats.refused("too_many_faults");
-            effects.close = Some(Close { code: 1008, reason: "too many refused messages in a row" });
+            effects.close = Some(Close {
+                code: 1008,
+                reason: "too many refused messages in a row",
+            });
             return;
         }
         let retry_after_ms = match fault {
@@ -461,7 +510,8 @@ impl Engine {
 
     fn count_clients(&self) {
         self.stats.set_clients("chat", self.room.members().len());
-        self.stats.set_clients("dashboard", self.dashboard.watchers());
+        self.stats
+            .set_clients("dashboard", self.dashboard.watchers());
         self.stats.set_clients("echo", self.echoes);
     }
 }

@@ -62,7 +62,14 @@ const SHORT_READ_DRAINS: bool = cfg!(unix);
 
 impl Connection {
     /// A socket just accepted and registered under `token`.
-    pub fn new(socket: TcpStream, token: Token, client: ClientId, peer: SocketAddr, now: Now, config: &Config) -> Self {
+    pub fn new(
+        socket: TcpStream,
+        token: Token,
+        client: ClientId,
+        peer: SocketAddr,
+        now: Now,
+        config: &Config,
+    ) -> Self {
         Self {
             socket,
             token,
@@ -114,7 +121,13 @@ impl Connection {
     }
 
     /// Reads once, so that nobody holds up the turn, and hands the bytes to the conversation.
-    pub fn read(&mut self, now: Now, may_end: bool, buffer: &mut [u8], desk: &mut Desk<'_>) -> ReadOutcome {
+    pub fn read(
+        &mut self,
+        now: Now,
+        may_end: bool,
+        buffer: &mut [u8],
+        desk: &mut Desk<'_>,
+    ) -> ReadOutcome {
         if self.doomed || self.ended == Ended::Input {
             return ReadOutcome::Drained;
         }
@@ -177,7 +190,8 @@ impl Connection {
         {
             share = Bytes::copy_from_slice(&effects.broadcast[self.batch_from..until]);
         }
-        self.outbox.allow(welcome.len() + share.len() + replies.len());
+        self.outbox
+            .allow(welcome.len() + share.len() + replies.len());
         for frames in [welcome, share, replies] {
             self.queue(frames, limit, desk);
         }
@@ -203,7 +217,14 @@ impl Connection {
         // The common case: nothing waits, the kernel takes all, and nothing is queued or counted.
         let written = match self.socket.write(&batch[from..]) {
             Ok(written) => written,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                0
+            }
             Err(_) => {
                 self.doomed = true;
                 return 0;
@@ -246,7 +267,10 @@ impl Connection {
             }
             wheel.cancel(key);
         }
-        self.timer = Some((wheel.insert(deadline, Alarm::Connection(self.token)), deadline));
+        self.timer = Some((
+            wheel.insert(deadline, Alarm::Connection(self.token)),
+            deadline,
+        ));
     }
 
     /// The end: the conversation leaves whatever it is in, the timer is cancelled, the socket closes.

@@ -29,7 +29,10 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
     let mut buffer = [0; READ_BUFFER];
     let mut patience = Patience::default();
     let mut output_ended = false;
-    visitor.mailbox.socket().set_write_timeout(Some(SEND_TIMEOUT))?;
+    visitor
+        .mailbox
+        .socket()
+        .set_write_timeout(Some(SEND_TIMEOUT))?;
     loop {
         if Instant::now() >= conversation.deadline() {
             if conversation.time_out(Now::take(), visitor) == TimedOut::Drop {
@@ -42,7 +45,11 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
             visitor.mailbox.socket().shutdown(Shutdown::Write)?;
         }
         let mut socket = visitor.mailbox.socket();
-        if let Some(wait) = patience.change_to(conversation.deadline().saturating_duration_since(Instant::now())) {
+        if let Some(wait) = patience.change_to(
+            conversation
+                .deadline()
+                .saturating_duration_since(Instant::now()),
+        ) {
             socket.set_read_timeout(Some(wait))?;
         }
         match socket.read(&mut buffer) {
@@ -54,7 +61,12 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
                 hear(conversation, visitor, &buffer[..length]);
                 visitor.deliver()?;
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
                 patience = Patience::default();
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -107,11 +119,18 @@ mod tests {
             .filter_map(|hundredths| {
                 let left = Duration::from_millis(10 * hundredths);
                 let change = patience.change_to(left);
-                assert!(patience.set_to.is_some_and(|set_to| set_to <= left), "a read may outlast its deadline");
+                assert!(
+                    patience.set_to.is_some_and(|set_to| set_to <= left),
+                    "a read may outlast its deadline"
+                );
                 change
             })
             .collect();
-        assert_eq!(changes[0], Duration::from_secs(20), "a silent client is waited for in one call");
+        assert_eq!(
+            changes[0],
+            Duration::from_secs(20),
+            "a silent client is waited for in one call"
+        );
         assert!(changes.len() < 15, "{changes:?}");
     }
 }

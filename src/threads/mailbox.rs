@@ -86,7 +86,8 @@ impl State {
         if !self.takes_from_others() {
             return Bytes::new();
         }
-        let before = usize::try_from(self.joined_at.saturating_sub(batch.start)).unwrap_or(usize::MAX);
+        let before =
+            usize::try_from(self.joined_at.saturating_sub(batch.start)).unwrap_or(usize::MAX);
         batch.frames.slice(before.min(batch.frames.len())..)
     }
 }
@@ -101,7 +102,12 @@ pub(super) enum Delivered {
 }
 
 impl Mailbox {
-    pub(super) fn new(client: ClientId, socket: TcpStream, limit: usize, stats: Arc<Stats>) -> Self {
+    pub(super) fn new(
+        client: ClientId,
+        socket: TcpStream,
+        limit: usize,
+        stats: Arc<Stats>,
+    ) -> Self {
         let empty = State {
             outbox: Outbox::default(),
             intake: Intake::Open,
@@ -109,7 +115,13 @@ impl Mailbox {
             joined_at: 0,
             awaits_retry: false,
         };
-        Self { client, socket, limit, stats, state: Mutex::new(empty) }
+        Self {
+            client,
+            socket,
+            limit,
+            stats,
+            state: Mutex::new(empty),
+        }
     }
 
     pub(super) fn client(&self) -> ClientId {
@@ -166,7 +178,11 @@ impl Mailbox {
                     self.stats.bytes_out.inc_by(written as u64);
                     share.advance(written);
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
                 // Of an error its own thread hears when it reads.
                 Err(_) => return Delivered::Settled,
             }
@@ -221,7 +237,9 @@ impl Mailbox {
             }
             state.sender = Sender::Anybody;
             self.flush(&mut state)?;
-            let Some(slice) = state.outbox.front() else { return Ok(()) };
+            let Some(slice) = state.outbox.front() else {
+                return Ok(());
+            };
             state.sender = Sender::OwnThread;
             drop(state);
             let written = (&self.socket).write(&slice);
@@ -314,7 +332,9 @@ impl Mailbox {
     fn flush(&self, state: &mut State) -> io::Result<Flushed> {
         let before = state.outbox.unsent();
         let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
-        self.stats.bytes_out.inc_by((before - state.outbox.unsent()) as u64);
+        self.stats
+            .bytes_out
+            .inc_by((before - state.outbox.unsent()) as u64);
         flushed
     }
 
@@ -326,7 +346,12 @@ impl Mailbox {
                 self.stats.bytes_out.inc_by(written as u64);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
                 self.cut_off(state, "slow_consumer");
             }
             Ok(_) | Err(_) => state.sender = Sender::Nobody,
@@ -381,5 +406,9 @@ impl Write for AtOnce<'_> {
 
 #[cfg(not(unix))]
 fn timeout_means_blocked(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::TimedOut { io::ErrorKind::WouldBlock.into() } else { error }
+    if error.kind() == io::ErrorKind::TimedOut {
+        io::ErrorKind::WouldBlock.into()
+    } else {
+        error
+    }
 }

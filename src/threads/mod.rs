@@ -37,7 +37,12 @@ const LISTENERS: Token = Token(usize::MAX - 1);
 ///
 /// # Errors
 /// Those of setting up, and of waiting for clients; nothing a client does is one.
-pub fn run(listeners: Vec<TcpListener>, config: Arc<Config>, founding: Founding, shutdown: Shutdown) -> io::Result<()> {
+pub fn run(
+    listeners: Vec<TcpListener>,
+    config: Arc<Config>,
+    founding: Founding,
+    shutdown: Shutdown,
+) -> io::Result<()> {
     let shared = Arc::new(Shared::new(config, founding));
     ticker::start(&shared)?;
     Reception::new(listeners, shutdown, shared)?.run()
@@ -64,12 +69,24 @@ struct Drain {
 }
 
 impl Reception {
-    fn new(listeners: Vec<TcpListener>, shutdown: Shutdown, shared: Arc<Shared>) -> io::Result<Self> {
+    fn new(
+        listeners: Vec<TcpListener>,
+        shutdown: Shutdown,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut stop = StopRequests::new(shutdown)?;
         stop.register(poll.registry(), SHUTDOWN)?;
         let acceptor = Acceptor::new(listeners, poll.registry(), LISTENERS)?;
-        Ok(Self { poll, acceptor, stop, shared, resume_at: None, stop_requests: 0, drain: None })
+        Ok(Self {
+            poll,
+            acceptor,
+            stop,
+            shared,
+            resume_at: None,
+            stop_requests: 0,
+            drain: None,
+        })
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -135,7 +152,9 @@ impl Reception {
             return warn!("[SERVER] Cannot use the socket of {peer}: {error}");
         }
         let (number, client) = shared.enter(socket);
-        let thread = thread::Builder::new().name(format!("client-{number}")).stack_size(CLIENT_STACK);
+        let thread = thread::Builder::new()
+            .name(format!("client-{number}"))
+            .stack_size(CLIENT_STACK);
         let mailbox = Arc::clone(&client.mailbox);
         let spawned = thread.spawn({
             let shared = Arc::clone(shared);
@@ -153,8 +172,14 @@ impl Reception {
         self.stop_requests += self.stop.take();
         if before == 0 && self.stop_requests > 0 {
             let (now, config) = (Instant::now(), &self.shared.config);
-            self.drain = Some(Drain { closes_until: now + config.close_timeout, until: now + config.drain_timeout });
-            info!("[SERVER] Shutting down: {} clients are told to leave", self.shared.client_count());
+            self.drain = Some(Drain {
+                closes_until: now + config.close_timeout,
+                until: now + config.drain_timeout,
+            });
+            info!(
+                "[SERVER] Shutting down: {} clients are told to leave",
+                self.shared.client_count()
+            );
             self.shared.drain();
         }
     }

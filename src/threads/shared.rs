@@ -50,7 +50,10 @@ const ROUNDS: usize = 16;
 const KEPT_REPLY: usize = 4 * 1024;
 
 /// What every client is told when the server stops (RFC 6455 §7.4.1).
-pub(super) const GOING_AWAY: Close = Close { code: 1001, reason: "server is shutting down" };
+pub(super) const GOING_AWAY: Close = Close {
+    code: 1001,
+    reason: "server is shutting down",
+};
 
 /// All that is shared.
 #[derive(Debug)]
@@ -107,7 +110,14 @@ impl Shared {
             ticker_wakes: now.instant,
             connections: 0,
         };
-        Self { config, model, stats, hall: Mutex::new(hall), round: Mutex::new(()), ticker: Condvar::new() }
+        Self {
+            config,
+            model,
+            stats,
+            hall: Mutex::new(hall),
+            round: Mutex::new(()),
+            ticker: Condvar::new(),
+        }
     }
 
     /// Takes the lock; how long that took is what a ready message waited.
@@ -129,14 +139,27 @@ impl Shared {
         hall.connections += 1;
         let number = hall.connections;
         let entry = hall.mailboxes.vacant_entry();
-        let client = ClientId(u32::try_from(entry.key()).expect("the limit on sockets keeps places small"));
-        let mailbox = Arc::new(Mailbox::new(client, socket, self.config.max_unsent, Arc::clone(&self.stats)));
+        let client =
+            ClientId(u32::try_from(entry.key()).expect("the limit on sockets keeps places small"));
+        let mailbox = Arc::new(Mailbox::new(
+            client,
+            socket,
+            self.config.max_unsent,
+            Arc::clone(&self.stats),
+        ));
         entry.insert(Arc::clone(&mailbox));
         drop(hall);
         let effects = Effects::new(Arc::clone(&self.stats));
         (
             number,
-            Visitor { shared: Arc::clone(self), mailbox, effects, elected: false, parting: None, errands: Vec::new() },
+            Visitor {
+                shared: Arc::clone(self),
+                mailbox,
+                effects,
+                elected: false,
+                parting: None,
+                errands: Vec::new(),
+            },
         )
     }
 
@@ -158,9 +181,15 @@ impl Shared {
         let (last_words, members) = (hall.take_batch(), hall.members());
         let mailboxes: Vec<_> = hall.clients().cloned().collect();
         drop(hall);
-        let behind = members.iter().filter(|member| member.deliver(&last_words) == Delivered::Behind);
+        let behind = members
+            .iter()
+            .filter(|member| member.deliver(&last_words) == Delivered::Behind);
         let mut behind: Vec<_> = behind.cloned().collect();
-        behind.extend(mailboxes.into_iter().filter(|mailbox| mailbox.close(GOING_AWAY) == Delivered::Behind));
+        behind.extend(
+            mailboxes
+                .into_iter()
+                .filter(|mailbox| mailbox.close(GOING_AWAY) == Delivered::Behind),
+        );
         drop(round);
         self.retry_later(behind);
     }
@@ -173,12 +202,18 @@ impl Shared {
     /// Whether no WebSocket is open, and all that was said has been sent.
     pub(super) fn is_quiet(&self) -> bool {
         let hall = self.hall();
-        hall.engine.client_count() == 0 && hall.mailboxes.iter().all(|(_, mailbox)| mailbox.is_quiet())
+        hall.engine.client_count() == 0
+            && hall.mailboxes.iter().all(|(_, mailbox)| mailbox.is_quiet())
     }
 
     /// Bytes waiting in all mailboxes.
     pub(super) fn unsent(&self) -> usize {
-        let mailboxes: Vec<_> = self.hall().mailboxes.iter().map(|(_, mailbox)| Arc::clone(mailbox)).collect();
+        let mailboxes: Vec<_> = self
+            .hall()
+            .mailboxes
+            .iter()
+            .map(|(_, mailbox)| Arc::clone(mailbox))
+            .collect();
         mailboxes.iter().map(|mailbox| mailbox.unsent()).sum()
     }
 
@@ -187,9 +222,14 @@ impl Shared {
     pub(super) fn send_rounds(&self) {
         for _ in 0..ROUNDS {
             let round = self.round.lock();
-            let Some((batch, members)) = self.next_round() else { return };
-            let behind: Vec<_> =
-                members.iter().filter(|member| member.deliver(&batch) == Delivered::Behind).cloned().collect();
+            let Some((batch, members)) = self.next_round() else {
+                return;
+            };
+            let behind: Vec<_> = members
+                .iter()
+                .filter(|member| member.deliver(&batch) == Delivered::Behind)
+                .cloned()
+                .collect();
             drop(round);
             self.retry_later(behind);
         }
@@ -219,20 +259,32 @@ impl Shared {
 
 impl Hall {
     fn take_batch(&mut self) -> Batch {
-        let batch = Batch { frames: self.batch.split().freeze(), start: self.batch_start };
+        let batch = Batch {
+            frames: self.batch.split().freeze(),
+            start: self.batch_start,
+        };
         self.batch_start += batch.frames.len() as u64;
         batch
     }
 
     /// The mailboxes of all whom the engine has.
     fn clients(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
-        self.mailboxes.iter().map(|(_, mailbox)| mailbox).filter(|mailbox| self.engine.has(mailbox.client()))
+        self.mailboxes
+            .iter()
+            .map(|(_, mailbox)| mailbox)
+            .filter(|mailbox| self.engine.has(mailbox.client()))
     }
 
     /// The mailboxes of the room's members.
     fn members(&mut self) -> Arc<[Arc<Mailbox>]> {
         let (engine, mailboxes) = (&self.engine, &self.mailboxes);
-        let list = || engine.members().iter().filter_map(|client| mailboxes.get(client.0 as usize).cloned()).collect();
+        let list = || {
+            engine
+                .members()
+                .iter()
+                .filter_map(|client| mailboxes.get(client.0 as usize).cloned())
+                .collect()
+        };
         Arc::clone(self.members.get_or_insert_with(list))
     }
 
@@ -266,7 +318,11 @@ impl Hall {
         if way == Delivery::Outboxes {
             members.iter().for_each(|member| member.put_share(&batch));
         }
-        Some(Errand { batch, members, way })
+        Some(Errand {
+            batch,
+            members,
+            way,
+        })
     }
 
     /// Lets `change` append to the room's batch.
@@ -315,7 +371,8 @@ impl Lab for Visitor {
         let result = hall.change(&mut self.effects, change);
         if let Some(joined) = self.effects.joined.take() {
             hall.members = None;
-            self.mailbox.joined_at(hall.batch_start + joined.broadcast as u64);
+            self.mailbox
+                .joined_at(hall.batch_start + joined.broadcast as u64);
         }
         let is_in = hall.engine.has(self.client());
         if is_in && !self.effects.reply.is_empty() {
@@ -327,7 +384,10 @@ impl Lab for Visitor {
             hall.members = None;
             // Whoever was not in the room has no share in what it said.
             let until = self.effects.left_at.take().unwrap_or(0);
-            let said = Batch { frames: Bytes::copy_from_slice(&hall.batch[..until]), start: hall.batch_start };
+            let said = Batch {
+                frames: Bytes::copy_from_slice(&hall.batch[..until]),
+                start: hall.batch_start,
+            };
             self.parting = Some(self.mailbox.share_of(&said));
             self.mailbox.leave();
         }
@@ -392,9 +452,15 @@ impl Visitor {
 impl Errand {
     fn run(&self, shared: &Shared) {
         match self.way {
-            Delivery::Direct => self.members.iter().for_each(|member| member.write_through(&self.batch)),
+            Delivery::Direct => self
+                .members
+                .iter()
+                .for_each(|member| member.write_through(&self.batch)),
             Delivery::Outboxes | Delivery::Elected => {
-                let behind = self.members.iter().filter(|member| member.send_waiting() == Delivered::Behind);
+                let behind = self
+                    .members
+                    .iter()
+                    .filter(|member| member.send_waiting() == Delivered::Behind);
                 shared.retry_later(behind.cloned().collect());
             }
         }
@@ -421,7 +487,11 @@ mod tests {
     fn lab() -> Arc<Shared> {
         let mut config = Config::defaults();
         config.chat_interval = Duration::ZERO;
-        let founding = Founding { model: "threads", epoch: "epoch".to_owned(), report: None };
+        let founding = Founding {
+            model: "threads",
+            epoch: "epoch".to_owned(),
+            report: None,
+        };
         Arc::new(Shared::new(Arc::new(config), founding))
     }
 
@@ -435,12 +505,19 @@ mod tests {
     impl Guest {
         fn comes_to(path: &str, shared: &Arc<Shared>) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-            let peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("a listener");
-            peer.set_read_timeout(Some(Duration::from_secs(10))).expect("a deadline");
+            let peer =
+                TcpStream::connect(listener.local_addr().expect("bound")).expect("a listener");
+            peer.set_read_timeout(Some(Duration::from_secs(10)))
+                .expect("a deadline");
             let (socket, address) = listener.accept().expect("a client");
             let (_, visitor) = shared.enter(socket);
-            let conversation = Conversation::new(visitor.client(), address, Now::take(), &shared.config);
-            let mut guest = Self { peer, conversation, visitor };
+            let conversation =
+                Conversation::new(visitor.client(), address, Now::take(), &shared.config);
+            let mut guest = Self {
+                peer,
+                conversation,
+                visitor,
+            };
             guest.sends(
                 format!(
                     "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -453,14 +530,21 @@ mod tests {
 
         /// Its thread reads this, and has not delivered anything yet.
         fn sends(&mut self, bytes: &[u8]) {
-            self.conversation.receive(Now::take(), bytes, &mut self.visitor);
+            self.conversation
+                .receive(Now::take(), bytes, &mut self.visitor);
         }
 
         /// All that the client gets until the server shuts its side, which it does now.
         fn got(&mut self) -> String {
-            self.visitor.mailbox.socket().shutdown(std::net::Shutdown::Write).expect("a connected socket");
+            self.visitor
+                .mailbox
+                .socket()
+                .shutdown(std::net::Shutdown::Write)
+                .expect("a connected socket");
             let mut bytes = Vec::new();
-            self.peer.read_to_end(&mut bytes).expect("all that was sent");
+            self.peer
+                .read_to_end(&mut bytes)
+                .expect("all that was sent");
             String::from_utf8_lossy(&bytes).into_owned()
         }
     }
@@ -469,18 +553,27 @@ mod tests {
     fn a_tick_does_not_overtake_the_answer_to_the_upgrade() {
         let shared = lab();
         let mut watcher = Guest::comes_to("/ws/dashboard", &shared);
-        for mailbox in shared.hall().tick(Now::take(), &[Some(1.0); Metric::ALL.len()]) {
+        for mailbox in shared
+            .hall()
+            .tick(Now::take(), &[Some(1.0); Metric::ALL.len()])
+        {
             mailbox.send_waiting();
         }
         watcher.visitor.deliver().expect("a client that is there");
         let got = watcher.got();
         assert!(got.starts_with("HTTP/1.1 101 "), "{got}");
-        assert!(got.find("welcome") < got.find("temperature\",\"value"), "{got}");
+        assert!(
+            got.find("welcome") < got.find("temperature\",\"value"),
+            "{got}"
+        );
     }
 
     /// The text messages among the frames behind the answer to the upgrade.
     fn texts(got: &str) -> Vec<&str> {
-        got.split("\"text\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect()
+        got.split("\"text\":\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect()
     }
 
     fn spoken(text: &str) -> Vec<u8> {
@@ -508,8 +601,15 @@ mod tests {
         }
         guest.visitor.deliver().expect("a client that is there");
         let got = guest.got();
-        assert_eq!(texts(&got)[1..], ["during", "during, after the round began"], "{got}");
-        assert!(got.ends_with("\u{fffd}\0"), "the Close is the last frame: {got}");
+        assert_eq!(
+            texts(&got)[1..],
+            ["during", "during, after the round began"],
+            "{got}"
+        );
+        assert!(
+            got.ends_with("\u{fffd}\0"),
+            "the Close is the last frame: {got}"
+        );
     }
 
     #[test]
@@ -522,7 +622,11 @@ mod tests {
         while mailbox.send_waiting() == Delivered::Settled {
             mailbox.put(&frames);
         }
-        assert_eq!(mailbox.send_waiting(), Delivered::Settled, "the ticker knows of it");
+        assert_eq!(
+            mailbox.send_waiting(),
+            Delivered::Settled,
+            "the ticker knows of it"
+        );
     }
 
     #[test]
@@ -535,7 +639,10 @@ mod tests {
         shared.drain();
         let got = listener.got();
         assert_eq!(texts(&got).last(), Some(&"last words"), "{got}");
-        assert!(got.ends_with(GOING_AWAY.reason), "the Close is the last frame: {got}");
+        assert!(
+            got.ends_with(GOING_AWAY.reason),
+            "the Close is the last frame: {got}"
+        );
     }
 
     #[test]

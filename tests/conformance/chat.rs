@@ -20,7 +20,9 @@ conformance! {
 }
 
 fn milliseconds_now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock after 1970");
     u64::try_from(now.as_millis()).expect("a clock before the year 500,000,000")
 }
 
@@ -58,15 +60,24 @@ fn the_others_hear_of_a_newcomer(program: Program) {
     let mut first = server.join();
     let mut second = server.open("/ws/chat");
     assert_eq!(second.next_json()["text"], texts::welcome(2));
-    assert_eq!(without_time(first.next_json()), notice("joined", texts::JOINED, 2));
+    assert_eq!(
+        without_time(first.next_json()),
+        notice("joined", texts::JOINED, 2)
+    );
     let mut third = server.open("/ws/chat");
     assert_eq!(third.next_json()["text"], texts::welcome(3));
     for other in [&mut first, &mut second] {
-        assert_eq!(without_time(other.next_json()), notice("joined", texts::JOINED, 3));
+        assert_eq!(
+            without_time(other.next_json()),
+            notice("joined", texts::JOINED, 3)
+        );
     }
     for client in [&mut first, &mut second, &mut third] {
         let heard = client.heard_so_far();
-        assert!(heard.iter().all(|value| value["type"] == "chat"), "{heard:?}");
+        assert!(
+            heard.iter().all(|value| value["type"] == "chat"),
+            "{heard:?}"
+        );
     }
 }
 
@@ -76,7 +87,10 @@ fn those_who_stay_hear_of_one_who_leaves(program: Program) {
     let leaves = server.join();
     assert_eq!(stays.next_json()["code"], "joined");
     leaves.leave();
-    assert_eq!(without_time(stays.next_json()), notice("left", texts::LEFT, 1));
+    assert_eq!(
+        without_time(stays.next_json()),
+        notice("left", texts::LEFT, 1)
+    );
     assert_eq!(stays.heard_so_far(), [] as [Value; 0]);
 }
 
@@ -86,7 +100,10 @@ fn those_who_stay_hear_of_one_who_vanishes(program: Program) {
     let vanishes = server.join();
     assert_eq!(stays.next_json()["code"], "joined");
     vanishes.vanish();
-    assert_eq!(without_time(stays.next_json()), notice("left", texts::LEFT, 1));
+    assert_eq!(
+        without_time(stays.next_json()),
+        notice("left", texts::LEFT, 1)
+    );
     assert_eq!(stays.heard_so_far(), [] as [Value; 0]);
 }
 
@@ -97,7 +114,10 @@ fn those_who_stay_hear_of_one_who_stops_sending(program: Program) {
     let mut stops = server.join();
     assert_eq!(stays.next_json()["code"], "joined");
     stops.wire().finish_writing();
-    assert_eq!(without_time(stays.next_json()), notice("left", texts::LEFT, 1));
+    assert_eq!(
+        without_time(stays.next_json()),
+        notice("left", texts::LEFT, 1)
+    );
     stops.wire().read_to_end();
 }
 
@@ -120,17 +140,26 @@ fn everyone_hears_a_message_in_the_same_bytes(program: Program) {
             assert_eq!(client.next_json()["code"], "joined");
         }
     }
-    clients[1].json(&json!({"type": "chat", "name": "Alice", "text": "Hello everyone", "cid": "mine"}));
+    clients[1]
+        .json(&json!({"type": "chat", "name": "Alice", "text": "Hello everyone", "cid": "mine"}));
     // The acknowledgement and the broadcast come in either order.
     while clients[1].next_json()["type"] != "ack" {}
     clients[1].say("Alice", "too fast");
     clients[2].say("Bob", "Xin chào");
-    let heard = clients.each_mut().map(|client| [client.next_text(), client.next_text()]);
+    let heard = clients
+        .each_mut()
+        .map(|client| [client.next_text(), client.next_text()]);
     assert_eq!(heard[0], heard[2]);
     let message: Value = serde_json::from_str(&heard[0][0]).expect("JSON");
-    assert_eq!(without_time(message), json!({"type": "chat", "name": "Alice", "text": "Hello everyone", "id": 1}));
+    assert_eq!(
+        without_time(message),
+        json!({"type": "chat", "name": "Alice", "text": "Hello everyone", "id": 1})
+    );
     let message: Value = serde_json::from_str(&heard[0][1]).expect("JSON");
-    assert_eq!(without_time(message), json!({"type": "chat", "name": "Bob", "text": "Xin chào", "id": 2}));
+    assert_eq!(
+        without_time(message),
+        json!({"type": "chat", "name": "Bob", "text": "Xin chào", "id": 2})
+    );
 }
 
 fn times_are_the_servers_own(program: Program) {
@@ -138,17 +167,34 @@ fn times_are_the_servers_own(program: Program) {
     let before = milliseconds_now();
     let mut client = server.open("/ws/chat");
     let mut answers = vec![client.next_json()];
-    for ts in [json!(1), json!(-1.5), json!("yesterday"), json!(null), json!([2])] {
-        client.json(&json!({"type": "chat", "name": "Alice", "text": "What time is it?", "ts": ts}));
+    for ts in [
+        json!(1),
+        json!(-1.5),
+        json!("yesterday"),
+        json!(null),
+        json!([2]),
+    ] {
+        client
+            .json(&json!({"type": "chat", "name": "Alice", "text": "What time is it?", "ts": ts}));
         answers.push(client.next_json());
-        assert_eq!(answers[answers.len() - 1]["type"], "chat", "a client's ts is ignored");
+        assert_eq!(
+            answers[answers.len() - 1]["type"],
+            "chat",
+            "a client's ts is ignored"
+        );
     }
     client.text("no JSON");
     answers.push(client.next_json());
     let after = milliseconds_now();
-    let times: Vec<_> = answers.iter().map(|answer| answer["ts"].as_u64().expect("whole milliseconds")).collect();
+    let times: Vec<_> = answers
+        .iter()
+        .map(|answer| answer["ts"].as_u64().expect("whole milliseconds"))
+        .collect();
     assert!(times.is_sorted(), "{times:?}");
-    assert!(before <= times[0] && times[6] <= after, "{before} {times:?} {after}");
+    assert!(
+        before <= times[0] && times[6] <= after,
+        "{before} {times:?} {after}"
+    );
 }
 
 /// Part 1 of the protocol for one who knows nothing of part 2: its fields are there, nothing unasked comes.
@@ -159,10 +205,22 @@ fn a_client_of_the_frozen_protocol_is_spoken_to(program: Program) {
     assert_eq!(welcome["text"], texts::welcome(1));
     client.json(&json!({"type": "chat", "name": "Alice", "text": "Hello everyone", "ts": 1_700_000_000_000_u64}));
     let message = client.next_json();
-    assert_eq!((&message["type"], &message["name"]), (&json!("chat"), &json!("Alice")));
+    assert_eq!(
+        (&message["type"], &message["name"]),
+        (&json!("chat"), &json!("Alice"))
+    );
     assert_eq!(message["text"], "Hello everyone");
-    client.json(&json!({"type": "chat", "name": "Alice", "text": "and again", "ts": 1_700_000_000_000_u64}));
+    client.json(
+        &json!({"type": "chat", "name": "Alice", "text": "and again", "ts": 1_700_000_000_000_u64}),
+    );
     let error = client.next_json();
-    assert_eq!((&error["type"], &error["text"]), (&json!("error"), &json!(texts::RATE_LIMITED)));
-    assert_eq!(client.answers_so_far(), [] as [Value; 0], "no acknowledgement and no history unasked");
+    assert_eq!(
+        (&error["type"], &error["text"]),
+        (&json!("error"), &json!(texts::RATE_LIMITED))
+    );
+    assert_eq!(
+        client.answers_so_far(),
+        [] as [Value; 0],
+        "no acknowledgement and no history unasked"
+    );
 }

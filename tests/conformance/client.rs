@@ -24,14 +24,23 @@ pub(crate) struct Client {
 
 impl Client {
     /// Sends the handshake over `wire` and reads the answer, which may be a refusal.
-    pub(crate) fn upgrade(mut wire: Wire, address: SocketAddr, path: &str, headers: &str) -> Result<Self, Response> {
+    pub(crate) fn upgrade(
+        mut wire: Wire,
+        address: SocketAddr,
+        path: &str,
+        headers: &str,
+    ) -> Result<Self, Response> {
         wire.send(request("GET", address, path, &format!("{UPGRADE}{headers}")).as_bytes());
         let response = read_response(&mut wire, "GET");
         if response.status != 101 {
             return Err(response);
         }
         assert_eq!(response.header("sec-websocket-accept"), Some(ACCEPT));
-        assert_eq!(response.header("sec-websocket-extensions"), None, "nothing was offered");
+        assert_eq!(
+            response.header("sec-websocket-extensions"),
+            None,
+            "nothing was offered"
+        );
         Ok(Self::after_upgrade(wire))
     }
 
@@ -186,7 +195,11 @@ impl Client {
 
     /// The closing handshake, begun by the server, which then ends the connection.
     pub(crate) fn expect_close(&mut self, code: u16) {
-        assert_eq!(self.await_close(), Some(code), "the code of the server's Close");
+        assert_eq!(
+            self.await_close(),
+            Some(code),
+            "the code of the server's Close"
+        );
         // After an error the server may be gone before it reads this.
         let _ = self.wire.try_send(&Frame::close(code, "").encode());
         self.expect_nothing_more();
@@ -195,13 +208,20 @@ impl Client {
     /// What follows a Close: no frame, but the end of the connection.
     pub(crate) fn expect_nothing_more(&mut self) {
         let after = self.try_frame(Instant::now() + PATIENCE);
-        assert!(matches!(after, Err(Ending::Closed | Ending::Reset)), "{after:?} after the Close");
+        assert!(
+            matches!(after, Err(Ending::Closed | Ending::Reset)),
+            "{after:?} after the Close"
+        );
     }
 
     /// The closing handshake, begun by the client; the server ends the connection.
     pub(crate) fn leave(mut self) {
         self.send(&Frame::close(1000, ""));
-        assert_eq!(self.await_close(), Some(1000), "the code of the server's Close");
+        assert_eq!(
+            self.await_close(),
+            Some(1000),
+            "the code of the server's Close"
+        );
         self.expect_nothing_more();
     }
 
@@ -211,7 +231,10 @@ impl Client {
 }
 
 pub(crate) fn close_code(frame: &Frame) -> Option<u16> {
-    frame.payload.first_chunk().map(|code| u16::from_be_bytes(*code))
+    frame
+        .payload
+        .first_chunk()
+        .map(|code| u16::from_be_bytes(*code))
 }
 
 fn whole_message(opcode: u8, payload: Vec<u8>) -> Message {

@@ -31,7 +31,10 @@ fn a_close_is_answered_with_its_code(program: Program) {
         let mut client = server.open("/ws/echo");
         client.send(&Frame::close(code, "tạm biệt"));
         let answer = client.next_frame();
-        assert_eq!((answer.opcode, close_code(&answer)), (frame::CLOSE, Some(code)));
+        assert_eq!(
+            (answer.opcode, close_code(&answer)),
+            (frame::CLOSE, Some(code))
+        );
         assert_eq!(client.wire().read_to_end(), Ending::Closed);
     }
 }
@@ -42,23 +45,43 @@ fn a_close_without_a_code_is_answered(program: Program) {
     client.send(&Frame::new(frame::CLOSE, ""));
     let answer = client.next_frame();
     assert_eq!(answer.opcode, frame::CLOSE);
-    assert!(matches!(close_code(&answer), None | Some(1000)), "{answer:?}");
+    assert!(
+        matches!(close_code(&answer), None | Some(1000)),
+        "{answer:?}"
+    );
     assert_eq!(client.wire().read_to_end(), Ending::Closed);
 }
 
 fn what_was_sent_before_a_close_is_answered_first(program: Program) {
     let server = program.start("");
     let mut client = server.open("/ws/echo");
-    let last_words = [Frame::new(frame::TEXT, "one"), Frame::new(frame::TEXT, "two"), Frame::close(1000, "")];
-    client.wire().send(&last_words.map(|frame| frame.encode()).concat());
+    let last_words = [
+        Frame::new(frame::TEXT, "one"),
+        Frame::new(frame::TEXT, "two"),
+        Frame::close(1000, ""),
+    ];
+    client
+        .wire()
+        .send(&last_words.map(|frame| frame.encode()).concat());
     assert_eq!(client.next_text(), "one");
     assert_eq!(client.next_text(), "two");
     assert_eq!(client.await_close(), Some(1000));
     assert_eq!(client.wire().read_to_end(), Ending::Closed);
     let mut client = server.join();
-    let message = Frame::new(frame::TEXT, "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"last words\"}");
-    client.wire().send(&[message, Frame::close(1000, "")].map(|frame| frame.encode()).concat());
-    assert_eq!(client.next_json()["text"], "last words", "everyone hears it, the sender included");
+    let message = Frame::new(
+        frame::TEXT,
+        "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"last words\"}",
+    );
+    client.wire().send(
+        &[message, Frame::close(1000, "")]
+            .map(|frame| frame.encode())
+            .concat(),
+    );
+    assert_eq!(
+        client.next_json()["text"],
+        "last words",
+        "everyone hears it, the sender included"
+    );
     assert_eq!(client.await_close(), Some(1000));
 }
 
@@ -67,8 +90,13 @@ fn what_is_sent_after_a_close_is_ignored(program: Program) {
     let mut bystander = server.join();
     let mut client = server.join();
     assert_eq!(bystander.next_json()["code"], "joined");
-    let late = Frame::new(frame::TEXT, "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"too late\"}");
-    let bytes = [Frame::close(1000, ""), late, Frame::new(frame::PING, "")].map(|frame| frame.encode()).concat();
+    let late = Frame::new(
+        frame::TEXT,
+        "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"too late\"}",
+    );
+    let bytes = [Frame::close(1000, ""), late, Frame::new(frame::PING, "")]
+        .map(|frame| frame.encode())
+        .concat();
     client.wire().send(&bytes);
     assert_eq!(client.next_frame().opcode, frame::CLOSE);
     client.wire().read_to_end();
@@ -104,7 +132,10 @@ fn nothing_comes_after_a_close(program: Program) {
 fn a_whole_visit_in_one_segment_is_answered_in_order(program: Program) {
     let server = program.start("");
     let mut wire = server.wire();
-    let speech = Frame::new(frame::TEXT, "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"Hello\"}");
+    let speech = Frame::new(
+        frame::TEXT,
+        "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"Hello\"}",
+    );
     let visit = [
         request("GET", server.address, "/ws/chat", UPGRADE).into_bytes(),
         speech.encode(),
@@ -136,9 +167,15 @@ fn a_client_that_does_not_answer_a_close_is_cut_off(program: Program) {
     let mut client = server.join();
     assert_eq!(bystander.next_json()["code"], "joined");
     // More mistakes than are forgiven.
-    client.wire().send(&Frame::new(frame::TEXT, "no JSON").encode().repeat(51));
+    client
+        .wire()
+        .send(&Frame::new(frame::TEXT, "no JSON").encode().repeat(51));
     assert_eq!(client.await_close(), Some(1008));
-    assert_eq!(bystander.next_json()["code"], "left", "the others need not wait for it");
+    assert_eq!(
+        bystander.next_json()["code"],
+        "left",
+        "the others need not wait for it"
+    );
     client.wire().read_to_end();
     tally.rises_by(1);
 }
@@ -146,13 +183,21 @@ fn a_client_that_does_not_answer_a_close_is_cut_off(program: Program) {
 fn a_client_that_goes_on_sending_after_a_close_is_cut_off(program: Program) {
     let server = program.start("--close-timeout 200ms");
     let mut client = server.open("/ws/echo");
-    client.wire().send(&Frame::new(frame::TEXT, "unmasked").encode_unmasked());
+    client
+        .wire()
+        .send(&Frame::new(frame::TEXT, "unmasked").encode_unmasked());
     assert_eq!(client.await_close(), Some(1002));
     let deadline = Instant::now() + PATIENCE;
     let more = Frame::new(frame::TEXT, "and another thing").encode();
     // Writing fails once the socket at the other end is closed for good.
     while client.wire().try_send(&more).is_ok() {
         assert!(Instant::now() < deadline, "the server still reads");
-        assert_ne!(client.wire().fill(Instant::now() + Duration::from_millis(10)), Ok(()), "an answer after the Close");
+        assert_ne!(
+            client
+                .wire()
+                .fill(Instant::now() + Duration::from_millis(10)),
+            Ok(()),
+            "an answer after the Close"
+        );
     }
 }

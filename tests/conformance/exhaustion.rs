@@ -23,11 +23,19 @@ fn a_limit_too_low_is_exit_1_and_one_line(program: Program) {
     assert_eq!(finished.stderr.len(), 1, "{:#?}", finished.stderr);
     let told = &finished.stderr[0];
     assert!(told.contains("64") && told.contains("ulimit"), "{told}");
-    assert!(!finished.stdout.iter().any(|line| line.starts_with("listening")), "{:?}", finished.stdout);
+    assert!(
+        !finished
+            .stdout
+            .iter()
+            .any(|line| line.starts_with("listening")),
+        "{:?}",
+        finished.stdout
+    );
 }
 
 fn a_soft_limit_is_raised_to_what_is_needed(program: Program) {
-    let mut command = program.command_after("ulimit -S -n 64", "--bind 127.0.0.1:0 --max-clients 200");
+    let mut command =
+        program.command_after("ulimit -S -n 64", "--bind 127.0.0.1:0 --max-clients 200");
     let server = Server::start(&mut command);
     let clients: Vec<_> = (0..150).map(|_| server.open("/ws/echo")).collect();
     for mut client in clients {
@@ -66,7 +74,10 @@ fn running_out_of_descriptors_is_survived(program: Program) {
     // There is no event to await: the test is that nothing happens.
     thread::sleep(Duration::from_millis(500));
     let used = server.process.cpu_ticks() - before;
-    assert!(used < 25, "{used}0 ms of processor time in 500 ms: the server spins");
+    assert!(
+        used < 25,
+        "{used}0 ms of processor time in 500 ms: the server spins"
+    );
     inside.text("still served");
     assert_eq!(inside.next_text(), "still served");
     drop(crowd);

@@ -29,8 +29,11 @@ struct Seen {
 fn all_see_one_order(program: Program, senders: usize, messages_each: usize) {
     let server = program.start("--chat-interval 0s");
     let clients: Vec<_> = (0..senders).map(|_| server.join()).collect();
-    let texts_of =
-        |sender: usize| (0..messages_each).map(|number| format!("{sender} says {number}")).collect::<Vec<_>>();
+    let texts_of = |sender: usize| {
+        (0..messages_each)
+            .map(|number| format!("{sender} says {number}"))
+            .collect::<Vec<_>>()
+    };
     let start = Barrier::new(senders);
     let seen: Vec<Seen> = thread::scope(|scope| {
         let speak_and_listen = |(sender, mut client): (usize, Client)| {
@@ -43,27 +46,52 @@ fn all_see_one_order(program: Program, senders: usize, messages_each: usize) {
                 listen(client, senders * messages_each, messages_each)
             })
         };
-        let threads: Vec<_> = clients.into_iter().enumerate().map(speak_and_listen).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no sender fails")).collect()
+        let threads: Vec<_> = clients
+            .into_iter()
+            .enumerate()
+            .map(speak_and_listen)
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no sender fails"))
+            .collect()
     });
 
     let order = &seen[0].messages;
     let ids: Vec<_> = order.iter().map(|(id, _)| *id).collect();
-    assert_eq!(ids, (1..=(senders * messages_each) as u64).collect::<Vec<_>>(), "ids without gaps");
-    assert_eq!(order.iter().map(|(_, text)| text).collect::<HashSet<_>>().len(), order.len(), "each message once");
+    assert_eq!(
+        ids,
+        (1..=(senders * messages_each) as u64).collect::<Vec<_>>(),
+        "ids without gaps"
+    );
+    assert_eq!(
+        order
+            .iter()
+            .map(|(_, text)| text)
+            .collect::<HashSet<_>>()
+            .len(),
+        order.len(),
+        "each message once"
+    );
     for (sender, seen) in seen.iter().enumerate() {
         assert!(&seen.messages == order, "sender {sender} saw another order");
         let own = |(_, text): &&(u64, String)| text.starts_with(&format!("{sender} "));
         let (ids, texts): (Vec<_>, Vec<_>) = order.iter().filter(own).cloned().unzip();
         assert_eq!(texts, texts_of(sender), "each sender's order is kept");
         let acknowledged: Vec<_> = texts.into_iter().zip(ids).collect();
-        assert_eq!(seen.acknowledged, acknowledged, "the ids acknowledged to sender {sender}");
+        assert_eq!(
+            seen.acknowledged, acknowledged,
+            "the ids acknowledged to sender {sender}"
+        );
     }
 }
 
 /// Reads until so many messages of all and acknowledgements of its own have come.
 fn listen(mut client: Client, messages: usize, acknowledgements: usize) -> Seen {
-    let mut seen = Seen { messages: Vec::new(), acknowledged: Vec::new() };
+    let mut seen = Seen {
+        messages: Vec::new(),
+        acknowledged: Vec::new(),
+    };
     while seen.messages.len() < messages || seen.acknowledged.len() < acknowledgements {
         let value = client.next_json();
         let id = value["id"].as_u64();

@@ -25,7 +25,12 @@ const MOST_GROWTH_KIB: u64 = 16 * 1024;
 
 /// A client in the room for which the kernels soon hold as much as they will.
 fn join_with_small_window(server: &Server) -> Client {
-    let client = Client::upgrade(Wire::connect_with_small_window(server.address), server.address, "/ws/chat", "");
+    let client = Client::upgrade(
+        Wire::connect_with_small_window(server.address),
+        server.address,
+        "/ws/chat",
+        "",
+    );
     client.unwrap_or_else(|response| panic!("{response:?}"))
 }
 
@@ -47,7 +52,10 @@ fn a_client_that_does_not_read_is_dropped_and_nobody_else(program: Program) {
     let mut id = 0;
     let left = loop {
         id += 1;
-        assert!(start.elapsed() < PATIENCE, "{id} messages wait for a client that may have 64 KiB waiting");
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{id} messages wait for a client that may have 64 KiB waiting"
+        );
         speaker.say("Alice", &text);
         let mut value = speaker.next_json();
         let left = value["code"] == "left";
@@ -71,7 +79,10 @@ fn a_client_that_does_not_read_is_dropped_and_nobody_else(program: Program) {
         let grown = server.process.memory_kib("VmRSS").saturating_sub(before);
         assert!(grown < MOST_GROWTH_KIB, "{grown} KiB after {left} messages");
     }
-    assert!(left > 10, "dropped after {left} messages, long before its limit");
+    assert!(
+        left > 10,
+        "dropped after {left} messages, long before its limit"
+    );
     drop(slow);
 }
 
@@ -79,8 +90,15 @@ fn a_client_that_does_not_read_is_dropped_and_nobody_else(program: Program) {
 /// reading for longer than this client's patience.
 fn flood(client: &mut Client, burst: &[u8], bursts: usize) {
     let error = (0..bursts).find_map(|_| client.wire().try_send(burst).err());
-    let error = error.unwrap_or_else(|| panic!("{} MiB were taken", burst.len() * bursts / 1024 / 1024));
-    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+    let error =
+        error.unwrap_or_else(|| panic!("{} MiB were taken", burst.len() * bursts / 1024 / 1024));
+    assert!(
+        matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+        ),
+        "{error}"
+    );
 }
 
 fn one_who_floods_the_echo_without_reading_is_dropped(program: Program) {
@@ -89,7 +107,11 @@ fn one_who_floods_the_echo_without_reading_is_dropped(program: Program) {
     #[cfg(target_os = "linux")]
     let before = server.process.memory_kib("VmRSS");
     let mut client = server.open("/ws/echo");
-    flood(&mut client, &Frame::new(frame::BINARY, vec![1; 64 * 1024]).encode(), 4096);
+    flood(
+        &mut client,
+        &Frame::new(frame::BINARY, vec![1; 64 * 1024]).encode(),
+        4096,
+    );
     tally.rises_by(1);
     #[cfg(target_os = "linux")]
     {
@@ -104,7 +126,11 @@ fn one_who_floods_with_pings_without_reading_is_dropped(program: Program) {
     #[cfg(target_os = "linux")]
     let before = server.process.memory_kib("VmRSS");
     let mut client = server.open("/ws/chat");
-    flood(&mut client, &Frame::new(frame::PING, [1; 125]).encode().repeat(500), 4096);
+    flood(
+        &mut client,
+        &Frame::new(frame::PING, [1; 125]).encode().repeat(500),
+        4096,
+    );
     tally.rises_by(1);
     #[cfg(target_os = "linux")]
     {
@@ -136,7 +162,10 @@ fn one_who_reads_is_not_slow_however_much_comes_at_once(program: Program) {
     let server = program.start("--chat-interval 0s --max-unsent 4KiB");
     let mut listener = server.join();
     let mut speaker = server.join();
-    let message = Frame::new(frame::TEXT, "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"Hello\"}");
+    let message = Frame::new(
+        frame::TEXT,
+        "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"Hello\"}",
+    );
     speaker.wire().send(&message.encode().repeat(500));
     for id in 1..=500 {
         assert_eq!(listener.next_of_type("chat")["id"], id);
@@ -167,7 +196,10 @@ fn one_who_floods_does_not_starve_the_others(program: Program) {
             assert_eq!(other.next_text(), "my turn");
             // A few milliseconds each is what a fair server takes, even one that was built without optimisation.
             let elapsed = start.elapsed();
-            assert!(elapsed < Duration::from_secs(3), "{round_trip} round trips took {elapsed:?}");
+            assert!(
+                elapsed < Duration::from_secs(3),
+                "{round_trip} round trips took {elapsed:?}"
+            );
         }
         drop(stop);
     });
