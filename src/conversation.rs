@@ -312,7 +312,7 @@ impl Conversation {
         match message {
             Message::Text(text) => session.request(now, self.client, Payload::Text(&text), lab),
             Message::Binary(bytes) => {
-                session.request(now, self.client, Payload::Binary(&bytes), lab)
+                session.request(now, self.client, Payload::Binary(&bytes), lab);
             }
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
         }

@@ -214,7 +214,7 @@ impl EventLoop {
             match event.token() {
                 SHUTDOWN => self.take_stop_requests(now),
                 token if token.0 > LISTENERS.0 - self.acceptor.len() => {
-                    self.acceptor.set_ready(token)
+                    self.acceptor.set_ready(token);
                 }
                 token => self.take_event(now, token, event),
             }
@@ -278,7 +278,7 @@ impl EventLoop {
                     self.admit(now, socket, peer);
                 }
                 Accepted::Client(socket, _) => {
-                    accept::refuse(socket, now, self.engine.model(), &self.stats)
+                    accept::refuse(socket, now, self.engine.model(), &self.stats);
                 }
                 Accepted::NoDescriptors(until) => {
                     self.wheel.insert(until, Alarm::Accept);
@@ -349,7 +349,7 @@ impl EventLoop {
             .sample(now.instant, self.engine.client_count(), &self.stats);
         let mut receivers = Vec::new();
         self.engine.tick(now, &values, |client, batch| {
-            receivers.push((client, batch.clone()))
+            receivers.push((client, batch.clone()));
         });
         for (client, batch) in receivers {
             let Some(connection) = self.connections.at_mut(client.0) else {

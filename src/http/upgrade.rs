@@ -90,7 +90,7 @@ fn replay(query: &str) -> Result<Replay, Refusal> {
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
             "history" => {
-                history = Some(whole_number(&value).ok_or(Refusal::BadRequest(BAD_HISTORY))?)
+                history = Some(whole_number(&value).ok_or(Refusal::BadRequest(BAD_HISTORY))?);
             }
             "since" => since = Some(epoch_and_id(&value).ok_or(Refusal::BadRequest(BAD_SINCE))?),
             _ => {}

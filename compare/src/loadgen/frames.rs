@@ -330,7 +330,7 @@ mod tests {
         let mut frames = Vec::new();
         for piece in pieces {
             reader.feed(piece, |frame| {
-                frames.push((frame.opcode, frame.payload.to_vec()))
+                frames.push((frame.opcode, frame.payload.to_vec()));
             })?;
         }
         Ok(frames)
