@@ -6,27 +6,32 @@
  * `entries` is what the room has put in order, `outbox` what is still ours alone, shown below it. A message of
  * ours moves from the outbox to its place in the room when its broadcast comes, so everyone reads one order.
  *
- * With a server that acknowledges (part 2 of the protocol) our messages are known by `cid`. The Python original
- * does not: there a broadcast with our name and text is taken for the oldest pending message that has them, and
- * an error for the answer to the oldest pending message, since it answers a client's messages in order.
+ * With a server that acknowledges, our messages are known by `cid`: its ack names the `id` in the room, and the
+ * tab keeps the ids of ours over a reload. The Python original does not: there a broadcast with our name and text
+ * is taken for our oldest pending message, and so is an error, since it answers in order.
  *
- * Events: `place` with { entry, before } for an entry that is new or has moved, `change` and `remove` with
- * { entry }, `resend` with { entry }, and `refuse` with { error, entry } where the entry is known.
+ * Events: `place` { entry, before, old } for what is new or has moved (`old`: said before this page was opened),
+ * `change`, `remove` and `resend` { entry }, `refuse` { error, entry } with the entry where it is known.
  */
 
 const MAX_ENTRIES = 500;
+const MAX_OWN_IDS = 200;
 const HISTORY_ON_OPEN = 50;
 const NAME_LIMIT = 50;
 const TEXT_LIMIT = 500;
 
-/** The first `limit` code points, the unit the server counts in. */
 function clip(text, limit) {
   return [...text].slice(0, limit).join('');
 }
 
-/** What the server makes of a field: without the white space around it. In NFC, so that `ế` is one letter. */
+/** The unit the server counts in: Unicode scalar values, not UTF-16 units. */
+function characterCount(text) {
+  return [...text].length;
+}
+
+/** What the server makes of a field: without the white space around it. In NFC, so that `ế` is one character. */
 function tidy(text) {
-  return text.normalize('NFC').trim();
+  return text.normalize('NFC').replace(/^\p{White_Space}+|\p{White_Space}+$/gu, '');
 }
 
 /** Not `crypto.randomUUID`: a page on a plain http address other than localhost has none. */
@@ -34,18 +39,32 @@ function newCid() {
   return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-class ChatLog extends EventTarget {
+class ChatLog extends Emitter {
   entries = [];
   outbox = [];
+  #memory;
   #epoch = null;
   /** The id of the newest message shown; null while none is known. */
   #lastId = null;
+  /** The ids of our messages in one life of the room, also from before a reload. */
+  #own = { epoch: null, ids: [] };
   #greetings = 0;
   #awaitsGreeting = false;
   /** The greeting's own entry: messages up to `until` were there before it, and go above it. */
   #replay = { until: 0, above: null };
 
-  /** What to ask the server for at the next connect. */
+  /** `memory` has `get` and `set`, and lasts as long as the tab. */
+  constructor(memory) {
+    super();
+    this.#memory = memory;
+  }
+
+  restore() {
+    const { own = this.#own, outbox = [] } = JSON.parse(this.#memory.get('chat') ?? '{}');
+    this.#own = own;
+    outbox.forEach((entry) => this.#add(entry));
+  }
+
   query() {
     const resumable = this.#epoch !== null && this.#lastId !== null;
     return resumable ? `since=${this.#epoch}:${this.#lastId}` : `history=${HISTORY_ON_OPEN}`;
@@ -59,22 +78,20 @@ class ChatLog extends EventTarget {
     this.#note({ code: 'lost', ts });
   }
 
-  /** Takes a message of ours into the outbox. */
   write(name, text) {
-    const entry = { kind: 'chat', cid: newCid(), name, text, ts: Date.now(), mine: true, status: 'pending' };
-    this.outbox.push(entry);
-    this.#emit('place', { entry, before: null });
-    return entry;
+    return this.#add({ kind: 'chat', cid: newCid(), name, text, ts: Date.now(), mine: true, status: 'pending' });
   }
 
   setStatus(entry, status) {
     entry.status = status;
-    this.#emit('change', { entry });
+    this.#remember();
+    this.emit('change', { entry });
   }
 
   discard(entry) {
     this.outbox.splice(this.outbox.indexOf(entry), 1);
-    this.#emit('remove', { entry });
+    this.#remember();
+    this.emit('remove', { entry });
   }
 
   receive(message) {
@@ -87,7 +104,9 @@ class ChatLog extends EventTarget {
   }
 
   #system(message) {
+    const comingOrGoing = ['joined', 'left'].find((code) => message.code === code || message.text === TEXTS[`system.${code}`][0]);
     if (this.#awaitsGreeting) this.#greeting(message);
+    else if (comingOrGoing) this.#count(comingOrGoing, message.ts);
     else if (message.code !== 'presence') this.#note(message);
   }
 
@@ -95,8 +114,10 @@ class ChatLog extends EventTarget {
     this.#awaitsGreeting = false;
     const epoch = message.epoch ?? null;
     const sameRoom = epoch !== null && epoch === this.#epoch;
+    const knowsOurs = epoch !== null && epoch === this.#own.epoch;
     if (this.#greetings > 0 && !(sameRoom && message.recovered)) this.#note({ code: 'gap', ts: message.ts });
     if (!sameRoom) this.#forgetIds();
+    if (!knowsOurs) this.#own = { epoch, ids: [] };
     this.#epoch = epoch;
     if (epoch !== null && message.last_id === 0) this.#lastId = 0;
     this.#greetings += 1;
@@ -104,7 +125,7 @@ class ChatLog extends EventTarget {
 
     for (const entry of this.#pending()) {
       // Only the room that saw the first sending knows a second one by its cid.
-      if (sameRoom) this.#emit('resend', { entry });
+      if (knowsOurs) this.emit('resend', { entry });
       else this.setStatus(entry, 'unsure');
     }
   }
@@ -122,17 +143,20 @@ class ChatLog extends EventTarget {
       if (this.#lastId !== null && id <= this.#lastId) return;
       this.#lastId = id;
     }
-    const own = this.#ownOf(message);
-    if (own) {
-      Object.assign(own, { ts, status: 'sent' });
-      this.#settle(own);
-    } else {
-      const replayed = id !== undefined && id <= this.#replay.until;
-      this.#insert({ kind: 'chat', id, name, text, ts, mine: false, status: 'sent' }, replayed ? this.#replay.above : null);
+    const sent = this.#sentAs(message);
+    if (sent) {
+      sent.ts = ts;
+      if (sent.status === 'pending') this.setStatus(sent, 'sent');
+      this.#settle(sent);
+      return;
     }
+    const mine = this.#own.ids.includes(id);
+    const replayed = id !== undefined && id <= this.#replay.until;
+    const old = replayed && this.#greetings === 1;
+    this.#insert({ kind: 'chat', id, name, text, ts, mine, status: 'sent' }, { above: replayed ? this.#replay.above : null, old });
   }
 
-  #ownOf({ id, name, text }) {
+  #sentAs({ id, name, text }) {
     if (id !== undefined) return this.outbox.find((entry) => entry.id === id);
     return this.#pending().find((entry) => entry.name === name && entry.text === text);
   }
@@ -141,12 +165,13 @@ class ChatLog extends EventTarget {
   #ack({ cid, id }) {
     const entry = this.outbox.find((candidate) => candidate.cid === cid);
     if (!entry) return;
+    this.#own.ids = [...this.#own.ids, id].slice(-MAX_OWN_IDS);
     if (this.#lastId !== null && id <= this.#lastId) {
       this.discard(entry);
       const shown = this.entries.find((candidate) => candidate.id === id);
       if (!shown) return;
       shown.mine = true;
-      this.#emit('change', { entry: shown });
+      this.emit('change', { entry: shown });
     } else {
       entry.id = id;
       this.setStatus(entry, 'sent');
@@ -157,32 +182,52 @@ class ChatLog extends EventTarget {
     const entry = error.code
       ? this.outbox.find(({ cid }) => cid === error.cid)
       : this.#pending()[0];
-    this.#emit('refuse', { error, entry });
+    this.emit('refuse', { error, entry });
   }
 
   #pending() {
     return this.outbox.filter(({ status }) => status === 'pending');
   }
 
+  /** Comings and goings in a row are one entry: they name nobody, so their number says it all. */
+  #count(code, ts) {
+    const last = this.entries.at(-1);
+    if (last?.kind !== 'traffic') {
+      this.#insert({ kind: 'traffic', joined: 0, left: 0, [code]: 1, ts });
+    } else {
+      last[code] += 1;
+      this.emit('change', { entry: last });
+    }
+  }
+
   #note({ code, text, ts, online_count: count }) {
     return this.#insert({ kind: 'system', code, text, count, ts });
   }
 
+  #add(entry) {
+    this.outbox.push(entry);
+    this.#remember();
+    this.emit('place', { entry, before: null });
+    return entry;
+  }
+
   #settle(entry) {
     this.outbox.splice(this.outbox.indexOf(entry), 1);
+    this.#remember();
     this.#insert(entry);
   }
 
   /** At the end of the room, or above another entry of it. */
-  #insert(entry, above = null) {
+  #insert(entry, { above = null, old = false } = {}) {
     const at = above === null ? this.entries.length : this.entries.indexOf(above);
     this.entries.splice(at, 0, entry);
-    this.#emit('place', { entry, before: this.entries[at + 1] ?? this.outbox[0] ?? null });
-    if (this.entries.length > MAX_ENTRIES) this.#emit('remove', { entry: this.entries.shift() });
+    this.emit('place', { entry, before: this.entries[at + 1] ?? this.outbox[0] ?? null, old });
+    if (this.entries.length > MAX_ENTRIES) this.emit('remove', { entry: this.entries.shift() });
     return entry;
   }
 
-  #emit(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
+  #remember() {
+    const outbox = this.outbox.filter(({ status }) => status !== 'sent');
+    this.#memory.set('chat', JSON.stringify({ own: this.#own, outbox }));
   }
 }

@@ -1,114 +1,68 @@
 'use strict';
 
-/* The chat page: draws a ChatLog, and sends what is typed. */
+/* The chat page: shows a ChatLog in a ChatView, and sends what is typed. */
 
-const messages = byId('messages');
 const notice = byId('notice');
-const empty = byId('empty');
 const onlineCount = byId('online-count');
+const jumpButton = byId('jump-button');
 const nameInput = byId('name-input');
 const messageInput = byId('message-input');
 const sendButton = byId('send-button');
+const counter = byId('counter');
 
-const log = new ChatLog();
+const CHAT_TITLE = document.title;
+/** From here on it is good to know how much room is left. */
+const COUNTED_FROM = 400;
+
+const log = new ChatLog(memoryOf('sessionStorage'));
+const view = new ChatView(byId('messages'), notice);
 const connection = new Connection('/ws/chat', () => log.query());
 
 /* ---- the log ---- */
 
-/** The element of each entry shown. */
-const shown = new Map();
-let online = null;
-/** Whether the newest message is in view; then the view follows what is new. */
-let following = true;
-let followQueued = false;
+log.on('place', ({ entry, before, old }) => {
+  view.place(entry, before, old);
+  if (entry.kind === 'chat') byId('empty').hidden = true;
+});
+log.on('change', ({ entry }) => {
+  view.change(entry);
+  if (entry.status === 'sent') showNotice('');
+});
+log.on('remove', ({ entry }) => view.remove(entry));
+log.on('resend', ({ entry }) => deliver(entry));
 
-function drawEntry(entry) {
-  return entry.kind === 'chat' ? drawMessage(entry) : element('div', `message system ${entry.code ?? ''}`, systemText(entry));
+view.on('retry', (entry) => {
+  if (deliver(entry)) log.setStatus(entry, 'pending');
+});
+view.on('discard', (entry) => log.discard(entry));
+view.on('change', renderUnread);
+jumpButton.addEventListener('click', () => {
+  view.toEnd();
+  byId('messages').focus();
+});
+
+function renderUnread() {
+  const { unread, following } = view;
+  document.title = (unread ? `(${unread}) ` : '') + CHAT_TITLE;
+  jumpButton.hidden = following;
+  jumpButton.textContent = unread ? t('chat.jump.unread', { count: unread }) : t('chat.jump');
 }
 
-function systemText({ code, text, count }) {
-  if (code === 'gap' || code === 'lost') return t(`chat.${code}`);
-  return hasText(`system.${code}`) ? t(`system.${code}`, { online_count: count }) : text;
-}
-
-function drawMessage(entry) {
-  const row = element('div', `message user ${entry.mine ? 'me' : ''} ${entry.status}`);
-  const bubble = element('div', 'message-bubble');
-  bubble.append(
-    element('div', 'message-name', entry.mine ? t('chat.me') : entry.name),
-    element('div', 'message-text', entry.text),
-    element('div', 'message-time', entry.status === 'pending' ? t('chat.pending') : clockTime(entry.ts)),
-  );
-  row.append(bubble);
-  if (entry.status === 'failed' || entry.status === 'unsure') row.append(drawRetry(entry));
-  return row;
-}
-
-function drawRetry(entry) {
-  const line = element('div', 'message-failed', t(`chat.${entry.status}`));
-  const button = element('button', 'link-button', t('chat.retry'));
-  button.type = 'button';
-  button.addEventListener('click', () => {
-    if (connection.send(requestOf(entry))) log.setStatus(entry, 'pending');
-  });
-  line.append(' ', button);
-  return line;
-}
-
-function redraw(entry) {
-  const drawn = drawEntry(entry);
-  shown.get(entry).replaceWith(drawn);
-  shown.set(entry, drawn);
-}
-
-/** Once a frame however many messages came: reading scrollHeight makes the browser lay out the whole log. */
-function follow() {
-  if (followQueued) return;
-  followQueued = true;
-  requestAnimationFrame(() => {
-    followQueued = false;
-    if (following) messages.scrollTop = messages.scrollHeight;
-  });
-}
-
-function showNotice(text) {
-  notice.textContent = text && `⚠️ ${text}`;
+/** `look` is `error` or, where waiting is all there is to do, `wait`. */
+function showNotice(text, look = 'error') {
+  notice.textContent = text;
+  notice.className = `message ${look}`;
   notice.hidden = !text;
-  following = true;
-  follow();
+  if (text) view.toEnd();
 }
-
-log.addEventListener('place', ({ detail: { entry, before } }) => {
-  shown.get(entry)?.remove();
-  const drawn = drawEntry(entry);
-  shown.set(entry, drawn);
-  messages.insertBefore(drawn, before ? shown.get(before) : notice);
-  if (entry.kind === 'chat') empty.remove();
-  if (entry.mine) {
-    following = true;
-    if (entry.status === 'sent') showNotice('');
-  }
-  follow();
-});
-log.addEventListener('change', ({ detail: { entry } }) => redraw(entry));
-log.addEventListener('remove', ({ detail: { entry } }) => {
-  shown.get(entry).remove();
-  shown.delete(entry);
-});
-log.addEventListener('resend', ({ detail: { entry } }) => connection.send(requestOf(entry)));
-
-messages.addEventListener('scroll', () => {
-  following = messages.scrollHeight - messages.scrollTop - messages.clientHeight < 40;
-});
-new ResizeObserver(follow).observe(messages);
 
 /* ---- sending ---- */
 
 /** Until when the server will refuse another message of ours, as it said itself. */
 let waitUntil = 0;
 
-function requestOf({ name, text, cid }) {
-  return { type: 'chat', name, text, cid };
+function deliver({ name, text, cid }) {
+  return connection.send({ type: 'chat', name, text, cid });
 }
 
 function send() {
@@ -120,23 +74,23 @@ function send() {
     (name ? messageInput : nameInput).focus();
     return;
   }
-  if ([...text].length > TEXT_LIMIT) {
+  if (characterCount(text) > TEXT_LIMIT) {
     showNotice(t('error.too_long'));
     return;
   }
   preferences.set('chatName', name);
-  connection.send(requestOf(log.write(name, text)));
-  messageInput.value = '';
-  fitInput();
+  deliver(log.write(name, text));
+  setInput('');
   messageInput.focus();
 }
 
 /** A refused text goes back to where it can be mended, unless something else is being written there. */
-function refused({ detail: { error, entry } }) {
-  const seconds = Math.ceil((error.retry_after_ms ?? 0) / 1000);
-  showNotice(hasText(`error.${error.code}`) ? t(`error.${error.code}`, { seconds }) : error.text);
-  if (error.retry_after_ms) {
-    waitUntil = Date.now() + error.retry_after_ms;
+function refused({ error, entry }) {
+  const wait = error.retry_after_ms ?? 0;
+  const text = hasText(`error.${error.code}`) ? t(`error.${error.code}`, { seconds: Math.ceil(wait / 1000) }) : error.text;
+  showNotice(text, wait ? 'wait' : 'error');
+  if (wait) {
+    waitUntil = Date.now() + wait;
     renderSendButton();
   }
   if (!entry) return;
@@ -144,8 +98,7 @@ function refused({ detail: { error, entry } }) {
     log.setStatus(entry, 'failed');
   } else {
     log.discard(entry);
-    messageInput.value = entry.text;
-    fitInput();
+    setInput(entry.text);
   }
 }
 
@@ -156,15 +109,25 @@ function renderSendButton() {
   if (wait > 0) setTimeout(renderSendButton, wait % 1000 || 1000);
 }
 
-/** The input is as tall as its text, as far as the style sheet lets it grow. */
-function fitInput() {
-  messageInput.style.height = 'auto';
-  messageInput.style.height = `${messageInput.scrollHeight + messageInput.offsetHeight - messageInput.clientHeight}px`;
+function setInput(text) {
+  messageInput.value = text;
+  renderInput();
 }
 
-log.addEventListener('refuse', refused);
+/** The input is as tall as its text, as far as the style sheet lets it grow; the counter counts as the server. */
+function renderInput() {
+  messageInput.style.height = 'auto';
+  messageInput.style.height = `${messageInput.scrollHeight + messageInput.offsetHeight - messageInput.clientHeight}px`;
+  const count = characterCount(tidy(messageInput.value));
+  counter.hidden = count < COUNTED_FROM;
+  counter.textContent = `${count}/${TEXT_LIMIT}`;
+  counter.classList.toggle('over', count > TEXT_LIMIT);
+  messageInput.setAttribute('aria-invalid', count > TEXT_LIMIT);
+}
+
+log.on('refuse', refused);
 sendButton.addEventListener('click', send);
-messageInput.addEventListener('input', fitInput);
+messageInput.addEventListener('input', renderInput);
 messageInput.addEventListener('keydown', (event) => {
   // Vietnamese input methods compose: the Enter that ends a composition belongs to them (keyCode 229 in Safari).
   if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
@@ -174,35 +137,35 @@ messageInput.addEventListener('keydown', (event) => {
 
 /* ---- the connection ---- */
 
-function renderOnline() {
-  onlineCount.hidden = online === null;
-  onlineCount.textContent = online === null ? '' : `👥 ${t('chat.online', { count: online })}`;
+let online = null;
+
+function setOnline(count) {
+  online = count;
+  onlineCount.hidden = count === null;
+  onlineCount.textContent = count === null ? '' : t('chat.online', { count });
 }
 
-connection.addEventListener('message', ({ detail: message }) => {
+connection.on('message', (message) => {
   log.receive(message);
-  if (message.type === 'system' && message.online_count !== undefined) {
-    online = message.online_count;
-    renderOnline();
-  }
+  if (message.type === 'system' && message.online_count !== undefined) setOnline(message.online_count);
 });
 
-connection.addEventListener('state', ({ detail: state }) => {
-  if (state.phase === 'open') log.connected();
-  if (state.lost) log.disconnected(state.since);
-  if (state.phase !== 'open') {
-    online = null;
-    renderOnline();
-  }
+connection.on('state', ({ phase, lost, since }) => {
+  if (phase === 'open') log.connected();
+  if (lost) log.disconnected(since);
+  if (phase !== 'open') setOnline(null);
   renderSendButton();
 });
 
-document.addEventListener('languagechange', () => {
-  for (const entry of shown.keys()) redraw(entry);
-  renderOnline();
+onLanguageChange(() => {
+  setOnline(online);
   renderSendButton();
+  renderInput();
+  renderUnread();
 });
 
 nameInput.value = preferences.get('chatName') ?? '';
+log.restore();
 showConnection(connection);
+showWire(connection, () => ({ type: 'chat', name: nameInput.value || 'An', text: t('wire.hello') }));
 connection.start();

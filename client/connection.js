@@ -1,18 +1,21 @@
 'use strict';
 
 /*
- * One WebSocket that comes back: the state machine both pages share.
+ * One WebSocket that comes back: the state machine all pages share.
  *
  * A connection is `open` from the server's first message on, not from the handshake: every server of this
  * protocol greets, and what does not greet (a development server that takes any upgrade) is not one.
  *
- * Events: `state` when the phase changes, `message` with a parsed message in `detail`, and `frame` with
- * everything that crosses the wire, as it crosses.
+ * Events: `state`, `message` with a parsed message, and `frame` with all that crosses the wire, as it crosses.
  */
 
 const BACKOFF_MS = [1000, 2000, 4000, 8000, 16000];
 /** A delay is shortened by up to this part, so that the clients of a restarted server do not return as one. */
-const JITTER = 0.2;
+const JITTER = 0.12;
+/** How long a server may take from the request to its greeting. */
+const GREETING_LIMIT_MS = 10_000;
+/** How long a link may be silent beyond the server's ping interval, and an answer take. */
+const LINK_SLACK_MS = 5000;
 
 const CLOSE_PROTOCOL_ERROR = 1002;
 const CLOSE_POLICY = 1008;
@@ -32,7 +35,7 @@ function serverAddresses(page) {
   return local && page.port !== '8765' ? [own, DEFAULT_SERVER] : [own];
 }
 
-class Connection extends EventTarget {
+class Connection extends Emitter {
   state = { phase: 'idle' };
   #path;
   #query;
@@ -44,8 +47,11 @@ class Connection extends EventTarget {
   #socket = null;
   #failures = 0;
   #timer = null;
+  /** The longest silence that needs no question; null with a server that answers no ping of a page. */
+  #silenceLimit = null;
+  #heardAt = 0;
 
-  /** `query()` gives what to ask for at each connect, such as `since=…`; an empty string for nothing. */
+  /** `query()` gives what to ask for at each connect, such as `since=…`. */
   constructor(path, query = () => '') {
     super();
     this.#path = path;
@@ -60,29 +66,45 @@ class Connection extends EventTarget {
     this.#connect();
   }
 
+  /** As the browser has it: 0 connecting, 1 open, 2 closing, 3 closed. */
+  get readyState() {
+    return this.#socket?.readyState ?? WebSocket.CLOSED;
+  }
+
   /** Sends `message` as JSON; false where there is no open connection to send it on. */
   send(message) {
-    if (this.state.phase !== 'open' || this.#socket.readyState !== WebSocket.OPEN) return false;
-    const data = JSON.stringify(message);
+    return this.sendData(JSON.stringify(message));
+  }
+
+  /** A string goes as a text frame, bytes as a binary one. */
+  sendData(data) {
+    if (this.state.phase !== 'open' || this.readyState !== WebSocket.OPEN) return false;
     this.#socket.send(data);
-    this.#emit('frame', { direction: 'out', type: 'text', data });
+    this.#emitFrame('out', typeof data === 'string' ? 'text' : 'binary', { data });
     return true;
   }
 
-  /** The reader's own wish: at once, and with all attempts anew. */
+  /** Closes as a client may, with 1000 or 3000 to 4999; what follows is what follows any other loss. */
+  close(code, reason) {
+    if (this.readyState !== WebSocket.OPEN) return;
+    this.#socket.close(code, reason);
+    this.#emitFrame('out', 'close', { code, reason });
+  }
+
+  /** At once, and with all attempts anew. */
   retry() {
     this.#failures = 0;
     this.#connect();
   }
 
-  /** The network or the reader is back: no reason to sit out a delay. */
+  /** The network or the reader is back: no reason to sit out a delay, or to trust a link that slept. */
   #wake() {
     if (this.state.phase === 'waiting') this.#connect();
     if (this.state.phase === 'failed') this.retry();
+    if (this.state.phase === 'open' && this.#silenceLimit !== null) this.#ask();
   }
 
   #connect() {
-    clearTimeout(this.#timer);
     const query = this.#queryRefused ? '' : this.#query();
     const url = this.#addresses[0] + this.#path + (query && `?${query}`);
     let socket;
@@ -92,68 +114,111 @@ class Connection extends EventTarget {
       this.#enter({ phase: 'bad-server', url });
       return;
     }
+    socket.binaryType = 'arraybuffer';
     this.#socket = socket;
+    this.#setTimer(GREETING_LIMIT_MS, () => this.#abandon());
     this.#enter({ phase: 'connecting', url });
-    socket.addEventListener('message', (event) => {
-      if (socket === this.#socket) this.#received(event.data);
-    });
-    socket.addEventListener('close', (event) => {
-      if (socket === this.#socket) this.#closed(event, query);
-    });
+    this.#emitFrame('out', 'handshake', { url });
+    const whileCurrent = (handle) => (event) => {
+      if (socket === this.#socket) handle(event);
+    };
+    socket.addEventListener('open', whileCurrent(() => this.#emitFrame('in', 'handshake', { url })));
+    socket.addEventListener('message', whileCurrent(({ data }) => this.#received(data)));
+    socket.addEventListener('close', whileCurrent((event) => this.#closed(event, query)));
   }
 
   #received(data) {
-    this.#emit('frame', { direction: 'in', type: typeof data === 'string' ? 'text' : 'binary', data });
+    this.#heardAt = performance.now();
+    this.#emitFrame('in', typeof data === 'string' ? 'text' : 'binary', { data });
     const message = parseMessage(data);
     if (!message) {
       if (this.state.phase === 'connecting') this.#socket.close();
       return;
     }
-    if (this.state.phase === 'connecting') {
-      this.#greeted = true;
-      this.#failures = 0;
-      if (message.code) this.#queryRefused = false;
-      this.#enter({ phase: 'open' });
-    }
-    this.#emit('message', message);
+    if (this.state.phase === 'connecting') this.#greetedBy(message);
+    this.emit('message', message);
+  }
+
+  #greetedBy(welcome) {
+    this.#greeted = true;
+    this.#failures = 0;
+    if (welcome.code) this.#queryRefused = false;
+    clearTimeout(this.#timer);
+    const pings = Number.isFinite(welcome.ping_interval_ms);
+    this.#silenceLimit = pings ? welcome.ping_interval_ms + LINK_SLACK_MS : null;
+    if (pings) this.#setTimer(this.#silenceLimit, () => this.#checkLink());
+    this.#enter({ phase: 'open', url: this.state.url, server: welcome.server });
+  }
+
+  /**
+   * A browser keeps the server's Pings to itself, so to a page a quiet link looks like a dead one. After a
+   * silence the page asks; a link with no frame at all by the end of the slack is dead.
+   */
+  #checkLink() {
+    const silence = performance.now() - this.#heardAt;
+    if (silence >= this.#silenceLimit) this.#ask();
+    else this.#setTimer(this.#silenceLimit - silence, () => this.#checkLink());
+  }
+
+  #ask() {
+    const askedAt = performance.now();
+    this.send({ type: 'ping' });
+    this.#setTimer(LINK_SLACK_MS, () => {
+      if (this.#heardAt >= askedAt) this.#checkLink();
+      else this.#abandon();
+    });
+  }
+
+  /** Without waiting for a close handshake that nobody may be there to answer. */
+  #abandon() {
+    const socket = this.#socket;
+    this.#socket = null;
+    socket.close();
+    this.#emitFrame('in', 'silence');
+    this.#wait();
   }
 
   #closed({ code, reason }, query) {
-    const lost = this.state.phase === 'open';
-    this.#emit('frame', { direction: 'in', type: 'close', code, reason });
-    if (!lost && code === CLOSE_PROTOCOL_ERROR && query) {
+    this.#emitFrame('in', 'close', { code, reason });
+    if (this.state.phase !== 'open' && code === CLOSE_PROTOCOL_ERROR && query) {
       this.#queryRefused = true;
       this.#connect();
-      return;
-    }
-    if (code === CLOSE_POLICY) {
+    } else if (code === CLOSE_POLICY) {
+      clearTimeout(this.#timer);
       this.#enter({ phase: 'refused', reason });
-      return;
+    } else {
+      this.#wait();
     }
-    if (!this.#greeted) this.#addresses.push(this.#addresses.shift());
-    this.#wait(lost);
   }
 
-  #wait(lost) {
+  #wait() {
+    if (!this.#greeted) this.#addresses.push(this.#addresses.shift());
     if (this.#failures === BACKOFF_MS.length) {
+      clearTimeout(this.#timer);
       this.#enter({ phase: 'failed' });
       return;
     }
+    const lost = this.state.phase === 'open';
     const delay = BACKOFF_MS[this.#failures] * (1 - JITTER * Math.random());
     this.#failures += 1;
     const since = Date.now();
-    const until = since + delay;
-    this.#timer = setTimeout(() => this.#connect(), delay);
-    this.#enter({ phase: 'waiting', lost, since, until, attempt: this.#failures, attempts: BACKOFF_MS.length });
+    this.#setTimer(delay, () => this.#connect());
+    this.#enter({ phase: 'waiting', lost, since, until: since + delay, attempt: this.#failures, attempts: BACKOFF_MS.length });
+  }
+
+  /** Each phase waits for one thing at most. */
+  #setTimer(delay, act) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(act, delay);
   }
 
   #enter(state) {
     this.state = state;
-    this.#emit('state', state);
+    this.emit('state', state);
   }
 
-  #emit(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
+  #emitFrame(direction, type, detail) {
+    this.emit('frame', { at: Date.now(), direction, type, ...detail });
   }
 }
 

@@ -3,53 +3,76 @@
 /* The dashboard page: a card for each metric, and a subscription that is what the checkboxes say. */
 
 const METRICS = [
-  { name: 'temperature', icon: '🌡️', unit: '°C' },
-  { name: 'stock', icon: '📈', unit: 'USD' },
-  { name: 'cpu', icon: '💻', unit: '%' },
+  { name: 'temperature', unit: '°C', digits: 2 },
+  { name: 'stock', unit: 'USD', digits: 2 },
+  { name: 'cpu', unit: '%', digits: 2 },
+];
+
+/** The server's own figures, which it sends only where they are asked for by name. */
+const VITALS = [
+  { name: 'clients', unit: '', digits: 0 },
+  { name: 'deliveries', unit: '/s', digits: 0 },
+  { name: 'lag', unit: 'ms', digits: 2 },
+  { name: 'memory', unit: 'MiB', digits: 2 },
+  { name: 'threads', unit: '', digits: 0 },
 ];
 
 const connection = new Connection('/ws/dashboard');
 
-/** A metric's name to its checkbox, card, value, time and chart. */
+/** A metric's name to its checkbox, card and what is in it. */
 const cards = new Map();
 
-function buildCard({ name, icon, unit }) {
-  const label = element('label', 'check');
-  const checkbox = element('input');
-  Object.assign(checkbox, { type: 'checkbox', id: `metric-${name}`, value: name, checked: true });
+function buildCard({ name, unit, digits }, group, ticked) {
+  const checkbox = withId(`metric-${name}`, element('input'));
+  Object.assign(checkbox, { type: 'checkbox', checked: ticked });
   checkbox.addEventListener('change', subscribe);
-  const title = named('span', `metric.${name}`);
-  label.append(checkbox, `${icon} `, title, element('span', 'check-unit', unit));
-  byId('metric-choices').append(label);
+  const label = element('label', `check series-${name}`);
+  label.append(checkbox, named('span', `metric.${name}`));
+  byId(`${group}-choices`).append(label);
 
-  const card = element('article', 'metric-card');
-  card.id = `card-${name}`;
-  const value = withId(element('span', 'metric-value', '--'), `value-${name}`);
-  const time = withId(element('p', 'metric-time'), `time-${name}`);
-  const canvas = withId(element('canvas', 'metric-chart'), `chart-${name}`);
-  canvas.setAttribute('role', 'img');
+  const say = (value) => `${formatValue(value, digits)} ${unit}`.trim();
+  const value = withId(`value-${name}`, element('span', 'metric-value', '--'));
+  const time = withId(`time-${name}`, element('p', 'metric-time'));
+  const canvas = withId(`chart-${name}`, element('canvas', 'metric-chart'));
   const reading = element('p', 'metric-reading');
   reading.append(value, ' ', element('span', 'metric-unit', unit));
-  card.append(named('h2', `metric.${name}`), reading, time, canvas);
-  byId('metric-cards').append(card);
+  const card = withId(`card-${name}`, element('article', `metric-card series-${name}`));
+  const chart = new LineChart(canvas, say, 10 ** -digits);
+  card.append(named('h2', `metric.${name}`), reading, time, canvas, buildTable(chart, say, `metric.${name}`));
+  byId(`${group}-cards`).append(card);
 
-  cards.set(name, { checkbox, card, value, time, canvas, chart: new LineChart(canvas), updated: null });
+  cards.set(name, { checkbox, card, value, time, canvas, chart, digits, updated: null });
 }
 
-function withId(made, id) {
-  made.id = id;
-  return made;
+/** What the chart shows, as a table: filled only while it is open, after the chart's own draw. */
+function buildTable(chart, say, key) {
+  const details = element('details', 'values');
+  const table = tableOf(['dashboard.time', 'dashboard.value'], []);
+  table.prepend(named('caption', key, 'visually-hidden'));
+  const scroller = element('div', 'values-scroller');
+  scroller.tabIndex = 0;
+  scroller.setAttribute('role', 'group');
+  scroller.dataset.tAriaLabel = 'dashboard.table';
+  scroller.append(table);
+  details.append(named('summary', 'dashboard.table'), scroller);
+
+  const fill = () => {
+    if (!details.open) return;
+    const rows = chart.times.map((time, i) => rowOf([clockTime(time), say(chart.values[i])]));
+    table.tBodies[0].replaceChildren(...rows.reverse());
+  };
+  chart.on('draw', fill);
+  details.addEventListener('toggle', fill);
+  return details;
 }
 
-/** An element whose text follows the language. */
-function named(tag, key) {
-  const made = element(tag, '', t(key));
-  made.dataset.t = key;
-  return made;
+/** The same in both languages, as in the user's original pages: a point for decimals, thin spaces in large numbers. */
+function formatValue(value, digits) {
+  return value.toFixed(digits).replace(/\B(?=(\d{3})+(?!\d))(?<!\.\d*)/g, '\u202f');
 }
 
 function subscribe() {
-  const metrics = METRICS.map(({ name }) => name).filter((name) => cards.get(name).checkbox.checked);
+  const metrics = [...cards.keys()].filter((name) => cards.get(name).checkbox.checked);
   connection.send({ type: 'subscribe', metrics });
   render();
 }
@@ -58,7 +81,7 @@ function showMetric({ metric, value, ts }) {
   const shown = cards.get(metric);
   // The Python original takes an empty subscription for a full one; unticked stays unticked here.
   if (!shown?.checkbox.checked) return;
-  shown.value.textContent = value.toFixed(2);
+  shown.value.textContent = formatValue(value, shown.digits);
   shown.updated = ts;
   shown.chart.push(ts, value);
   renderTime(shown);
@@ -78,20 +101,23 @@ function render() {
   }
 }
 
-connection.addEventListener('state', ({ detail: { phase } }) => {
-  byId('metric-cards').classList.toggle('stale', phase !== 'open');
+connection.on('state', ({ phase }) => {
+  document.body.classList.toggle('stale', phase !== 'open');
   if (phase === 'open') subscribe();
 });
-connection.addEventListener('message', ({ detail: message }) => {
+connection.on('message', (message) => {
   if (message.type === 'metric') showMetric(message);
 });
 
 const redrawCharts = () => cards.forEach(({ chart }) => chart.redraw());
 document.addEventListener('themechange', redrawCharts);
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redrawCharts);
-document.addEventListener('languagechange', render);
+onLanguageChange(render);
 
-METRICS.forEach(buildCard);
+for (const metric of METRICS) buildCard(metric, 'metric', true);
+for (const vital of VITALS) buildCard(vital, 'vital', false);
+translatePage();
 render();
 showConnection(connection);
+showWire(connection, () => ({ type: 'subscribe', metrics: ['cpu', 'clients'] }));
 connection.start();

@@ -1,9 +1,9 @@
 'use strict';
 
 /*
- * What every page has: the switches for theme and language, links that keep ?server=, and the line that
- * shows the state of the connection. Loaded in the head and not deferred, so that the theme is known before
- * the first paint.
+ * What every page has: a few words for making elements, the switches for theme and language, links that keep
+ * ?server=, and the line that shows the state of the connection. Loaded in the head and not deferred, so that
+ * the theme is known before the first paint.
  */
 
 const THEMES = ['auto', 'light', 'dark'];
@@ -14,6 +14,19 @@ document.documentElement.dataset.theme = theme;
 /** How long the bare fact of a loss is shown before the countdown takes its place. */
 const LOSS_SHOWN_MS = 500;
 const COUNTDOWN_STEP_MS = 100;
+
+/** Something that tells others of what happens to it. */
+class Emitter extends EventTarget {
+  emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+
+  on(name, listener) {
+    this.addEventListener(name, ({ detail }) => listener(detail));
+  }
+}
+
+/* ---- elements ---- */
 
 function byId(id) {
   return document.getElementById(id);
@@ -27,32 +40,71 @@ function element(tag, className, text) {
   return made;
 }
 
-function setUpSwitches() {
-  const languageSwitch = byId('language-switch');
-  languageSwitch.addEventListener('click', () => setLanguage(language === 'vi' ? 'en' : 'vi'));
+function withId(id, made) {
+  made.id = id;
+  return made;
+}
 
-  const themeSwitch = byId('theme-switch');
-  const nameTheme = () => {
-    themeSwitch.title = t(`switch.theme.${theme}`);
-    themeSwitch.setAttribute('aria-label', themeSwitch.title);
-  };
-  themeSwitch.addEventListener('click', () => {
+/** An element whose text follows the language. */
+function named(tag, key, className) {
+  const made = element(tag, className, t(key));
+  made.dataset.t = key;
+  return made;
+}
+
+function button(key, className, act) {
+  const made = named('button', key, className);
+  made.type = 'button';
+  made.addEventListener('click', act);
+  return made;
+}
+
+/** A table with a heading for each column; each row is a list of nodes. */
+function tableOf(columns, rows) {
+  const table = element('table');
+  const headings = columns.map((key) => Object.assign(named('th', key), { scope: 'col' }));
+  const head = element('tr');
+  head.append(...headings);
+  table.append(element('thead'), element('tbody'));
+  table.tHead.append(head);
+  table.tBodies[0].append(...rows.map(rowOf));
+  return table;
+}
+
+function rowOf(contents) {
+  const row = element('tr');
+  for (const content of contents) row.insertCell().append(content);
+  return row;
+}
+
+/* ---- the top bar ---- */
+
+function addSwitches() {
+  const themeSwitch = withId('theme-switch', button(`switch.theme.${theme}`, 'switch', () => {
     theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
     preferences.set('theme', theme);
     document.documentElement.dataset.theme = theme;
-    nameTheme();
+    themeSwitch.dataset.t = `switch.theme.${theme}`;
+    name();
     document.dispatchEvent(new Event('themechange'));
-  });
-  document.addEventListener('languagechange', nameTheme);
-  nameTheme();
+  }));
+  const languageSwitch = withId('language-switch', button('switch.language', 'switch', () => setLanguage(language === 'vi' ? 'en' : 'vi')));
+  const name = () => {
+    for (const made of [languageSwitch, themeSwitch]) made.title = made.textContent = t(made.dataset.t);
+  };
+  onLanguageChange(name);
+  name();
+  document.querySelector('.topbar').append(languageSwitch, themeSwitch);
 }
 
 /** A page told to speak to another server leads to pages that speak to it as well. */
 function keepServerInLinks() {
   const server = new URLSearchParams(location.search).get('server');
   if (!server) return;
-  for (const link of document.querySelectorAll('a[data-page]')) link.search = new URLSearchParams({ server });
+  for (const link of document.querySelectorAll('a[href*=".html"]')) link.search = new URLSearchParams({ server });
 }
+
+/* ---- the connection ---- */
 
 /** What the status line says of a connection's state, and the class its indicator wears. */
 function describeState(state, now) {
@@ -66,12 +118,12 @@ function describeState(state, now) {
       return {
         look: 'connecting',
         text: t('status.waiting', { seconds: Math.max(1, Math.ceil((state.until - now) / 1000)) }),
-        detail: t('status.attempt', { attempt: state.attempt, attempts: state.attempts }),
+        detail: t('status.attempt', state),
       };
     case 'failed':
       return { look: 'disconnected', text: t('status.failed') };
     case 'refused':
-      return { look: 'disconnected', text: t(state.reason ? 'status.refused.reason' : 'status.refused', state) };
+      return { look: 'disconnected', text: t('status.refused', state) };
     case 'bad-server':
       return { look: 'disconnected', text: t('status.badServer', state) };
   }
@@ -79,13 +131,16 @@ function describeState(state, now) {
 
 /**
  * Keeps the status line true to `connection`. The countdown changes every second and is for the eye only;
- * a screen reader is told of a change of phase, once, through `status-announcement`.
+ * a screen reader is told of a change of phase, once.
  */
 function showConnection(connection) {
   const indicator = byId('status-indicator');
   const text = byId('status-text');
-  const detail = byId('status-detail');
-  const retry = byId('retry-button');
+  const detail = element('span', 'status-detail');
+  const retry = withId('retry-button', button('status.retry', 'link-button', () => connection.retry()));
+  const announcement = element('span', 'visually-hidden');
+  announcement.setAttribute('role', 'status');
+  text.after(detail, retry, announcement);
   let timer = null;
 
   const render = () => {
@@ -99,16 +154,15 @@ function showConnection(connection) {
     if (state.phase === 'waiting') timer = setTimeout(render, COUNTDOWN_STEP_MS);
   };
 
-  connection.addEventListener('state', () => {
+  retry.hidden = true;
+  connection.on('state', ({ phase }) => {
     render();
-    const { phase } = connection.state;
-    byId('status-announcement').textContent = phase === 'waiting' ? t('status.lost') : text.textContent;
+    announcement.textContent = phase === 'waiting' ? t('status.lost') : text.textContent;
   });
-  retry.addEventListener('click', () => connection.retry());
-  document.addEventListener('languagechange', render);
+  onLanguageChange(render);
 }
 
 document.addEventListener('DOMContentLoaded', () => {
-  setUpSwitches();
+  addSwitches();
   keepServerInLinks();
 });

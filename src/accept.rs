@@ -3,7 +3,7 @@
 //! Edge-triggered readiness of a listener is lost if its backlog is not emptied, so readiness is remembered here. When
 //! no descriptor is left, a client in the backlog can neither be served nor refused, and a loop that tries again at
 //! once spins. So one descriptor is kept spare: it is given up, the client is told 503, the descriptor is taken back,
-//! and accepting pauses on the wheel (the trick is libev's, <http://pod.tst.eu/http://cvs.schmorp.de/libev/ev.pod>,
+//! and accepting pauses (the trick is libev's, <http://pod.tst.eu/http://cvs.schmorp.de/libev/ev.pod>,
 //! "The special problem of accept()ing when you can't").
 
 use std::io::{self, Write};
@@ -48,16 +48,30 @@ impl Acceptor {
     ///
     /// # Errors
     /// Those of registering.
-    pub fn new(listeners: Vec<std::net::TcpListener>, registry: &Registry, first_token: Token) -> io::Result<Self> {
+    pub fn new(
+        listeners: Vec<std::net::TcpListener>,
+        registry: &Registry,
+        first_token: Token,
+    ) -> io::Result<Self> {
         let mut registered = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
             listener.set_nonblocking(true)?;
             let mut listener = TcpListener::from_std(listener);
-            registry.register(&mut listener, Token(first_token.0 - index), Interest::READABLE)?;
+            registry.register(
+                &mut listener,
+                Token(first_token.0 - index),
+                Interest::READABLE,
+            )?;
             registered.push((listener, false));
         }
         let spare = spare_descriptor();
-        Ok(Self { listeners: registered, first_token, spare, paused: false, left_this_turn: ACCEPTS_A_TURN })
+        Ok(Self {
+            listeners: registered,
+            first_token,
+            spare,
+            paused: false,
+            left_this_turn: ACCEPTS_A_TURN,
+        })
     }
 
     /// How many listeners there are.
@@ -142,7 +156,38 @@ fn spare_descriptor() -> Option<Socket> {
     Socket::new(Domain::IPV4, Type::DGRAM, None).ok()
 }
 
-/// EMFILE or ENFILE; on Windows WSAEMFILE.
+/// Neither this process nor the system has a descriptor left, or memory for a socket: trying again at once fails again.
+#[cfg(unix)]
 fn lacks_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(23 | 24 | 10024))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+/// WSAEMFILE and WSAENOBUFS.
+#[cfg(not(unix))]
+fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(10024 | 10055))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_pauses_and_what_was_one_clients_fault_does_not() {
+        for lasting in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            assert!(
+                lacks_descriptors(&io::Error::from_raw_os_error(lasting)),
+                "{lasting}"
+            );
+        }
+        for passing in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM] {
+            assert!(
+                !lacks_descriptors(&io::Error::from_raw_os_error(passing)),
+                "{passing}"
+            );
+        }
+    }
 }

@@ -7,9 +7,14 @@ use crate::engine::Now;
 impl Now {
     /// Reads both clocks of the system.
     pub fn take() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
         let unix_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
-        Self { instant: Instant::now(), unix_ms }
+        Self {
+            instant: Instant::now(),
+            unix_ms,
+        }
     }
 
     /// The wall clock, as HTTP dates are made of.

@@ -20,8 +20,14 @@ const LONGEST: Duration = Duration::from_hours(24);
 #[command(version, about, max_term_width = 110)]
 #[allow(missing_docs, reason = "each field's text is its --help")]
 pub struct Config {
-    /// Address to listen on; repeatable; port 0 picks a free one [default: `127.0.0.1:8765` and `[::1]:8765`]
-    #[arg(long, value_name = "ADDR:PORT", env = "WSLAB_BIND", value_delimiter = ',')]
+    /// Address to listen on; both loopback addresses at port 8765 where none is given.
+    #[arg(
+        long,
+        help = "Address to listen on; repeatable; port 0 picks a free one [default: 127.0.0.1:8765 and [::1]:8765]",
+        value_name = "ADDR:PORT",
+        env = "WSLAB_BIND",
+        value_delimiter = ','
+    )]
     pub bind: Vec<SocketAddr>,
 
     /// Least time between a client's accepted chat messages; 0s: no rate limit
@@ -85,20 +91,51 @@ pub struct Config {
     pub drain_timeout: Duration,
 
     /// Origin of pages allowed besides the server's own; repeatable; * allows all
-    #[arg(long, value_name = "ORIGIN", env = "WSLAB_ALLOW_ORIGIN", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "WSLAB_ALLOW_ORIGIN",
+        value_delimiter = ','
+    )]
     pub allow_origin: Vec<String>,
 
     /// A report of `compare` to serve at /report
     #[arg(long, value_name = "FILE", env = "WSLAB_REPORT")]
     pub report: Option<PathBuf>,
 
+    /// How the thread server hands a message to the others; the other ways are there to be measured
+    #[arg(
+        long,
+        value_name = "WAY",
+        env = "WSLAB_DELIVERY",
+        default_value = "elected",
+        hide = true
+    )]
+    pub delivery: Delivery,
+
     /// Least severe log lines shown on standard error
     #[arg(long, value_name = "LEVEL", env = "WSLAB_LOG", default_value = "info")]
     pub log: LogLevel,
 
     /// How log lines are written
-    #[arg(long, value_name = "FORMAT", env = "WSLAB_LOG_FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "WSLAB_LOG_FORMAT",
+        default_value = "text"
+    )]
     pub log_format: LogFormat,
+}
+
+/// How one client's message reaches the others in the thread server; measured in `threads/shared.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Delivery {
+    /// One thread is elected to send for the room, round after round.
+    Elected,
+    /// Into an outbox for each client under the room's lock, then sent by whichever thread gets there.
+    Outboxes,
+    /// The sender's thread writes to each client under that client's lock.
+    Direct,
 }
 
 /// How much is logged.
@@ -128,8 +165,10 @@ impl Config {
     pub fn from_command_line(name: &'static str, about: &'static str) -> Self {
         let mut command = Self::command().name(name).about(about);
         let matches = command.get_matches_mut();
-        let mut config = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
-        config.max_clients_asked_for = matches.value_source("max_clients") != Some(ValueSource::DefaultValue);
+        let mut config = Self::from_arg_matches(&matches)
+            .unwrap_or_else(|error| error.format(&mut command).exit());
+        config.max_clients_asked_for =
+            matches.value_source("max_clients") != Some(ValueSource::DefaultValue);
         config
     }
 
@@ -146,8 +185,13 @@ impl Config {
     /// Where to listen: what `--bind` named, or both loopback addresses.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         if self.bind.is_empty() {
-            let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-            loopback.map(|ip| SocketAddr::new(ip, DEFAULT_PORT)).to_vec()
+            let loopback = [
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ];
+            loopback
+                .map(|ip| SocketAddr::new(ip, DEFAULT_PORT))
+                .to_vec()
         } else {
             self.bind.clone()
         }
@@ -155,7 +199,9 @@ impl Config {
 
     /// Whether only this machine can connect, which is what makes other loopback pages trustworthy.
     pub fn loopback_only(&self) -> bool {
-        self.addresses().iter().all(|address| address.ip().is_loopback())
+        self.addresses()
+            .iter()
+            .all(|address| address.ip().is_loopback())
     }
 
     /// Sockets open at most, clients and others together.
@@ -165,13 +211,22 @@ impl Config {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| format!("{error} (for example 500ms, 20s, 2m)"))?;
-    if duration > LONGEST { Err("at most 24h".to_owned()) } else { Ok(duration) }
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error} (for example 500ms, 20s, 2m)"))?;
+    if duration > LONGEST {
+        Err("at most 24h".to_owned())
+    } else {
+        Ok(duration)
+    }
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = duration(text)?;
-    if duration < Duration::from_millis(1) { Err("at least 1ms".to_owned()) } else { Ok(duration) }
+    if duration < Duration::from_millis(1) {
+        Err("at least 1ms".to_owned())
+    } else {
+        Ok(duration)
+    }
 }
 
 fn count(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
@@ -205,8 +260,14 @@ mod tests {
         let config = Config::defaults();
         assert_eq!(config.addresses().len(), 2);
         assert!(config.loopback_only());
-        assert_eq!((config.max_message, config.max_unsent), (64 * 1024, 1024 * 1024));
-        assert_eq!((config.ping_interval, config.ping_timeout), (Duration::from_secs(20), Duration::from_secs(10)));
+        assert_eq!(
+            (config.max_message, config.max_unsent),
+            (64 * 1024, 1024 * 1024)
+        );
+        assert_eq!(
+            (config.ping_interval, config.ping_timeout),
+            (Duration::from_secs(20), Duration::from_secs(10))
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
@@ -27,8 +28,8 @@ const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;
 
 /// How a conversation reaches the engine: directly in the event loop, through a lock in the thread server.
 pub trait Lab {
-    /// Runs one change of the engine. Its effects are whole when it returns: the thread server delivers broadcasts
-    /// before anybody else may change the engine.
+    /// Runs one change of the engine. When it returns, the server has taken note of what is to be sent, in the order in
+    /// which the engine was changed.
     fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Effects) -> R) -> R;
 
     /// Where this client's replies are gathered.
@@ -79,7 +80,16 @@ impl Conversation {
     /// A client has connected and not said anything yet.
     pub fn new(client: ClientId, peer: SocketAddr, now: Now, config: &Config) -> Self {
         let deadline = now.instant + config.handshake_timeout;
-        Self { client, peer, stage: Stage::Http { head: Head::default(), deadline, answered: false }, held: Vec::new() }
+        Self {
+            client,
+            peer,
+            stage: Stage::Http {
+                head: Head::default(),
+                deadline,
+                answered: false,
+            },
+            held: Vec::new(),
+        }
     }
 
     /// The client's place in the server's table.
@@ -90,7 +100,9 @@ impl Conversation {
     /// When [`Conversation::time_out`] must be called. It may move, so ask again after each call.
     pub fn deadline(&self) -> Instant {
         match &self.stage {
-            Stage::Http { deadline, .. } | Stage::Closing { deadline, .. } | Stage::Lingering { deadline } => *deadline,
+            Stage::Http { deadline, .. }
+            | Stage::Closing { deadline, .. }
+            | Stage::Lingering { deadline } => *deadline,
             Stage::Open(session) => session.keepalive.deadline(),
         }
     }
@@ -133,15 +145,22 @@ impl Conversation {
                 }
                 self.linger(now, lab);
             }
-            Stage::Open(session) => match session.keepalive.time_out(now.instant) {
-                Due::Nothing => {}
-                Due::Ping => frame::ping(&mut lab.effects().reply),
-                Due::Dead => {
-                    lab.effects().stats().refused("ping_timeout");
-                    frame::close(&mut lab.effects().reply, 1011, "keepalive ping timeout");
-                    self.linger(now, lab);
+            Stage::Open(session) => {
+                let config = lab.with(|engine, _| Arc::clone(engine.config()));
+                match session.keepalive.time_out(
+                    now.instant,
+                    config.ping_interval,
+                    config.ping_timeout,
+                ) {
+                    Due::Nothing => {}
+                    Due::Ping => frame::ping(&mut lab.effects().reply),
+                    Due::Dead => {
+                        lab.effects().stats().refused("ping_timeout");
+                        frame::close(&mut lab.effects().reply, 1011, "keepalive ping timeout");
+                        self.linger(now, lab);
+                    }
                 }
-            },
+            }
             Stage::Closing { .. } => {
                 lab.effects().stats().refused("close_timeout");
                 return TimedOut::Drop;
@@ -184,10 +203,7 @@ impl Conversation {
     fn answer(&mut self, now: Now, request: &http::Request, last: bool, lab: &mut impl Lab) {
         let (client, peer) = (self.client, self.peer);
         let (outcome, timeout, number) = lab.with(|engine, effects| {
-            let before = effects.reply.len();
             let outcome = respond(engine, request, now, peer, last, effects);
-            // What a page loads is owed on top of the limit for slow clients, as long as it reads at all.
-            effects.owed += effects.reply.len() - before;
             let number = match &outcome {
                 Outcome::Upgraded(opening) => engine.open(now, client, peer.ip(), opening, effects),
                 Outcome::Responded { .. } => 0,
@@ -195,12 +211,17 @@ impl Conversation {
             (outcome, engine.config().handshake_timeout, number)
         });
         match outcome {
-            Outcome::Responded { keep_alive, refused } => {
+            Outcome::Responded {
+                keep_alive,
+                refused,
+            } => {
                 if let Some(refusal) = refused {
                     lab.effects().stats().refused(refusal.reason());
                 }
                 match &mut self.stage {
-                    Stage::Http { deadline, answered, .. } if keep_alive => {
+                    Stage::Http {
+                        deadline, answered, ..
+                    } if keep_alive => {
                         *answered = true;
                         *deadline = now.instant + timeout;
                     }
@@ -214,7 +235,11 @@ impl Conversation {
     /// Turns to WebSocket frames, of which the first may stand right behind the request.
     fn upgrade(&mut self, now: Now, opening: &Opening, number: u64, lab: &mut impl Lab) {
         let session = lab.with(|engine, _| Session::new(now, opening, number, engine.config()));
-        info!("[{}] Client {number} connected from {}", session.endpoint.tag(), self.peer);
+        info!(
+            "[{}] Client {number} connected from {}",
+            session.endpoint.tag(),
+            self.peer
+        );
         let before = std::mem::replace(&mut self.stage, Stage::Open(session));
         if let Stage::Http { mut head, .. } = before {
             let rest = head.take_rest();
@@ -226,7 +251,9 @@ impl Conversation {
 
     fn take_frames(&mut self, now: Now, input: &[u8], lab: &mut impl Lab) {
         let max_message = match &mut self.stage {
-            Stage::Open(Session { context, keepalive, .. }) => {
+            Stage::Open(Session {
+                context, keepalive, ..
+            }) => {
                 keepalive.heard();
                 context.get_config().max_message_size
             }
@@ -258,7 +285,10 @@ impl Conversation {
                 Stage::Http { .. } | Stage::Lingering { .. } => return,
             };
             let reply = &mut lab.effects().reply;
-            match context.read(&mut Pipe { input: &mut input, reply }) {
+            match context.read(&mut Pipe {
+                input: &mut input,
+                reply,
+            }) {
                 Ok(message) => self.take(now, message, lab),
                 Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The close handshake is complete; the reply, if one was owed, is among the replies.
@@ -276,10 +306,14 @@ impl Conversation {
             lab.effects().stats().refused("protocol_error");
         }
         // What comes after our Close is of no interest any more.
-        let Stage::Open(session) = &mut self.stage else { return };
+        let Stage::Open(session) = &mut self.stage else {
+            return;
+        };
         match message {
             Message::Text(text) => session.request(now, self.client, Payload::Text(&text), lab),
-            Message::Binary(bytes) => session.request(now, self.client, Payload::Binary(&bytes), lab),
+            Message::Binary(bytes) => {
+                session.request(now, self.client, Payload::Binary(&bytes), lab)
+            }
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
         }
         if let Some(close) = lab.effects().close.take() {
@@ -307,10 +341,22 @@ impl Conversation {
         let deadline = now.instant + timeout;
         self.stage = match std::mem::replace(&mut self.stage, Stage::Lingering { deadline }) {
             Stage::Open(mut session) => {
-                let frame = CloseFrame { code: close.code.into(), reason: close.reason.into() };
+                let frame = CloseFrame {
+                    code: close.code.into(),
+                    reason: close.reason.into(),
+                };
                 let reply = &mut lab.effects().reply;
-                match session.context.close(&mut Pipe { input: &mut &b""[..], reply }, Some(frame)) {
-                    Ok(()) => Stage::Closing { context: session.context, deadline },
+                match session.context.close(
+                    &mut Pipe {
+                        input: &mut &b""[..],
+                        reply,
+                    },
+                    Some(frame),
+                ) {
+                    Ok(()) => Stage::Closing {
+                        context: session.context,
+                        deadline,
+                    },
                     Err(_) => Stage::Lingering { deadline },
                 }
             }
@@ -321,7 +367,9 @@ impl Conversation {
     fn linger(&mut self, now: Now, lab: &mut impl Lab) {
         if !self.is_lingering() {
             let timeout = self.leave(now, lab);
-            self.stage = Stage::Lingering { deadline: now.instant + timeout };
+            self.stage = Stage::Lingering {
+                deadline: now.instant + timeout,
+            };
         }
     }
 
@@ -336,7 +384,11 @@ impl Conversation {
             (engine.client_count(), engine.config().close_timeout)
         });
         if let Stage::Open(session) = &self.stage {
-            info!("[{}] Client {} disconnected. Remaining: {remaining}", session.endpoint.tag(), session.number);
+            info!(
+                "[{}] Client {} disconnected. Remaining: {remaining}",
+                session.endpoint.tag(),
+                session.number
+            );
         }
         timeout
     }
@@ -417,7 +469,7 @@ impl Session {
             context: WebSocketContext::new(Role::Server, Some(limits)),
             endpoint,
             number,
-            keepalive: Keepalive::new(now.instant, config.ping_interval, config.ping_timeout, number),
+            keepalive: Keepalive::new(now.instant, config.ping_interval, number),
         }
     }
 
@@ -480,7 +532,11 @@ struct Pipe<'a, 'b> {
 
 impl Read for Pipe<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { self.input.read(buffer) }
+        if self.input.is_empty() {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            self.input.read(buffer)
+        }
     }
 }
 

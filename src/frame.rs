@@ -57,8 +57,13 @@ pub fn whole_frames(bytes: &[u8], max_payload: usize) -> usize {
 }
 
 fn push(out: &mut impl BufMut, opcode: OpCode, payload: &[u8]) {
-    let header = FrameHeader { opcode, ..FrameHeader::default() };
-    header.format(payload.len() as u64, &mut out.writer()).expect("writing to memory does not fail");
+    let header = FrameHeader {
+        opcode,
+        ..FrameHeader::default()
+    };
+    header
+        .format(payload.len() as u64, &mut out.writer())
+        .expect("writing to memory does not fail");
     out.put_slice(payload);
 }
 
@@ -88,8 +93,16 @@ mod tests {
             assert_eq!(whole_frames(&bytes[..cut], 1000), whole);
         }
         assert_eq!(whole_frames(&bytes, 1000), bytes.len());
-        assert_eq!(whole_frames(&bytes[..whole + 4], 299), whole + 4, "too large: nothing to wait for");
-        assert_eq!(whole_frames(&[0x83, 0x80, 1], 1000), 3, "no such opcode");
+        assert_eq!(
+            whole_frames(&bytes[..whole + 4], 299),
+            whole + 4,
+            "too large: nothing to wait for"
+        );
+        assert_eq!(
+            whole_frames(&[0x83, 0x80, 1, 2, 3, 4], 1000),
+            6,
+            "no such opcode"
+        );
     }
 
     #[test]

@@ -39,13 +39,19 @@ mod linux {
             + time.irq.unwrap_or(0)
             + time.softirq.unwrap_or(0)
             + time.steal.unwrap_or(0);
-        Some(CpuTime { busy, total: busy + idle })
+        Some(CpuTime {
+            busy,
+            total: busy + idle,
+        })
     }
 
     /// What this process takes, or `None` where `/proc` does not tell.
     pub fn vitals() -> Option<Vitals> {
         let stat = Process::myself().ok()?.stat().ok()?;
-        Some(Vitals { resident_bytes: stat.rss * procfs::page_size(), threads: u64::try_from(stat.num_threads).ok()? })
+        Some(Vitals {
+            resident_bytes: stat.rss * procfs::page_size(),
+            threads: u64::try_from(stat.num_threads).ok()?,
+        })
     }
 }
 

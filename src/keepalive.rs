@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 /// The keepalive of one WebSocket.
 #[derive(Debug)]
 pub struct Keepalive {
-    interval: Duration,
-    timeout: Duration,
     next_ping: Instant,
     /// Since the last Ping nothing was heard, and this is when patience ends.
     dead_at: Option<Instant>,
@@ -29,10 +27,13 @@ pub enum Due {
 impl Keepalive {
     /// A client that is there now. The first Ping of client `number` comes somewhere within the first interval, by
     /// the golden ratio, so that clients who came together are pinged apart.
-    pub fn new(now: Instant, interval: Duration, timeout: Duration, number: u64) -> Self {
+    pub fn new(now: Instant, interval: Duration, number: u64) -> Self {
         const GOLDEN: u64 = 0x9E37_79B9;
         let phase = (number.wrapping_mul(GOLDEN) & 0xFFFF_FFFF) as f64 / f64::from(u32::MAX);
-        Self { interval, timeout, next_ping: now + interval.mul_f64(phase), dead_at: None }
+        Self {
+            next_ping: now + interval.mul_f64(phase),
+            dead_at: None,
+        }
     }
 
     /// A frame came.
@@ -45,13 +46,14 @@ impl Keepalive {
         self.dead_at.unwrap_or(self.next_ping)
     }
 
-    /// Tells what is due at `now`.
-    pub fn time_out(&mut self, now: Instant) -> Due {
+    /// Tells what is due at `now`, where Pings come every `interval` and an answer within `timeout`. There is one
+    /// keepalive a client, so what is the same for all is not kept in it.
+    pub fn time_out(&mut self, now: Instant, interval: Duration, timeout: Duration) -> Due {
         match self.dead_at {
             Some(dead_at) if now >= dead_at => Due::Dead,
             None if now >= self.next_ping => {
-                self.next_ping = now + self.interval;
-                self.dead_at = Some(now + self.timeout);
+                self.next_ping = now + interval;
+                self.dead_at = Some(now + timeout);
                 Due::Ping
             }
             _ => Due::Nothing,
@@ -68,17 +70,32 @@ mod tests {
 
     #[test]
     fn silence_after_a_ping_is_death_and_any_frame_is_life() {
-        let mut keepalive = Keepalive::new(Instant::now(), INTERVAL, TIMEOUT, 1);
+        let mut keepalive = Keepalive::new(Instant::now(), INTERVAL, 1);
         let first = keepalive.deadline();
-        let early = first.checked_sub(Duration::from_millis(1)).expect("the first ping is later");
-        assert_eq!(keepalive.time_out(early), Due::Nothing);
-        assert_eq!(keepalive.time_out(first), Due::Ping);
+        let early = first
+            .checked_sub(Duration::from_millis(1))
+            .expect("the first ping is later");
+        assert_eq!(keepalive.time_out(early, INTERVAL, TIMEOUT), Due::Nothing);
+        assert_eq!(keepalive.time_out(first, INTERVAL, TIMEOUT), Due::Ping);
         assert_eq!(keepalive.deadline(), first + TIMEOUT);
         keepalive.heard();
-        assert_eq!(keepalive.time_out(first + TIMEOUT), Due::Nothing);
-        assert_eq!(keepalive.deadline(), first + INTERVAL, "pings keep their pace");
-        assert_eq!(keepalive.time_out(first + INTERVAL), Due::Ping);
-        assert_eq!(keepalive.time_out(first + INTERVAL + TIMEOUT), Due::Dead);
+        assert_eq!(
+            keepalive.time_out(first + TIMEOUT, INTERVAL, TIMEOUT),
+            Due::Nothing
+        );
+        assert_eq!(
+            keepalive.deadline(),
+            first + INTERVAL,
+            "pings keep their pace"
+        );
+        assert_eq!(
+            keepalive.time_out(first + INTERVAL, INTERVAL, TIMEOUT),
+            Due::Ping
+        );
+        assert_eq!(
+            keepalive.time_out(first + INTERVAL + TIMEOUT, INTERVAL, TIMEOUT),
+            Due::Dead
+        );
     }
 
     #[test]
@@ -86,11 +103,14 @@ mod tests {
         let now = Instant::now();
         let mut tenths = [0; 10];
         for number in 1..=1000 {
-            let wait = Keepalive::new(now, INTERVAL, TIMEOUT, number).deadline() - now;
+            let wait = Keepalive::new(now, INTERVAL, number).deadline() - now;
             assert!(wait <= INTERVAL);
             let tenth = (wait.as_millis() / 2000).min(9);
             tenths[usize::try_from(tenth).expect("at most 9")] += 1;
         }
-        assert!(tenths.iter().all(|count| (90..=110).contains(count)), "{tenths:?}");
+        assert!(
+            tenths.iter().all(|count| (90..=110).contains(count)),
+            "{tenths:?}"
+        );
     }
 }

@@ -44,17 +44,33 @@ pub fn main(name: &'static str, about: &'static str, model: &'static str, run: R
 
 fn launch(mut config: Config, model: &'static str, run: Run) -> anyhow::Result<()> {
     start_logging(config.log, config.log_format);
-    raise_descriptor_limit(&mut config)?;
     let report = match &config.report {
-        Some(path) => Some(std::fs::read(path).with_context(|| format!("cannot read --report {}", path.display()))?),
+        Some(path) => Some(
+            std::fs::read(path)
+                .with_context(|| format!("cannot read --report {}", path.display()))?,
+        ),
         None => None,
     };
     let listeners = bind(&config)?;
+    raise_descriptor_limit(&mut config)?;
     let (stopper, shutdown) = shutdown::channel()?;
     stopper.on_signals().context("cannot handle signals")?;
     announce(&listeners)?;
-    let epoch = rand::rng().sample_iter(Alphanumeric).take(12).map(char::from).collect();
-    run(listeners, Arc::new(config), Founding { model, epoch, report }, shutdown)?;
+    let epoch = rand::rng()
+        .sample_iter(Alphanumeric)
+        .take(12)
+        .map(char::from)
+        .collect();
+    run(
+        listeners,
+        Arc::new(config),
+        Founding {
+            model,
+            epoch,
+            report,
+        },
+        shutdown,
+    )?;
     // The output may be a pipe whose reader has gone; that is no reason to fail.
     let _ = writeln!(io::stdout(), "[SERVER] Server stopped.");
     Ok(())
@@ -73,7 +89,9 @@ fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
                 "{address} is already in use: stop the program that has it, or choose another with --bind {}:PORT",
                 address.ip()
             ),
-            Err(error) => bail!("cannot listen on {address}: {error}; choose another address with --bind"),
+            Err(error) => {
+                bail!("cannot listen on {address}: {error}; choose another address with --bind")
+            }
         }
     }
     Ok(listeners)
@@ -92,7 +110,11 @@ fn lacks_address(error: &io::Error) -> bool {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -106,7 +128,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Prints the banner of the user's document, and the addresses. Connections are accepted by the kernel already.
 fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
-    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+    let addresses = listeners
+        .iter()
+        .map(TcpListener::local_addr)
+        .collect::<io::Result<Vec<_>>>()?;
     let mut host = addresses[0].to_string();
     if addresses[0].ip().is_loopback() {
         host = format!("localhost:{}", addresses[0].port());
@@ -122,7 +147,9 @@ fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
         let _ = writeln!(banner, "listening on http://{address}");
     }
     let mut output = io::stdout().lock();
-    let _ = output.write_all(banner.as_bytes()).and_then(|()| output.flush());
+    let _ = output
+        .write_all(banner.as_bytes())
+        .and_then(|()| output.flush());
     Ok(())
 }
 
@@ -131,9 +158,10 @@ fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
 #[cfg(unix)]
 fn raise_descriptor_limit(config: &mut Config) -> anyhow::Result<()> {
     let wanted = config.max_sockets() as u64 + OTHER_DESCRIPTORS;
-    let granted = rlimit::increase_nofile_limit(wanted).context("cannot read the descriptor limit")?;
-    let fitting =
-        usize::try_from(granted.saturating_sub(OTHER_DESCRIPTORS))?.saturating_sub(crate::config::SPARE_SOCKETS);
+    let granted =
+        rlimit::increase_nofile_limit(wanted).context("cannot read the descriptor limit")?;
+    let fitting = usize::try_from(granted.saturating_sub(OTHER_DESCRIPTORS))?
+        .saturating_sub(crate::config::SPARE_SOCKETS);
     if granted >= wanted {
         Ok(())
     } else if config.max_clients_asked_for || fitting == 0 {
@@ -172,7 +200,10 @@ fn start_logging(level: LogLevel, format: LogFormat) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     // Standard error may be a pipe that nobody reads any more; a line lost there is no reason to fail.
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).log_internal_errors(false);
+    let log = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level)
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => log.event_format(PlainLines).init(),
         LogFormat::Json => log.json().with_target(false).init(),
@@ -187,12 +218,19 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let level = *event.metadata().level();
         if level != Level::INFO {
             write!(writer, "{level} ")?;
         }
-        context.field_format().format_fields(writer.by_ref(), event)?;
+        context
+            .field_format()
+            .format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
 }

@@ -38,10 +38,20 @@ impl Sources {
     /// Starts the walks; `rng` drives them, so a seeded one repeats them.
     pub fn new(now: Instant, simulate_cpu: bool, rng: &mut impl rand::Rng) -> Self {
         let cpu = match host::cpu_time() {
-            Some(before) if !simulate_cpu => Cpu::Host { before, percent: 0.0 },
+            Some(before) if !simulate_cpu => Cpu::Host {
+                before,
+                percent: 0.0,
+            },
             _ => Cpu::Simulated { percent: 30.0 },
         };
-        Self { rng: StdRng::from_rng(rng), temperature: 25.0, stock: 100.0, cpu, since: now, deliveries_before: 0 }
+        Self {
+            rng: StdRng::from_rng(rng),
+            temperature: 25.0,
+            stock: 100.0,
+            cpu,
+            since: now,
+            deliveries_before: 0,
+        }
     }
 
     /// The values of a tick, in the order of [`Metric::ALL`](crate::protocol::Metric::ALL). Also sets the memory and
@@ -51,8 +61,12 @@ impl Sources {
         self.stock = (self.stock * self.rng.random_range(0.98..=1.02)).clamp(50.0, 200.0);
         let vitals = host::vitals();
         if let Some(vitals) = vitals {
-            stats.resident_bytes.set(i64::try_from(vitals.resident_bytes).unwrap_or(i64::MAX));
-            stats.threads.set(i64::try_from(vitals.threads).unwrap_or(i64::MAX));
+            stats
+                .resident_bytes
+                .set(i64::try_from(vitals.resident_bytes).unwrap_or(i64::MAX));
+            stats
+                .threads
+                .set(i64::try_from(vitals.threads).unwrap_or(i64::MAX));
         }
         [
             Some(self.temperature),
@@ -89,7 +103,11 @@ impl Sources {
         let deliveries = stats.deliveries.get();
         let new = deliveries - std::mem::replace(&mut self.deliveries_before, deliveries);
         let elapsed = (now - std::mem::replace(&mut self.since, now)).as_secs_f64();
-        if elapsed > 0.0 { new as f64 / elapsed } else { 0.0 }
+        if elapsed > 0.0 {
+            new as f64 / elapsed
+        } else {
+            0.0
+        }
     }
 }
 
@@ -104,15 +122,22 @@ mod tests {
         let stats = Stats::new();
         let walk = || {
             let mut sources = Sources::new(start, true, &mut StdRng::seed_from_u64(7));
-            (1..=5000).map(|tick| sources.sample(start + Duration::from_secs(tick), 3, &stats)).collect::<Vec<_>>()
+            (1..=5000)
+                .map(|tick| sources.sample(start + Duration::from_secs(tick), 3, &stats))
+                .collect::<Vec<_>>()
         };
         let first = walk();
         for values in &first {
-            let [temperature, stock, cpu, clients, ..] = values.map(|value| value.unwrap_or(f64::NAN));
+            let [temperature, stock, cpu, clients, ..] =
+                values.map(|value| value.unwrap_or(f64::NAN));
             assert!((20.0..=35.0).contains(&temperature) && (50.0..=200.0).contains(&stock));
             assert!((10.0..=90.0).contains(&cpu) && (clients - 3.0).abs() < f64::EPSILON);
         }
-        let simulated = |run: &[Values]| run.iter().map(|values| [values[0], values[1], values[2]]).collect::<Vec<_>>();
+        let simulated = |run: &[Values]| {
+            run.iter()
+                .map(|values| [values[0], values[1], values[2]])
+                .collect::<Vec<_>>()
+        };
         assert_eq!(simulated(&first), simulated(&walk()));
     }
 }

@@ -54,6 +54,9 @@ impl Outbox {
     /// # Errors
     /// [`Overflow`] where more than `limit` bytes would wait; nothing was added.
     pub fn push(&mut self, frames: Bytes, limit: usize) -> Result<(), Overflow> {
+        if frames.is_empty() {
+            return Ok(());
+        }
         let cost = self.unsent + frames.len() + (self.slices.len() + 1) * SLICE_COST;
         if cost > limit.saturating_add(self.allowance) {
             return Err(Overflow);
@@ -63,20 +66,18 @@ impl Outbox {
         Ok(())
     }
 
-    /// Lets `bytes` more wait until the outbox is empty again: what the client asked for in one go, like the history it
-    /// resumes. Else whoever resumes a long history could be too slow before its first message. A client that has not
-    /// read what it asked for before gets no more of it.
+    /// Lets `bytes` more wait until the outbox is empty again: what answers one read of what the client sent, like the
+    /// history it resumes, a page or an echo. Else whoever resumes a long history could be too slow before its first
+    /// message. A client that has not read what it asked for before gets no more of it.
     pub fn allow(&mut self, bytes: usize) {
         if self.is_empty() && bytes > 0 {
             self.allowance = bytes + SLICE_COST;
         }
     }
 
-    /// Takes out the first slice, for somebody who may wait until the socket takes it.
-    pub fn take_front(&mut self) -> Option<Bytes> {
-        let front = self.slices.pop_front()?;
-        self.unsent -= front.len();
-        Some(front)
+    /// The first slice, for somebody who may wait until the socket takes it, and then calls [`Outbox::sent`].
+    pub fn front(&self) -> Option<Bytes> {
+        self.slices.front().cloned()
     }
 
     /// Writes what waits, until it is gone or the socket would block.
@@ -101,7 +102,9 @@ impl Outbox {
                         return Ok(Flushed::Blocked);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Flushed::Blocked);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -113,10 +116,17 @@ impl Outbox {
         Ok(Flushed::All)
     }
 
-    fn sent(&mut self, mut written: usize) {
+    /// So much from the front has been written.
+    ///
+    /// # Panics
+    /// Never: what was written had been waiting.
+    pub fn sent(&mut self, mut written: usize) {
         self.unsent -= written;
         while written > 0 {
-            let front = self.slices.front_mut().expect("what was written had been waiting");
+            let front = self
+                .slices
+                .front_mut()
+                .expect("what was written had been waiting");
             let part = written.min(front.len());
             front.advance(part);
             written -= part;
@@ -191,12 +201,33 @@ mod tests {
     }
 
     #[test]
+    fn nothing_added_is_nothing_to_send() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::new(), 100).expect("it takes no room");
+        let mut blocked = Narrow {
+            room: 0,
+            taken: Vec::new(),
+        };
+        assert_eq!(
+            outbox.flush(&mut blocked).expect("nothing to send"),
+            Flushed::All
+        );
+    }
+
+    #[test]
     fn what_was_asked_for_is_owed_on_top_of_the_limit_until_it_is_sent() {
         let mut outbox = Outbox::default();
         outbox.allow(1000);
-        outbox.push(Bytes::from(vec![0; 1000]), 100).expect("allowed");
-        outbox.push(Bytes::from_static(b"live"), 100).expect("the replay does not count");
-        let mut socket = Narrow { room: usize::MAX, taken: Vec::new() };
+        outbox
+            .push(Bytes::from(vec![0; 1000]), 100)
+            .expect("allowed");
+        outbox
+            .push(Bytes::from_static(b"live"), 100)
+            .expect("the replay does not count");
+        let mut socket = Narrow {
+            room: usize::MAX,
+            taken: Vec::new(),
+        };
         outbox.flush(&mut socket).expect("this socket takes all");
         assert_eq!(outbox.push(Bytes::from(vec![0; 101]), 100), Err(Overflow));
     }

@@ -161,19 +161,29 @@ pub fn parse_chat(payload: Payload<'_>) -> Result<ChatRequest<'_>, RefusedChat<'
     if fields.is_ping() {
         return Ok(ChatRequest::Ping);
     }
-    let cid_fits = fields.cid.as_deref().is_none_or(|cid| (1..=CID_CHARS).contains(&char_count(cid)));
+    let cid_fits = fields
+        .cid
+        .as_deref()
+        .is_none_or(|cid| (1..=CID_CHARS).contains(&char_count(cid)));
     if fields.kind.as_deref() != Some("chat") || !cid_fits {
         return Err(Fault::BadMessage.into());
     }
     let refuse = |fault, cid| Err(RefusedChat { fault, cid });
-    let (name, text) = (fields.name.unwrap_or_default(), fields.text.unwrap_or_default());
+    let (name, text) = (
+        fields.name.unwrap_or_default(),
+        fields.text.unwrap_or_default(),
+    );
     if name.trim().is_empty() || text.trim().is_empty() {
         return refuse(Fault::Empty, fields.cid);
     }
     if char_count(text.trim()) > TEXT_CHARS {
         return refuse(Fault::TooLong, fields.cid);
     }
-    Ok(ChatRequest::Say(Chat { name, text, cid: fields.cid }))
+    Ok(ChatRequest::Say(Chat {
+        name,
+        text,
+        cid: fields.cid,
+    }))
 }
 
 /// A change of subscription: the metrics known, in the order asked for, without repeats.
@@ -197,7 +207,10 @@ pub fn parse_dashboard(payload: Payload<'_>) -> Result<DashboardRequest, Fault> 
     let (Some("subscribe"), Some(names)) = (fields.kind.as_deref(), fields.metrics) else {
         return Err(Fault::BadMessage);
     };
-    let mut subscribe = Subscribe { metrics: Vec::new(), unknown: false };
+    let mut subscribe = Subscribe {
+        metrics: Vec::new(),
+        unknown: false,
+    };
     for Text(name) in names {
         match Metric::from_name(&name) {
             Some(metric) if !subscribe.metrics.contains(&metric) => subscribe.metrics.push(metric),
@@ -214,7 +227,9 @@ fn char_count(text: &str) -> usize {
 
 /// The first `limit` characters of `text`.
 pub(crate) fn first_chars(text: &str, limit: usize) -> &str {
-    text.char_indices().nth(limit).map_or(text, |(end, _)| &text[..end])
+    text.char_indices()
+        .nth(limit)
+        .map_or(text, |(end, _)| &text[..end])
 }
 
 /// Which endpoint's fields count; the other's are unknown fields here, whatever their type.
@@ -250,7 +265,9 @@ fn parse_fields(payload: Payload<'_>, asked: Asked) -> Result<Fields<'_>, Fault>
         Payload::Binary(bytes) => std::str::from_utf8(bytes).map_err(|_| Fault::BadJson)?,
     };
     let mut json = serde_json::Deserializer::from_str(text);
-    let fields = json.deserialize_map(FieldsVisitor(asked)).and_then(|fields| json.end().map(|()| fields));
+    let fields = json
+        .deserialize_map(FieldsVisitor(asked))
+        .and_then(|fields| json.end().map(|()| fields));
     fields.map_err(|_| {
         // Whether it is JSON at all is asked first, and a wrong type may stand before a syntax error.
         // Skipping a value does not recurse, so nesting of any depth is safe here.
@@ -480,14 +497,35 @@ mod tests {
             (r#"{"type":"chat"} x"#.to_owned(), Fault::BadJson),
             ("[1]".to_owned(), Fault::BadMessage),
             ("null".to_owned(), Fault::BadMessage),
-            (r#"{"type":"talk","name":"","text":""}"#.to_owned(), Fault::BadMessage),
-            (r#"{"type":"chat","name":null,"text":"a"}"#.to_owned(), Fault::BadMessage),
-            (r#"{"type":"chat","name":"A","text":"a","cid":7}"#.to_owned(), Fault::BadMessage),
-            (r#"{"type":"chat","name":"A","text":"a","cid":""}"#.to_owned(), Fault::BadMessage),
-            (r#"{"type":"chat","name":"  ","text":"a"}"#.to_owned(), Fault::Empty),
+            (
+                r#"{"type":"talk","name":"","text":""}"#.to_owned(),
+                Fault::BadMessage,
+            ),
+            (
+                r#"{"type":"chat","name":null,"text":"a"}"#.to_owned(),
+                Fault::BadMessage,
+            ),
+            (
+                r#"{"type":"chat","name":"A","text":"a","cid":7}"#.to_owned(),
+                Fault::BadMessage,
+            ),
+            (
+                r#"{"type":"chat","name":"A","text":"a","cid":""}"#.to_owned(),
+                Fault::BadMessage,
+            ),
+            (
+                r#"{"type":"chat","name":"  ","text":"a"}"#.to_owned(),
+                Fault::Empty,
+            ),
             (r#"{"type":"chat","name":"A"}"#.to_owned(), Fault::Empty),
-            (format!(r#"{{"type":"chat","name":" ","text":"{long}"}}"#), Fault::Empty),
-            (format!(r#"{{"type":"chat","name":"A","text":"{long}"}}"#), Fault::TooLong),
+            (
+                format!(r#"{{"type":"chat","name":" ","text":"{long}"}}"#),
+                Fault::Empty,
+            ),
+            (
+                format!(r#"{{"type":"chat","name":"A","text":"{long}"}}"#),
+                Fault::TooLong,
+            ),
         ] {
             assert_eq!(fault_of(&text), fault, "{text}");
         }
@@ -495,9 +533,16 @@ mod tests {
 
     #[test]
     fn counts_characters_and_cuts_names() {
-        let text = format!(r#"{{"type":"chat","name":" {} ","text":" {} "}}"#, "ế".repeat(51), "ế".repeat(500));
+        let text = format!(
+            r#"{{"type":"chat","name":" {} ","text":" {} "}}"#,
+            "ế".repeat(51),
+            "ế".repeat(500)
+        );
         let chat = chat_in(Payload::Text(&text));
-        assert_eq!((chat.name().chars().count(), chat.text().chars().count()), (50, 500));
+        assert_eq!(
+            (chat.name().chars().count(), chat.text().chars().count()),
+            (50, 500)
+        );
     }
 
     #[test]
@@ -505,31 +550,67 @@ mod tests {
         let text = r#"{"type":"talk","type":"chat","name":"A","text":"x","text":"y","extra":[{}]}"#;
         let chat = chat_in(Payload::Binary(text.as_bytes()));
         assert_eq!(chat.text(), "y");
-        assert_eq!(parse_chat(Payload::Binary(b"\xff")).expect_err("not UTF-8").fault, Fault::BadJson);
+        assert_eq!(
+            parse_chat(Payload::Binary(b"\xff"))
+                .expect_err("not UTF-8")
+                .fault,
+            Fault::BadJson
+        );
     }
 
     #[test]
     fn deep_nesting_neither_overflows_nor_passes() {
         let deep = "[".repeat(20_000);
         assert_eq!(fault_of(&deep), Fault::BadJson);
-        assert_eq!(fault_of(&format!("{deep}{}", "]".repeat(20_000))), Fault::BadMessage);
-        assert_eq!(fault_of(&format!(r#"{{"type":"chat","name":{deep}{}}}"#, "]".repeat(20_000))), Fault::BadMessage);
+        assert_eq!(
+            fault_of(&format!("{deep}{}", "]".repeat(20_000))),
+            Fault::BadMessage
+        );
+        assert_eq!(
+            fault_of(&format!(
+                r#"{{"type":"chat","name":{deep}{}}}"#,
+                "]".repeat(20_000)
+            )),
+            Fault::BadMessage
+        );
     }
 
     #[test]
     fn subscriptions_keep_order_and_drop_repeats_and_strangers() {
         let text = r#"{"type":"subscribe","metrics":["stock","moon","cpu","stock"]}"#;
-        let subscribe = Subscribe { metrics: vec![Metric::Stock, Metric::Cpu], unknown: true };
-        assert_eq!(parse_dashboard(Payload::Text(text)), Ok(DashboardRequest::Subscribe(subscribe)));
-        assert_eq!(parse_dashboard(Payload::Text(r#"{"type":"ping"}"#)), Ok(DashboardRequest::Ping));
-        for text in [r#"{"type":"subscribe"}"#, r#"{"type":"subscribe","metrics":[1]}"#, r#"{"type":"chat"}"#] {
-            assert_eq!(parse_dashboard(Payload::Text(text)), Err(Fault::BadMessage), "{text}");
+        let subscribe = Subscribe {
+            metrics: vec![Metric::Stock, Metric::Cpu],
+            unknown: true,
+        };
+        assert_eq!(
+            parse_dashboard(Payload::Text(text)),
+            Ok(DashboardRequest::Subscribe(subscribe))
+        );
+        assert_eq!(
+            parse_dashboard(Payload::Text(r#"{"type":"ping"}"#)),
+            Ok(DashboardRequest::Ping)
+        );
+        for text in [
+            r#"{"type":"subscribe"}"#,
+            r#"{"type":"subscribe","metrics":[1]}"#,
+            r#"{"type":"chat"}"#,
+        ] {
+            assert_eq!(
+                parse_dashboard(Payload::Text(text)),
+                Err(Fault::BadMessage),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn part_one_fields_come_as_frozen() {
-        let chat = Outgoing::Chat { name: "Alice", text: "Hello", ts: 1, id: 2 };
+        let chat = Outgoing::Chat {
+            name: "Alice",
+            text: "Hello",
+            ts: 1,
+            id: 2,
+        };
         assert_eq!(
             serde_json::to_string(&chat).expect("plain data"),
             r#"{"type":"chat","name":"Alice","text":"Hello","ts":1,"id":2}"#
@@ -539,7 +620,11 @@ mod tests {
             ts: 1,
             code: "welcome",
             online_count: Some(3),
-            history: Some(HistoryMark { epoch: "e", last_id: 0, recovered: None }),
+            history: Some(HistoryMark {
+                epoch: "e",
+                last_id: 0,
+                recovered: None,
+            }),
             ..System::default()
         });
         assert_eq!(

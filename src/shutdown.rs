@@ -1,7 +1,7 @@
 //! How a server is told to stop: a byte in a stream for each request. The first one drains, the second stops at once.
 //!
-//! A stream, because both servers can wait for one: the event loop polls it, the thread server reads it. A signal
-//! handler may write to it (signal-safety(7)), so no thread is needed for signals on Unix.
+//! A stream, because both servers poll it beside their listeners. A signal handler may write to it (signal-safety(7)),
+//! so no thread is needed for signals on Unix.
 
 use std::io::{self, Read, Write};
 

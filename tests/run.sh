@@ -26,7 +26,7 @@ rust() {
     step "lints"
     cargo clippy --workspace --all-targets --locked -- -D warnings
     step "documentation"
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
     step "Rust tests"
     cargo test --workspace --locked
 }
@@ -35,7 +35,8 @@ browser() {
     install chromium chromium
     step "browser tests"
     cargo build --locked --bins
-    (cd tests/browser && npm ci --no-audit --no-fund --silent && npm test)
+    servers=../../target/debug/evloop-server,../../target/debug/thread-server
+    (cd tests/browser && npm ci --no-audit --no-fund --silent && WSLAB_SERVERS="$servers" npm test)
 }
 
 case $what in

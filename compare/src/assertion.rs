@@ -54,12 +54,17 @@ impl FromStr for Assertion {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let relations =
-            [("<=", Relation::AtMost), (">=", Relation::AtLeast), ("<", Relation::Below), (">", Relation::Above)];
+        let relations = [
+            ("<=", Relation::AtMost),
+            (">=", Relation::AtLeast),
+            ("<", Relation::Below),
+            (">", Relation::Above),
+        ];
         let (subject, relation, limit) = relations
             .iter()
             .find_map(|&(sign, relation)| {
-                text.split_once(sign).map(|(subject, limit)| (subject.trim(), relation, limit.trim()))
+                text.split_once(sign)
+                    .map(|(subject, limit)| (subject.trim(), relation, limit.trim()))
             })
             .ok_or("it has the form SERVER.SCENARIO.METRIC<=NUMBER; <, >= and > do as well")?;
         let limit = limit.parse().map_err(|_| format!("{limit} is no number"))?;
@@ -69,16 +74,29 @@ impl FromStr for Assertion {
             [server, scenario, case, metric] => (server, scenario, Some(case.to_owned()), metric),
             _ => return Err(format!("{subject} is not SERVER.SCENARIO.METRIC")),
         };
-        let scenario = Scenario::from_str(scenario, true).map_err(|_| format!("there is no scenario {scenario}"))?;
+        let scenario = Scenario::from_str(scenario, true)
+            .map_err(|_| format!("there is no scenario {scenario}"))?;
         let metric = Metric::by_name(metric).ok_or_else(|| {
             let names: Vec<&str> = metric::ALL.iter().map(|metric| metric.name).collect();
-            format!("there is no figure {metric}; there are {}", names.join(", "))
+            format!(
+                "there is no figure {metric}; there are {}",
+                names.join(", ")
+            )
         })?;
         let (server, by) = match server.split_once('/') {
             Some((server, by)) => (server, Some(by.to_owned())),
             None => (server, None),
         };
-        Ok(Self { text: text.to_owned(), server: server.to_owned(), by, scenario, case, metric, relation, limit })
+        Ok(Self {
+            text: text.to_owned(),
+            server: server.to_owned(),
+            by,
+            scenario,
+            case,
+            metric,
+            relation,
+            limit,
+        })
     }
 }
 
@@ -86,12 +104,16 @@ impl Assertion {
     /// Holds the condition against what was measured.
     pub(crate) fn check(&self, results: &Results) -> Verdict {
         let of = |server: &str| match &self.case {
-            Some(case) => results.summary(self.scenario, case, server, self.metric).map(|summary| summary.median),
+            Some(case) => results
+                .summary(self.scenario, case, server, self.metric)
+                .map(|summary| summary.median),
             None => results.median(self.scenario, server, self.metric),
         };
         let value = match &self.by {
             None => of(&self.server),
-            Some(by) => of(&self.server).zip(of(by)).map(|(first, second)| first / second),
+            Some(by) => of(&self.server)
+                .zip(of(by))
+                .map(|(first, second)| first / second),
         };
         let holds = value.is_some_and(|value| match self.relation {
             Relation::AtMost => value <= self.limit,
@@ -99,7 +121,11 @@ impl Assertion {
             Relation::AtLeast => value >= self.limit,
             Relation::Above => value > self.limit,
         });
-        Verdict { assertion: self.text.clone(), value, holds }
+        Verdict {
+            assertion: self.text.clone(),
+            value,
+            holds,
+        }
     }
 }
 
@@ -117,13 +143,28 @@ mod tests {
 
     #[test]
     fn forms_of_an_assertion() {
-        let parsed: Assertion = "evloop/thread.fanout.rate-1000.p99_ms <= 0.5".parse().unwrap();
-        assert_eq!((parsed.server.as_str(), parsed.by.as_deref()), ("evloop", Some("thread")));
-        assert_eq!((parsed.scenario, parsed.case.as_deref()), (Scenario::Fanout, Some("rate-1000")));
-        assert_eq!((parsed.metric.name, parsed.relation), ("p99_ms", Relation::AtMost));
-        for wrong in
-            ["", "evloop.room.p99_ms", "evloop.room.p99_ms<=fast", "evloop.moon.p99_ms<1", "evloop.room.speed>1"]
-        {
+        let parsed: Assertion = "evloop/thread.fanout.rate-1000.p99_ms <= 0.5"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            (parsed.server.as_str(), parsed.by.as_deref()),
+            ("evloop", Some("thread"))
+        );
+        assert_eq!(
+            (parsed.scenario, parsed.case.as_deref()),
+            (Scenario::Fanout, Some("rate-1000"))
+        );
+        assert_eq!(
+            (parsed.metric.name, parsed.relation),
+            ("p99_ms", Relation::AtMost)
+        );
+        for wrong in [
+            "",
+            "evloop.room.p99_ms",
+            "evloop.room.p99_ms<=fast",
+            "evloop.moon.p99_ms<1",
+            "evloop.room.speed>1",
+        ] {
             assert!(wrong.parse::<Assertion>().is_err(), "{wrong}");
         }
     }

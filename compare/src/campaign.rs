@@ -59,7 +59,8 @@ impl Campaign {
     pub(crate) fn run(&self, results: &mut Results) -> Result<()> {
         let begin = Instant::now();
         let turns = self.turns();
-        self.progress.begin(turns.iter().map(|turn| Self::estimate(turn)).sum());
+        self.progress
+            .begin(turns.iter().map(|turn| Self::estimate(turn)).sum());
         for turn in &turns {
             if self.stop.load(Ordering::Relaxed) {
                 break;
@@ -74,7 +75,8 @@ impl Campaign {
                 Ok(measured) => RunResult::Measured(Box::new(measured)),
                 Err(error) => RunResult::Failed(format!("{error:#}")),
             };
-            self.progress.done(&self.title(turn), turn.scenario, &result);
+            self.progress
+                .done(&self.title(turn), turn.scenario, &result);
             results.runs.push(Run {
                 scenario: turn.scenario,
                 case: turn.case.name.clone(),
@@ -98,7 +100,12 @@ impl Campaign {
             for case in cases {
                 for repeat in 0..self.repeats {
                     let order = 0..self.contenders.len();
-                    let turn = |contender| Turn { scenario: *scenario, case, contender, repeat };
+                    let turn = |contender| Turn {
+                        scenario: *scenario,
+                        case,
+                        contender,
+                        repeat,
+                    };
                     // A B B A: who went last goes first.
                     if repeat % 2 == 0 {
                         turns.extend(order.map(turn));
@@ -112,20 +119,34 @@ impl Campaign {
     }
 
     fn title(&self, turn: &Turn<'_>) -> String {
-        let Turn { scenario, case, contender, repeat } = turn;
+        let Turn {
+            scenario,
+            case,
+            contender,
+            repeat,
+        } = turn;
         let name = &self.contenders[*contender].name;
-        format!("{} {} {name} {}/{}", scenario.name(), case.name, repeat + 1, self.repeats)
+        format!(
+            "{} {} {name} {}/{}",
+            scenario.name(),
+            case.name,
+            repeat + 1,
+            self.repeats
+        )
     }
 
     fn estimate(turn: &Turn<'_>) -> Duration {
         let one = |clients: usize| {
             let plan = &turn.case.plan;
-            let joining = Duration::from_secs(1) * u32::try_from(clients).unwrap_or(u32::MAX) / JOINS_PER_S;
+            let joining =
+                Duration::from_secs(1) * u32::try_from(clients).unwrap_or(u32::MAX) / JOINS_PER_S;
             plan.warm_up + plan.window + joining + RUN_BESIDES
         };
         match turn.case.method {
             Method::AsPlanned => one(turn.case.clients()),
-            Method::LargestRoom { .. } if turn.repeat == 0 => one(2 * turn.case.clients()) * PROBES_FIRST,
+            Method::LargestRoom { .. } if turn.repeat == 0 => {
+                one(2 * turn.case.clients()) * PROBES_FIRST
+            }
             Method::LargestRoom { .. } => one(2 * turn.case.clients()) * PROBES_LATER,
         }
     }
@@ -134,7 +155,11 @@ impl Campaign {
         match turn.case.method {
             Method::AsPlanned => {
                 let figures = self.once(turn, &turn.case.plan)?;
-                Ok(Measured { figures, largest_room: None, probes: Vec::new() })
+                Ok(Measured {
+                    figures,
+                    largest_room: None,
+                    probes: Vec::new(),
+                })
             }
             Method::LargestRoom { .. } => self.search(turn, results),
         }
@@ -144,7 +169,13 @@ impl Campaign {
     fn once(&self, turn: &Turn<'_>, plan: &Plan) -> Result<Figures> {
         let contender = &self.contenders[turn.contender];
         let clients = plan.groups.iter().map(|group| group.clients).sum();
-        let server = Server::start(contender, turn.case.chat_interval, clients, self.cores, &self.log)?;
+        let server = Server::start(
+            contender,
+            turn.case.chat_interval,
+            clients,
+            self.cores,
+            &self.log,
+        )?;
         let mut watch = Watch::new(server.pid);
         let outcome = loadgen::run(plan, server.address, &self.stop, &mut |moment| {
             watch.look(moment, plan.window);
@@ -156,11 +187,19 @@ impl Campaign {
 
     /// The largest room that keeps its promise; beginning where an earlier repeat ended.
     fn search(&self, turn: &Turn<'_>, results: &Results) -> Result<Measured> {
-        let Method::LargestRoom { grid, guess, stride, p99_max_ms } = turn.case.method else {
+        let Method::LargestRoom {
+            grid,
+            guess,
+            stride,
+            p99_max_ms,
+        } = turn.case.method
+        else {
             unreachable!("asked of searches only")
         };
         let name = &self.contenders[turn.contender].name;
-        let earlier = results.measured(turn.scenario, &turn.case.name, name).find_map(|measured| measured.largest_room);
+        let earlier = results
+            .measured(turn.scenario, &turn.case.name, name)
+            .find_map(|measured| measured.largest_room);
         let mut search = match earlier {
             Some(size) => Search::new(grid, size, 1),
             None => Search::new(grid, guess, stride),
@@ -172,7 +211,9 @@ impl Campaign {
             plan.drain_max = PROBE_DRAIN_MAX;
             let figures = match self.once(turn, &plan) {
                 Ok(figures) => figures,
-                Err(error) if best.is_none() || self.stop.load(Ordering::Relaxed) => return Err(error),
+                Err(error) if best.is_none() || self.stop.load(Ordering::Relaxed) => {
+                    return Err(error);
+                }
                 // A room it cannot even fill is too large.
                 Err(_) => {
                     search.learn(false);
@@ -180,7 +221,8 @@ impl Campaign {
                 }
             };
             let passed = keeps_promise(&figures, p99_max_ms);
-            self.progress.probe(clients, passed, figures.corrected_ms.p99);
+            self.progress
+                .probe(clients, passed, figures.corrected_ms.p99);
             probes.push(Probe {
                 clients,
                 passed,
@@ -203,7 +245,11 @@ impl Campaign {
             }
         }
         let figures = best.context("the search has no size to try")?;
-        Ok(Measured { figures, largest_room: search.answer(), probes })
+        Ok(Measured {
+            figures,
+            largest_room: search.answer(),
+            probes,
+        })
     }
 }
 

@@ -53,7 +53,12 @@ const THOUSANDS: f64 = 1_000.0;
 
 /// All rows, as far as the runs can tell.
 pub(crate) fn judge(results: &Results) -> Vec<Claim> {
-    vec![one_at_a_time(results), blocking_waits(results), thread_a_client(results), thousands_on_one_thread(results)]
+    vec![
+        one_at_a_time(results),
+        blocking_waits(results),
+        thread_a_client(results),
+        thousands_on_one_thread(results),
+    ]
 }
 
 /// A figure before and after something was added to the load.
@@ -72,7 +77,10 @@ impl Change {
             return None;
         }
         let median = |case: &str| Some(results.summary(scenario, case, server, metric)?.median);
-        Some(Self { without: median(first)?, with: median(last)? })
+        Some(Self {
+            without: median(first)?,
+            with: median(last)?,
+        })
     }
 
     fn is_felt(self) -> bool {
@@ -95,8 +103,14 @@ fn one_at_a_time(results: &Results) -> Claim {
         Some((sync, _)) if sync.with > WAITING_MS => (
             Held::Confirmed,
             Text::new(
-                format!("Đúng: người đến sau phải chờ tới {} ms sau những yêu cầu dở dang.", number(sync.with)),
-                format!("Held: newcomers waited up to {} ms behind unfinished requests.", number(sync.with)),
+                format!(
+                    "Đúng: người đến sau phải chờ tới {} ms sau những yêu cầu dở dang.",
+                    number(sync.with)
+                ),
+                format!(
+                    "Held: newcomers waited up to {} ms behind unfinished requests.",
+                    number(sync.with)
+                ),
             ),
         ),
         Some((sync, asynchronous)) => {
@@ -120,7 +134,10 @@ fn one_at_a_time(results: &Results) -> Claim {
     };
     Claim {
         synchronous: Text::new("Xử lý 1 request/lần", "Handles 1 request at a time"),
-        asynchronous: Text::new("Xử lý nhiều request đồng thời", "Handles many requests at once"),
+        asynchronous: Text::new(
+            "Xử lý nhiều request đồng thời",
+            "Handles many requests at once",
+        ),
         measured: Text::new(
             "stall: bắt tay mới khi có các bắt tay dở dang",
             "stall: handshakes while others hang half-open",
@@ -136,16 +153,18 @@ fn blocking_waits(results: &Results) -> Claim {
     let figures = evidence(results, |server| {
         let change = of(server)?;
         let [without, with] = [change.without, change.with].map(number);
-        let switches = results.median(Scenario::Echo, server, &m::SWITCHES).map_or_else(
-            || Text::same(""),
-            |count| {
-                let count = number(count);
-                Text::new(
-                    format!("; {count} lần chuyển ngữ cảnh / 1000 vòng echo"),
-                    format!("; {count} context switches in 1,000 echoes"),
-                )
-            },
-        );
+        let switches = results
+            .median(Scenario::Echo, server, &m::SWITCHES)
+            .map_or_else(
+                || Text::same(""),
+                |count| {
+                    let count = number(count);
+                    Text::new(
+                        format!("; {count} lần chuyển ngữ cảnh / 1000 vòng echo"),
+                        format!("; {count} context switches in 1,000 echoes"),
+                    )
+                },
+            );
         Some(Text::new(
             format!("p99 của người khác {without} → {with} ms{}", switches.vi),
             format!("the others' p99 {without} → {with} ms{}", switches.en),
@@ -164,7 +183,10 @@ fn blocking_waits(results: &Results) -> Claim {
     };
     Claim {
         synchronous: Text::new("Blocking I/O → chờ đợi", "Blocking I/O → waits"),
-        asynchronous: Text::new("Non-blocking I/O → không chờ", "Non-blocking I/O → does not wait"),
+        asynchronous: Text::new(
+            "Non-blocking I/O → không chờ",
+            "Non-blocking I/O → does not wait",
+        ),
         measured: Text::new(
             "slow: độ trễ của người khác khi có client không bao giờ đọc",
             "slow: the others' latency while some never read",
@@ -176,7 +198,13 @@ fn blocking_waits(results: &Results) -> Claim {
 }
 
 fn waits_sentence(held: Held, sync: Change, asynchronous: Change) -> Text {
-    let [s0, s1, a0, a1] = [sync.without, sync.with, asynchronous.without, asynchronous.with].map(number);
+    let [s0, s1, a0, a1] = [
+        sync.without,
+        sync.with,
+        asynchronous.without,
+        asynchronous.with,
+    ]
+    .map(number);
     match held {
         Held::Confirmed => Text::new(
             format!(
@@ -192,7 +220,9 @@ fn waits_sentence(held: Held, sync: Change, asynchronous: Change) -> Text {
             format!(
                 "Đúng một nửa: ở cả hai, người khác đều thấy chậm đi (luồng {s0} → {s1} ms, vòng lặp {a0} → {a1} ms)."
             ),
-            format!("Held in part: the others felt it on both (threads {s0} → {s1} ms, event loop {a0} → {a1} ms)."),
+            format!(
+                "Held in part: the others felt it on both (threads {s0} → {s1} ms, event loop {a0} → {a1} ms)."
+            ),
         ),
         Held::Refuted | Held::Unknown => Text::new(
             format!(
@@ -212,7 +242,9 @@ fn waits_sentence(held: Held, sync: Change, asynchronous: Change) -> Text {
 fn thread_a_client(results: &Results) -> Claim {
     let memory = |server: &str| {
         let resident = results.median(Scenario::Idle, server, &m::RESIDENT_PER_CLIENT)?;
-        let kernel = results.median(Scenario::Idle, server, &m::KERNEL_PER_CLIENT).unwrap_or(0.0);
+        let kernel = results
+            .median(Scenario::Idle, server, &m::KERNEL_PER_CLIENT)
+            .unwrap_or(0.0);
         Some((resident, kernel))
     };
     let threads = |server: &str| results.median(Scenario::Idle, server, &m::THREADS);
@@ -221,14 +253,21 @@ fn thread_a_client(results: &Results) -> Claim {
         let [resident, kernel] = [resident, kernel].map(number);
         let threads = threads_text(threads(server)?);
         Some(Text::new(
-            format!("{resident} KiB mỗi client (+ {kernel} KiB trong nhân, hai đầu), {}", threads.vi),
-            format!("{resident} KiB a client (+ {kernel} KiB in the kernel, both ends), {}", threads.en),
+            format!(
+                "{resident} KiB mỗi client (+ {kernel} KiB trong nhân, hai đầu), {}",
+                threads.vi
+            ),
+            format!(
+                "{resident} KiB a client (+ {kernel} KiB in the kernel, both ends), {}",
+                threads.en
+            ),
         ))
     });
     let (held, says) = match memory(SYNC).zip(memory(ASYNC)) {
         None => not_measured(),
         Some((sync, asynchronous)) => {
-            let factor = (sync.0 + sync.1) / (asynchronous.0 + asynchronous.1).max(f64::MIN_POSITIVE);
+            let factor =
+                (sync.0 + sync.1) / (asynchronous.0 + asynchronous.1).max(f64::MIN_POSITIVE);
             let (held, vi, en) = if factor > DEARER_FACTOR {
                 (Held::Confirmed, "Đúng", "Held")
             } else {
@@ -252,7 +291,10 @@ fn thread_a_client(results: &Results) -> Claim {
         }
     };
     Claim {
-        synchronous: Text::new("1 thread/client → tốn tài nguyên", "1 thread a client → costs resources"),
+        synchronous: Text::new(
+            "1 thread/client → tốn tài nguyên",
+            "1 thread a client → costs resources",
+        ),
         asynchronous: Text::new("Event loop → hiệu quả cao", "Event loop → efficient"),
         measured: Text::new(
             "idle: bộ nhớ và luồng; room: CPU mỗi lần giao",
@@ -270,11 +312,15 @@ fn why(results: &Results) -> Text {
         let of = |server: &str| results.median(Scenario::Room, server, metric);
         of(SYNC).zip(of(ASYNC))
     };
-    let Some((sync, asynchronous)) = pair(&m::CPU_PER_DELIVERY) else { return Text::same("") };
+    let Some((sync, asynchronous)) = pair(&m::CPU_PER_DELIVERY) else {
+        return Text::same("");
+    };
     let [s, a, times] = [sync, asynchronous, sync / asynchronous].map(number);
     let mut why = Text::new(
         format!("Giao một tin tốn {s} µs CPU (luồng) so với {a} µs (vòng lặp), gấp {times} lần."),
-        format!("A delivery costs {s} µs of CPU on threads and {a} µs on the loop, {times} times as much."),
+        format!(
+            "A delivery costs {s} µs of CPU on threads and {a} µs on the loop, {times} times as much."
+        ),
     );
     if let Some((sync, asynchronous)) = pair(&m::SWITCHES) {
         let [s, a] = [sync, asynchronous].map(number);
@@ -318,9 +364,17 @@ fn thousands_on_one_thread(results: &Results) -> Claim {
     let (held, says) = match room(ASYNC) {
         None => not_measured(),
         Some((size, threads, _)) => {
-            let held = if size >= THOUSANDS && threads <= 1.0 { Held::Confirmed } else { Held::Refuted };
+            let held = if size >= THOUSANDS && threads <= 1.0 {
+                Held::Confirmed
+            } else {
+                Held::Refuted
+            };
             let (size, threads) = (number(size), threads_text(threads));
-            let (vi, en) = if held == Held::Confirmed { ("Đúng", "Held") } else { ("Không đúng", "Did not hold") };
+            let (vi, en) = if held == Held::Confirmed {
+                ("Đúng", "Held")
+            } else {
+                ("Không đúng", "Did not hold")
+            };
             let against = room(SYNC).map_or_else(
                 || Text::same(""),
                 |(size, threads, _)| {
@@ -352,7 +406,10 @@ fn thousands_on_one_thread(results: &Results) -> Claim {
             "Hàng ngàn connections đồng thời trên 1 thread",
             "Thousands of connections at once on 1 thread",
         ),
-        measured: Text::new("room: phòng lớn nhất có p99 ≤ 100 ms", "room: the largest with p99 ≤ 100 ms"),
+        measured: Text::new(
+            "room: phòng lớn nhất có p99 ≤ 100 ms",
+            "room: the largest with p99 ≤ 100 ms",
+        ),
         figures,
         held,
         says,
@@ -366,8 +423,17 @@ fn threads_text(count: f64) -> Text {
 }
 
 fn evidence(results: &Results, of: impl Fn(&str) -> Option<Text>) -> Vec<Evidence> {
-    let shown = |name: &String| Some(Evidence { server: name.clone(), shows: of(name)? });
-    results.servers.iter().filter_map(|server| shown(&server.name)).collect()
+    let shown = |name: &String| {
+        Some(Evidence {
+            server: name.clone(),
+            shows: of(name)?,
+        })
+    };
+    results
+        .servers
+        .iter()
+        .filter_map(|server| shown(&server.name))
+        .collect()
 }
 
 fn not_measured() -> (Held, Text) {

@@ -25,7 +25,12 @@ pub(crate) struct Args {
     pub(crate) command: Option<Command>,
 
     /// Servers to compare, the first one against each of the others
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "evloop,thread")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "evloop,thread"
+    )]
     pub(crate) server: Vec<Known>,
 
     /// What to ask of them [default: everything]
@@ -117,7 +122,11 @@ pub(crate) enum Command {
 impl Args {
     pub(crate) fn sizes(&self) -> Sizes {
         Sizes {
-            extent: if self.quick { Extent::Quick } else { Extent::Thorough },
+            extent: if self.quick {
+                Extent::Quick
+            } else {
+                Extent::Thorough
+            },
             clients: self.clients.map(|clients| clients as usize),
             rate_per_s: self.rate,
             deaf_percent: usize::from(self.deaf),
@@ -130,45 +139,72 @@ impl Args {
     }
 
     pub(crate) fn repeats(&self) -> usize {
-        let default = if self.quick { REPEATS_QUICK } else { REPEATS_THOROUGH };
+        let default = if self.quick {
+            REPEATS_QUICK
+        } else {
+            REPEATS_THOROUGH
+        };
         self.repeats.map_or(default, usize::from)
     }
 
     pub(crate) fn scenarios(&self) -> Vec<Scenario> {
-        let asked_for = |scenario: &Scenario| self.scenario.is_empty() || self.scenario.contains(scenario);
+        let asked_for =
+            |scenario: &Scenario| self.scenario.is_empty() || self.scenario.contains(scenario);
         Scenario::ALL.into_iter().filter(asked_for).collect()
     }
 
     /// Servers that need no preparation: a target that runs already, or fakes.
     pub(crate) fn given_contenders(&self) -> Result<Vec<Contender>> {
-        let Some(address) = self.target else { return Ok(self.fake.clone()) };
+        let Some(address) = self.target else {
+            return Ok(self.fake.clone());
+        };
         ensure!(
             self.allow_remote || address.ip().is_loopback(),
             "{address} is not on loopback: a stress test of somebody else's server is an attack; \
              if it is yours, say --allow-remote"
         );
-        Ok(vec![Contender { name: "target".to_owned(), start: Start::Running { address, pid: self.pid } }])
+        Ok(vec![Contender {
+            name: "target".to_owned(),
+            start: Start::Running {
+                address,
+                pid: self.pid,
+            },
+        }])
     }
 }
 
 fn parse_target(text: &str) -> Result<SocketAddr, String> {
     use std::net::ToSocketAddrs as _;
 
-    let address = text.strip_prefix("ws://").ok_or("it begins with ws://")?.trim_end_matches('/');
-    let mut found = address.to_socket_addrs().map_err(|error| error.to_string())?;
-    found.next().ok_or_else(|| "nothing has this address".to_owned())
+    let address = text
+        .strip_prefix("ws://")
+        .ok_or("it begins with ws://")?
+        .trim_end_matches('/');
+    let mut found = address
+        .to_socket_addrs()
+        .map_err(|error| error.to_string())?;
+    found
+        .next()
+        .ok_or_else(|| "nothing has this address".to_owned())
 }
 
 fn parse_text_bytes(text: &str) -> Result<usize, String> {
     let bytes: usize = text.parse().map_err(|_| "it is a whole number")?;
     let allowed = TEXT_BYTES_MIN..=TEXT_BYTES_MAX;
-    if allowed.contains(&bytes) { Ok(bytes) } else { Err(format!("it is within {allowed:?}")) }
+    if allowed.contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(format!("it is within {allowed:?}"))
+    }
 }
 
 fn parse_fake(text: &str) -> Result<Contender, String> {
     let (name, flags) = text.split_once('=').ok_or("it has the form NAME=FLAGS")?;
     let flags = flags.split_whitespace().map(str::to_owned).collect();
-    Ok(Contender { name: name.to_owned(), start: Start::Fake(flags) })
+    Ok(Contender {
+        name: name.to_owned(),
+        start: Start::Fake(flags),
+    })
 }
 
 #[cfg(test)]
@@ -184,18 +220,27 @@ mod tests {
     #[test]
     fn only_loopback_unless_told_so() {
         let target = |more: &[&str]| {
-            let words = ["compare", "--target", "ws://192.0.2.1:80"].iter().chain(more);
+            let words = ["compare", "--target", "ws://192.0.2.1:80"]
+                .iter()
+                .chain(more);
             Args::parse_from(words).given_contenders()
         };
         assert!(target(&[]).is_err());
         assert!(target(&["--allow-remote"]).is_ok());
-        assert!(Args::parse_from(["compare", "--target", "ws://127.0.0.1:80/"]).given_contenders().is_ok());
+        assert!(
+            Args::parse_from(["compare", "--target", "ws://127.0.0.1:80/"])
+                .given_contenders()
+                .is_ok()
+        );
     }
 
     #[test]
     fn scenarios_run_in_the_programs_order() {
         let args = Args::parse_from(["compare", "--scenario", "room,idle"]);
         assert_eq!(args.scenarios(), [Scenario::Idle, Scenario::Room]);
-        assert_eq!(Args::parse_from(["compare"]).scenarios().len(), Scenario::ALL.len());
+        assert_eq!(
+            Args::parse_from(["compare"]).scenarios().len(),
+            Scenario::ALL.len()
+        );
     }
 }

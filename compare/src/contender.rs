@@ -44,7 +44,10 @@ pub(crate) enum Start {
     /// This program as a server with known faults.
     Fake(Vec<String>),
     /// It runs already.
-    Running { address: SocketAddr, pid: Option<u32> },
+    Running {
+        address: SocketAddr,
+        pid: Option<u32>,
+    },
 }
 
 /// A server that does not take part, and why.
@@ -76,10 +79,15 @@ impl Known {
     /// Makes it ready to start, or says what is missing.
     pub(crate) fn prepare(self) -> Result<Contender> {
         let start = match self {
-            Self::Evloop | Self::Thread => Start::Binary(built(&format!("{}-server", self.name()))?),
+            Self::Evloop | Self::Thread => {
+                Start::Binary(built(&format!("{}-server", self.name()))?)
+            }
             Self::Python | Self::Node | Self::Bun | Self::Tokio => Start::Peer(peer(self.name())?),
         };
-        Ok(Contender { name: self.name().to_owned(), start })
+        Ok(Contender {
+            name: self.name().to_owned(),
+            start,
+        })
     }
 }
 
@@ -90,7 +98,14 @@ impl Contender {
         let mut command = match &self.start {
             Start::Binary(path) => {
                 let mut command = Command::new(path);
-                command.args(["--bind", "127.0.0.1:0", "--log", LOG_LEVEL, "--chat-interval", &interval]);
+                command.args([
+                    "--bind",
+                    "127.0.0.1:0",
+                    "--log",
+                    LOG_LEVEL,
+                    "--chat-interval",
+                    &interval,
+                ]);
                 if clients > DEFAULT_CLIENTS_MAX {
                     command.args(["--max-clients", &clients.to_string()]);
                 }
@@ -126,10 +141,19 @@ impl Contender {
                 let program = Path::new(command.get_program());
                 let shown = match &self.start {
                     Start::Peer(_) => format!("compare/peers/{}/run.sh", self.name),
-                    _ => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                    _ => program
+                        .file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned(),
                 };
-                let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
-                std::iter::once(shown).chain(words).collect::<Vec<_>>().join(" ")
+                let words = command
+                    .get_args()
+                    .map(|word| word.to_string_lossy().into_owned());
+                std::iter::once(shown)
+                    .chain(words)
+                    .collect::<Vec<_>>()
+                    .join(" ")
             }
         }
     }
@@ -145,13 +169,26 @@ fn workspace() -> Option<PathBuf> {
 fn built(binary: &str) -> Result<PathBuf> {
     let own = env::current_exe().context("cannot tell where this program is")?;
     let profile = own.parent().context("a program is in a directory")?;
-    let target = profile.parent().context("a build is in a target directory")?;
-    let path = target.join("release").join(format!("{binary}{}", env::consts::EXE_SUFFIX));
+    let target = profile
+        .parent()
+        .context("a build is in a target directory")?;
+    let path = target
+        .join("release")
+        .join(format!("{binary}{}", env::consts::EXE_SUFFIX));
     let beside = profile.join(format!("{binary}{}", env::consts::EXE_SUFFIX));
     if let Some(root) = workspace() {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let build = Command::new(cargo)
-            .args(["build", "--release", "--quiet", "--package", "ws-realtime-lab", "--bin", binary, "--target-dir"])
+            .args([
+                "build",
+                "--release",
+                "--quiet",
+                "--package",
+                "ws-realtime-lab",
+                "--bin",
+                binary,
+                "--target-dir",
+            ])
             .arg(target)
             .current_dir(root)
             .stdin(Stdio::null())
@@ -171,7 +208,10 @@ fn built(binary: &str) -> Result<PathBuf> {
 
 /// The script of a peer, once it says that all it needs is there.
 fn peer(name: &str) -> Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name).join("run.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("peers")
+        .join(name)
+        .join("run.sh");
     let checked = Command::new(&script)
         .arg("check")
         .stdin(Stdio::null())

@@ -34,14 +34,24 @@ const SETTINGS: [(&str, &str); 5] = [
     ("net.core.somaxconn", "/proc/sys/net/core/somaxconn"),
     ("net.ipv4.tcp_wmem", "/proc/sys/net/ipv4/tcp_wmem"),
     ("net.ipv4.tcp_rmem", "/proc/sys/net/ipv4/tcp_rmem"),
-    ("net.ipv4.ip_local_port_range", "/proc/sys/net/ipv4/ip_local_port_range"),
+    (
+        "net.ipv4.ip_local_port_range",
+        "/proc/sys/net/ipv4/ip_local_port_range",
+    ),
     ("kernel.threads-max", "/proc/sys/kernel/threads-max"),
 ];
 
 impl Environment {
     pub(crate) fn capture() -> Self {
-        let line = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().replace('\t', " "));
-        let settings = SETTINGS.iter().filter_map(|&(name, path)| Some((name, line(path)?))).collect();
+        let line = |path: &str| {
+            fs::read_to_string(path)
+                .ok()
+                .map(|text| text.trim().replace('\t', " "))
+        };
+        let settings = SETTINGS
+            .iter()
+            .filter_map(|&(name, path)| Some((name, line(path)?)))
+            .collect();
         Self {
             date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             command: command_line(),
@@ -71,13 +81,19 @@ fn command_line() -> String {
         return "cargo run --release -p compare".to_owned();
     }
     let quoted = words.iter().map(|word| {
-        if word.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_./:,=".contains(letter)) {
+        if word
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || "-_./:,=".contains(letter))
+        {
             word.clone()
         } else {
             format!("'{word}'")
         }
     });
-    format!("cargo run --release -p compare -- {}", quoted.collect::<Vec<_>>().join(" "))
+    format!(
+        "cargo run --release -p compare -- {}",
+        quoted.collect::<Vec<_>>().join(" ")
+    )
 }
 
 /// The value behind `name` in a file of `name: value` lines.
@@ -89,17 +105,31 @@ fn field(path: &str, name: &str) -> Option<String> {
 
 fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        let output = Command::new("git")
+            .args(arguments)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .ok()?;
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let commit = git(&["rev-parse", "--short", "HEAD"])?;
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
-    Some(if changed { format!("{commit} + changes") } else { commit })
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])
+        .is_some_and(|changes| !changes.is_empty());
+    Some(if changed {
+        format!("{commit} + changes")
+    } else {
+        commit
+    })
 }
 
 #[cfg(unix)]
 fn descriptor_limit() -> Option<u64> {
-    rlimit::getrlimit(rlimit::Resource::NOFILE).ok().map(|(soft, _)| soft)
+    rlimit::getrlimit(rlimit::Resource::NOFILE)
+        .ok()
+        .map(|(soft, _)| soft)
 }
 
 #[cfg(not(unix))]

@@ -106,8 +106,10 @@ enum To {
 impl Fake {
     fn new(faults: Faults) -> Result<Self> {
         let poll = Poll::new()?;
-        let mut listener = TcpListener::bind(faults.bind).with_context(|| format!("cannot bind {}", faults.bind))?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let mut listener = TcpListener::bind(faults.bind)
+            .with_context(|| format!("cannot bind {}", faults.bind))?;
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)?;
         println!("listening on http://{}", listener.local_addr()?);
         Ok(Self {
             next_stall: Instant::now() + faults.stall_every,
@@ -122,7 +124,11 @@ impl Fake {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let wait = self.held.front()?.due.saturating_duration_since(Instant::now());
+        let wait = self
+            .held
+            .front()?
+            .due
+            .saturating_duration_since(Instant::now());
         Some(wait.saturating_sub(POLL_GRAIN))
     }
 
@@ -142,7 +148,9 @@ impl Fake {
             };
             stream.set_nodelay(true)?;
             let both = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut stream, Token(self.connections.len()), both)?;
+            self.poll
+                .registry()
+                .register(&mut stream, Token(self.connections.len()), both)?;
             self.connections.push(Some(Connection {
                 stream,
                 stage: Stage::Request(Vec::new()),
@@ -166,7 +174,9 @@ impl Fake {
     }
 
     fn take_in(&mut self, index: usize, bytes: &[u8]) {
-        let Some(connection) = &mut self.connections[index] else { return };
+        let Some(connection) = &mut self.connections[index] else {
+            return;
+        };
         if let Stage::Request(head) = &mut connection.stage {
             head.extend_from_slice(bytes);
             if let Some((stage, response)) = answer_upgrade(head) {
@@ -175,7 +185,11 @@ impl Fake {
             }
             return;
         }
-        let to = if connection.stage == Stage::Room { To::Room } else { To::One(index) };
+        let to = if connection.stage == Stage::Room {
+            To::Room
+        } else {
+            To::One(index)
+        };
         let mut said = Vec::new();
         // A client that breaks the protocol is not what this server is for.
         let _ = connection.reader.feed(bytes, |frame| {
@@ -192,11 +206,19 @@ impl Fake {
     fn hold(&mut self, to: To, payload: &[u8]) {
         self.messages += 1;
         let every = |n: Option<u64>| n.is_some_and(|n| self.messages.is_multiple_of(n));
-        let times = if every(self.faults.drop_every) { 0 } else { 1 + usize::from(every(self.faults.double_every)) };
+        let times = if every(self.faults.drop_every) {
+            0
+        } else {
+            1 + usize::from(every(self.faults.double_every))
+        };
         for _ in 0..times {
             let mut frame = Vec::with_capacity(payload.len() + 4);
             encode(OpCode::Data(Data::Text), None, payload, &mut frame);
-            self.held.push_back(Held { due: Instant::now() + self.faults.delay, to, frame });
+            self.held.push_back(Held {
+                due: Instant::now() + self.faults.delay,
+                to,
+                frame,
+            });
         }
     }
 
@@ -216,7 +238,11 @@ impl Fake {
             }
         }
         if !batch.is_empty() {
-            let room = self.connections.iter_mut().flatten().filter(|connection| connection.stage == Stage::Room);
+            let room = self
+                .connections
+                .iter_mut()
+                .flatten()
+                .filter(|connection| connection.stage == Stage::Room);
             room.for_each(|connection| connection.send(&batch));
         }
     }
@@ -229,7 +255,11 @@ impl Connection {
             let taken = self.stream.write(&self.unsent).unwrap_or(0);
             self.unsent.drain(..taken);
         }
-        let taken = if self.unsent.is_empty() { self.stream.write(bytes).unwrap_or(0) } else { 0 };
+        let taken = if self.unsent.is_empty() {
+            self.stream.write(bytes).unwrap_or(0)
+        } else {
+            0
+        };
         self.unsent.extend_from_slice(&bytes[taken..]);
     }
 }
@@ -238,9 +268,19 @@ impl Connection {
 fn answer_upgrade(head: &[u8]) -> Option<(Stage, Vec<u8>)> {
     let mut headers = [httparse::EMPTY_HEADER; REQUEST_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    request.parse(head).ok().filter(httparse::Status::is_complete)?;
-    let stage = if request.path == Some("/ws/echo") { Stage::Echo } else { Stage::Room };
-    let key = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("Sec-WebSocket-Key"))?;
+    request
+        .parse(head)
+        .ok()
+        .filter(httparse::Status::is_complete)?;
+    let stage = if request.path == Some("/ws/echo") {
+        Stage::Echo
+    } else {
+        Stage::Room
+    };
+    let key = request
+        .headers
+        .iter()
+        .find(|header| header.name.eq_ignore_ascii_case("Sec-WebSocket-Key"))?;
     let accept = derive_accept_key(key.value);
     let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

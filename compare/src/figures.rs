@@ -86,7 +86,10 @@ pub(crate) struct ServerFigures {
 
 /// Raw histograms: pairs of a value in nanoseconds and how often it was seen, three significant digits.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[expect(clippy::struct_field_names, reason = "the unit stands in the name, here as in the results")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the unit stands in the name, here as in the results"
+)]
 pub(crate) struct Histograms {
     pub(crate) corrected_ns: Vec<(u64, u64)>,
     pub(crate) uncorrected_ns: Vec<(u64, u64)>,
@@ -144,13 +147,24 @@ impl Figures {
 
     /// Whether every client got every message exactly once, in order, and nothing else went wrong.
     pub(crate) fn is_correct(&self) -> bool {
-        self.clients_short == 0 && self.clients_over == 0 && self.orders <= 1 && self.troubles.is_empty()
+        self.clients_short == 0
+            && self.clients_over == 0
+            && self.orders <= 1
+            && self.troubles.is_empty()
     }
 
     /// What the run was about: messages where there were any, else ticks, else handshakes.
     pub(crate) fn latency(&self) -> &Percentiles {
-        let kinds = [&self.corrected_ms, &self.tick_late_ms, &self.visit_ms, &self.return_ms];
-        kinds.into_iter().find(|percentiles| percentiles.count > 0).unwrap_or(&self.corrected_ms)
+        let kinds = [
+            &self.corrected_ms,
+            &self.tick_late_ms,
+            &self.visit_ms,
+            &self.return_ms,
+        ];
+        kinds
+            .into_iter()
+            .find(|percentiles| percentiles.count > 0)
+            .unwrap_or(&self.corrected_ms)
     }
 
     /// The same without correction for coordinated omission.
@@ -166,9 +180,18 @@ impl Figures {
 
     /// The raw histogram behind [`Self::latency`].
     pub(crate) fn latency_pairs(&self) -> &[(u64, u64)] {
-        let Histograms { corrected_ns, tick_late_ns, visit_ns, return_ns, .. } = &self.histograms;
+        let Histograms {
+            corrected_ns,
+            tick_late_ns,
+            visit_ns,
+            return_ns,
+            ..
+        } = &self.histograms;
         let kinds = [corrected_ns, tick_late_ns, visit_ns, return_ns];
-        kinds.into_iter().find(|pairs| !pairs.is_empty()).unwrap_or(corrected_ns)
+        kinds
+            .into_iter()
+            .find(|pairs| !pairs.is_empty())
+            .unwrap_or(corrected_ns)
     }
 }
 
@@ -184,8 +207,11 @@ impl ServerFigures {
             user_share: ratio(used.user_s, cpu_s),
             cpu_us_per_delivery: each(outcome.deliveries),
             cpu_us_per_handshake: each(outcome.tally.visits.len()),
-            resident_per_client_bytes: grown.and_then(|(to, from)| per_client(to as f64 - from as f64)),
-            kernel_per_client_bytes: used.kernel_joined_bytes.and_then(|bytes| per_client(bytes as f64)),
+            resident_per_client_bytes: grown
+                .and_then(|(to, from)| per_client(to as f64 - from as f64)),
+            kernel_per_client_bytes: used
+                .kernel_joined_bytes
+                .and_then(|bytes| per_client(bytes as f64)),
             used,
         }
     }
@@ -193,7 +219,8 @@ impl ServerFigures {
     /// Voluntary and involuntary switches in a thousand deliveries.
     pub(crate) fn switches_per_thousand(&self, deliveries: f64) -> Option<f64> {
         let switches = self.used.switches?;
-        (deliveries > 0.0).then(|| (switches.voluntary + switches.involuntary) as f64 * 1e3 / deliveries)
+        (deliveries > 0.0)
+            .then(|| (switches.voluntary + switches.involuntary) as f64 * 1e3 / deliveries)
     }
 }
 
@@ -202,15 +229,29 @@ impl Percentiles {
     pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
         let max = histogram.max() as f64 / 1e6;
-        Self { count: histogram.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), p99_9: at(0.999), max }
+        Self {
+            count: histogram.len(),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            max,
+        }
     }
 }
 
 fn pairs(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
-    histogram.iter_recorded().map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value())).collect()
+    histogram
+        .iter_recorded()
+        .map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()))
+        .collect()
 }
 
 /// A quotient that is 0 where there is nothing to divide by.
 fn ratio(dividend: f64, divisor: f64) -> f64 {
-    if divisor > 0.0 { dividend / divisor } else { 0.0 }
+    if divisor > 0.0 {
+        dividend / divisor
+    } else {
+        0.0
+    }
 }

@@ -80,7 +80,10 @@ fn compare(args: &Args) -> Result<ExitCode> {
     let mut results = Results::new(environment, args.repeats());
     results.servers = contenders
         .iter()
-        .map(|contender| Participant { name: contender.name.clone(), command: contender.command_line() })
+        .map(|contender| Participant {
+            name: contender.name.clone(),
+            command: contender.command_line(),
+        })
         .collect();
     results.skipped = skipped;
     let campaign = Campaign {
@@ -103,7 +106,11 @@ fn compare(args: &Args) -> Result<ExitCode> {
 /// Draws the conclusions, shows them and decides the exit status.
 fn conclude(args: &Args, results: &mut Results, out: &Path) -> Result<ExitCode> {
     results.conclude();
-    results.assertions = args.assertions.iter().map(|assertion| assertion.check(results)).collect();
+    results.assertions = args
+        .assertions
+        .iter()
+        .map(|assertion| assertion.check(results))
+        .collect();
     results.save(&out.join("results.json"))?;
     report::write_all(results, args.lang, out)?;
     print!("{}", report::terminal::render(results, args.lang));
@@ -111,7 +118,10 @@ fn conclude(args: &Args, results: &mut Results, out: &Path) -> Result<ExitCode> 
         println!("{verdict}");
     }
     println!("{}", out.join("report.html").display());
-    let measured = results.runs.iter().any(|run| matches!(run.result, RunResult::Measured(_)));
+    let measured = results
+        .runs
+        .iter()
+        .any(|run| matches!(run.result, RunResult::Measured(_)));
     Ok(if !results.complete {
         ExitCode::from(INTERRUPTED)
     } else if measured && results.assertions.iter().all(|verdict| verdict.holds) {
@@ -128,12 +138,22 @@ fn contenders(args: &Args) -> Result<(Vec<Contender>, Vec<Skipped>)> {
         for known in &args.server {
             match known.prepare() {
                 Ok(contender) => ready.push(contender),
-                Err(error) => skipped.push(Skipped { server: known.name().to_owned(), reason: format!("{error:#}") }),
+                Err(error) => skipped.push(Skipped {
+                    server: known.name().to_owned(),
+                    reason: format!("{error:#}"),
+                }),
             }
         }
     }
-    let reasons: Vec<String> = skipped.iter().map(|Skipped { server, reason }| format!("{server}: {reason}")).collect();
-    ensure!(!ready.is_empty(), "no server to measure\n{}", reasons.join("\n"));
+    let reasons: Vec<String> = skipped
+        .iter()
+        .map(|Skipped { server, reason }| format!("{server}: {reason}"))
+        .collect();
+    ensure!(
+        !ready.is_empty(),
+        "no server to measure\n{}",
+        reasons.join("\n")
+    );
     Ok((ready, skipped))
 }
 
@@ -143,9 +163,17 @@ const DESCRIPTORS_BESIDES: u64 = 64;
 /// The cases that the limit of open files has room for.
 fn fitting(args: &Args, environment: &mut Environment) -> Result<Vec<(Scenario, Vec<Case>)>> {
     let sizes = args.sizes();
-    let mut scenarios: Vec<(Scenario, Vec<Case>)> =
-        args.scenarios().into_iter().map(|scenario| (scenario, scenario.cases(&sizes))).collect();
-    let largest = scenarios.iter().flat_map(|(_, cases)| cases).map(Case::clients_most).max().unwrap_or(0);
+    let mut scenarios: Vec<(Scenario, Vec<Case>)> = args
+        .scenarios()
+        .into_iter()
+        .map(|scenario| (scenario, scenario.cases(&sizes)))
+        .collect();
+    let largest = scenarios
+        .iter()
+        .flat_map(|(_, cases)| cases)
+        .map(Case::clients_most)
+        .max()
+        .unwrap_or(0);
     let wanted = largest as u64 + DESCRIPTORS_BESIDES;
     let limit = raise_descriptor_limit(wanted)?;
     environment.descriptor_limit = Some(limit);
@@ -188,7 +216,10 @@ fn pin_generator(args: &Args, cores: Option<Cores>, environment: &mut Environmen
 /// `compare/` in the target directory of this program.
 fn default_out() -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot tell where this program is")?;
-    let target = own.ancestors().nth(2).context("a build is in a target directory")?;
+    let target = own
+        .ancestors()
+        .nth(2)
+        .context("a build is in a target directory")?;
     Ok(target.join("compare"))
 }
 
@@ -201,8 +232,8 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         use std::sync::atomic::Ordering;
 
-        let mut signals =
-            signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
+            .context("cannot listen for signals")?;
         std::thread::spawn(move || {
             for _ in signals.forever() {
                 if stop_set.swap(true, Ordering::Relaxed) {
@@ -213,7 +244,8 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>> {
         });
     }
     #[cfg(not(unix))]
-    signal_hook::flag::register(signal_hook::consts::SIGINT, stop_set).context("cannot listen for signals")?;
+    signal_hook::flag::register(signal_hook::consts::SIGINT, stop_set)
+        .context("cannot listen for signals")?;
     Ok(stop)
 }
 

@@ -133,7 +133,12 @@ mod tests {
     #[test]
     fn every_metric_is_found_by_its_name_alone() {
         for metric in ALL {
-            assert_eq!(Metric::by_name(metric.name).unwrap().en, metric.en, "{} is taken twice", metric.name);
+            assert_eq!(
+                Metric::by_name(metric.name).unwrap().en,
+                metric.en,
+                "{} is taken twice",
+                metric.name
+            );
         }
         assert!(Metric::by_name("speed").is_none());
     }

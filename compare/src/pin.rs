@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-pub(crate) use system::{PinnedProcess, choose, pin_this_thread, restore_this_thread, this_threads_cores};
+pub(crate) use system::{
+    PinnedProcess, choose, pin_this_thread, restore_this_thread, this_threads_cores,
+};
 
 /// The cores of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,7 +29,10 @@ mod system {
         let server = cores.next()?;
         let rest: Vec<usize> = cores.collect();
         let siblings = siblings_of(server);
-        let generator = *rest.iter().find(|core| !siblings.contains(core)).or(rest.first())?;
+        let generator = *rest
+            .iter()
+            .find(|core| !siblings.contains(core))
+            .or(rest.first())?;
         Some(Cores { server, generator })
     }
 

@@ -76,7 +76,9 @@ pub(crate) const TEXT_BYTES_MAX: usize = 500;
 impl Role {
     pub(crate) fn path(self) -> &'static str {
         match self {
-            Self::Listen | Self::Speak { .. } | Self::Spam { .. } | Self::Deaf | Self::HalfOpen => "/ws/chat",
+            Self::Listen | Self::Speak { .. } | Self::Spam { .. } | Self::Deaf | Self::HalfOpen => {
+                "/ws/chat"
+            }
             Self::Watch => "/ws/dashboard",
             Self::Echo { .. } | Self::Sit | Self::Visit { .. } => "/ws/echo",
         }
@@ -86,9 +88,12 @@ impl Role {
     pub(crate) fn rate_per_s(self) -> Option<u64> {
         match self {
             Self::Speak { rate_per_s } | Self::Spam { rate_per_s } => Some(rate_per_s),
-            Self::Echo { pace: Pace::Rate { group_per_s } } | Self::Visit { pace: Pace::Rate { group_per_s } } => {
-                Some(group_per_s)
+            Self::Echo {
+                pace: Pace::Rate { group_per_s },
             }
+            | Self::Visit {
+                pace: Pace::Rate { group_per_s },
+            } => Some(group_per_s),
             _ => None,
         }
     }

@@ -41,7 +41,9 @@ pub(crate) struct Machine {
     pub(crate) kernel_bytes: u64,
 }
 
-pub(crate) use system::{machine, own_thread_cpu, own_thread_wait, resident_exactly, switches, usage};
+pub(crate) use system::{
+    machine, own_thread_cpu, own_thread_wait, resident_exactly, switches, usage,
+};
 
 #[cfg(target_os = "linux")]
 mod system {
@@ -62,7 +64,9 @@ mod system {
     /// How long the calling thread could have run and had no core.
     pub(crate) fn own_thread_wait() -> Option<Duration> {
         let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-        Some(Duration::from_nanos(schedstat.split_whitespace().nth(1)?.parse().ok()?))
+        Some(Duration::from_nanos(
+            schedstat.split_whitespace().nth(1)?.parse().ok()?,
+        ))
     }
 
     pub(crate) fn usage(pid: u32) -> Option<Usage> {
@@ -79,7 +83,10 @@ mod system {
     /// per-core counters, and too slow for the middle of a load.
     pub(crate) fn resident_exactly(pid: u32) -> Option<u64> {
         let rollup = process(pid).ok()?.smaps_rollup().ok()?;
-        rollup.memory_map_rollup.iter().find_map(|map| map.extension.map.get("Rss").copied())
+        rollup
+            .memory_map_rollup
+            .iter()
+            .find_map(|map| map.extension.map.get("Rss").copied())
     }
 
     pub(crate) fn machine() -> Option<Machine> {
@@ -88,7 +95,9 @@ mod system {
         Some(Machine {
             busy: ticks(total.user + total.nice + total.system),
             steal: ticks(total.steal.unwrap_or(0)),
-            kernel_bytes: memory.slab + memory.kernel_stack.unwrap_or(0) + memory.page_tables.unwrap_or(0),
+            kernel_bytes: memory.slab
+                + memory.kernel_stack.unwrap_or(0)
+                + memory.page_tables.unwrap_or(0),
         })
     }
 
@@ -101,7 +110,9 @@ mod system {
         let mut sum = Switches::default();
         for task in process(pid).ok()?.tasks().ok()? {
             // A thread that ends while it is looked at is no error.
-            let Some(status) = task.ok().and_then(|task| task.status().ok()) else { continue };
+            let Some(status) = task.ok().and_then(|task| task.status().ok()) else {
+                continue;
+            };
             sum.voluntary += status.voluntary_ctxt_switches.unwrap_or(0);
             sum.involuntary += status.nonvoluntary_ctxt_switches.unwrap_or(0);
         }
@@ -124,7 +135,10 @@ mod system {
             let usage = usage(pid).unwrap();
             assert!(usage.threads >= 1);
             let exact = resident_exactly(pid).unwrap();
-            assert!(exact > 100 * KIB && exact.abs_diff(usage.resident_bytes) < 2 * KIB * KIB, "{exact}");
+            assert!(
+                exact > 100 * KIB && exact.abs_diff(usage.resident_bytes) < 2 * KIB * KIB,
+                "{exact}"
+            );
         }
 
         #[test]

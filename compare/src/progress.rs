@@ -29,7 +29,14 @@ impl Progress {
         let style = ProgressStyle::with_template("{bar:30.cyan/dim} {percent:>3}%  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let zero = || Cell::new(Duration::ZERO);
-        Self { bar, lang, begin: Instant::now(), total: zero(), past: zero(), present: zero() }
+        Self {
+            bar,
+            lang,
+            begin: Instant::now(),
+            total: zero(),
+            past: zero(),
+            present: zero(),
+        }
     }
 
     pub(crate) fn begin(&self, total: Duration) {
@@ -51,14 +58,26 @@ impl Progress {
 
     /// Something happened within a run; `half` when its window opens.
     pub(crate) fn moment(&self, half: bool) {
-        let within = if half { self.present.get() / 2 } else { Duration::ZERO };
-        self.bar.set_position((self.past.get() + within).as_secs().min(self.total.get().as_secs()));
+        let within = if half {
+            self.present.get() / 2
+        } else {
+            Duration::ZERO
+        };
+        self.bar.set_position(
+            (self.past.get() + within)
+                .as_secs()
+                .min(self.total.get().as_secs()),
+        );
     }
 
     /// A size was tried in a search.
     pub(crate) fn probe(&self, clients: usize, passed: bool, p99_ms: f64) {
         let mark = if passed { '✓' } else { '✗' };
-        self.say(&format!("    {mark} {} clients: p99 {} ms", number(clients as f64), number(p99_ms)));
+        self.say(&format!(
+            "    {mark} {} clients: p99 {} ms",
+            number(clients as f64),
+            number(p99_ms)
+        ));
     }
 
     /// A run has ended.
@@ -70,7 +89,11 @@ impl Progress {
             RunResult::Measured(measured) => {
                 let shown = scenario.headlines().iter().filter_map(|metric| {
                     let value = metric.of(measured)?;
-                    Some(format!("{} {} {}", metric.name, number(value), metric.unit).trim_end().to_owned())
+                    Some(
+                        format!("{} {} {}", metric.name, number(value), metric.unit)
+                            .trim_end()
+                            .to_owned(),
+                    )
                 });
                 shown.collect::<Vec<_>>().join(", ")
             }
@@ -94,7 +117,14 @@ impl Progress {
     /// From the estimates, corrected by how the past ones did.
     fn time_left(&self) -> Duration {
         let past = self.past.get().as_secs_f64();
-        let pace = if past > 5.0 { self.begin.elapsed().as_secs_f64() / past } else { 1.0 };
-        self.total.get().saturating_sub(self.past.get()).mul_f64(pace)
+        let pace = if past > 5.0 {
+            self.begin.elapsed().as_secs_f64() / past
+        } else {
+            1.0
+        };
+        self.total
+            .get()
+            .saturating_sub(self.past.get())
+            .mul_f64(pace)
     }
 }

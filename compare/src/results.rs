@@ -108,7 +108,10 @@ pub(crate) struct Warned {
     pub(crate) advice: Text,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
 fn by_name<S: serde::Serializer>(scenario: &Scenario, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(scenario.name())
 }
@@ -138,7 +141,11 @@ impl Results {
         self.comparisons = self.compare();
         self.warnings = crate::warning::find(self)
             .into_iter()
-            .map(|warning| Warned { says: warning.says(), advice: warning.advice(), warning })
+            .map(|warning| Warned {
+                says: warning.says(),
+                advice: warning.advice(),
+                warning,
+            })
             .collect();
         self.claims = crate::claims::judge(self);
     }
@@ -168,7 +175,11 @@ impl Results {
     }
 
     pub(crate) fn cases_of(&self, scenario: Scenario) -> Vec<&str> {
-        self.cases().into_iter().filter(|&(of, _)| of == scenario).map(|(_, case)| case).collect()
+        self.cases()
+            .into_iter()
+            .filter(|&(of, _)| of == scenario)
+            .map(|(_, case)| case)
+            .collect()
     }
 
     /// The repeats of a case that brought figures.
@@ -179,7 +190,9 @@ impl Results {
         server: &'a str,
     ) -> impl Iterator<Item = &'a Measured> {
         self.runs.iter().filter_map(move |run| match &run.result {
-            RunResult::Measured(measured) if run.scenario == scenario && run.case == case && run.server == server => {
+            RunResult::Measured(measured)
+                if run.scenario == scenario && run.case == case && run.server == server =>
+            {
                 Some(&**measured)
             }
             RunResult::Measured(_) | RunResult::Failed(_) => None,
@@ -187,9 +200,17 @@ impl Results {
     }
 
     /// A figure of a server over the repeats of a case.
-    pub(crate) fn summary(&self, scenario: Scenario, case: &str, server: &str, metric: &Metric) -> Option<Summary> {
-        let values: Vec<f64> =
-            self.measured(scenario, case, server).filter_map(|measured| metric.of(measured)).collect();
+    pub(crate) fn summary(
+        &self,
+        scenario: Scenario,
+        case: &str,
+        server: &str,
+        metric: &Metric,
+    ) -> Option<Summary> {
+        let values: Vec<f64> = self
+            .measured(scenario, case, server)
+            .filter_map(|measured| metric.of(measured))
+            .collect();
         Summary::of(&values)
     }
 
@@ -201,13 +222,18 @@ impl Results {
 
     /// A server's place, which is also its colour.
     pub(crate) fn colour(&self, name: &str) -> usize {
-        self.servers.iter().position(|server| server.name == name).unwrap_or(0)
+        self.servers
+            .iter()
+            .position(|server| server.name == name)
+            .unwrap_or(0)
     }
 
     /// The figure that answers a case's question.
     pub(crate) fn first_headline(&self, scenario: Scenario, case: &str) -> Option<&'static Metric> {
         let measured = |metric: &&&Metric| {
-            self.servers.iter().any(|server| self.summary(scenario, case, &server.name, metric).is_some())
+            self.servers
+                .iter()
+                .any(|server| self.summary(scenario, case, &server.name, metric).is_some())
         };
         scenario.headlines().iter().find(measured).copied()
     }
@@ -241,12 +267,20 @@ impl Results {
     }
 
     fn compare(&self) -> Vec<Comparison> {
-        let Some((first, others)) = self.servers.split_first() else { return Vec::new() };
+        let Some((first, others)) = self.servers.split_first() else {
+            return Vec::new();
+        };
         let mut comparisons = Vec::new();
         for (scenario, case) in self.cases() {
             for metric in scenario.headlines() {
                 for second in others {
-                    comparisons.extend(self.comparison(scenario, case, metric, &first.name, &second.name));
+                    comparisons.extend(self.comparison(
+                        scenario,
+                        case,
+                        metric,
+                        &first.name,
+                        &second.name,
+                    ));
                 }
             }
         }
@@ -264,8 +298,10 @@ impl Results {
     ) -> Option<Comparison> {
         let of = |server: &str| self.summary(scenario, case, server, metric);
         let mut ratio = Ratio::of(&of(first)?, &of(second)?, metric.better)?;
-        let correct =
-            |server: &str| self.measured(scenario, case, server).all(|measured| measured.figures.is_correct());
+        let correct = |server: &str| {
+            self.measured(scenario, case, server)
+                .all(|measured| measured.figures.is_correct())
+        };
         if !(correct(first) && correct(second)) {
             ratio.lead = Lead::NotCorrect;
         }

@@ -51,7 +51,12 @@ pub(crate) enum Method {
     /// The plan as it is.
     AsPlanned,
     /// The largest room in which the plan holds, everyone speaking once a second.
-    LargestRoom { grid: Grid, guess: usize, stride: u16, p99_max_ms: f64 },
+    LargestRoom {
+        grid: Grid,
+        guess: usize,
+        stride: u16,
+        p99_max_ms: f64,
+    },
 }
 
 /// The sizes scenarios are made with; what is set here overrides the scenario's own.
@@ -126,22 +131,36 @@ impl Scenario {
 
     pub(crate) fn title(self) -> Text {
         let (vi, en) = match self {
-            Self::Idle => ("Client nhàn rỗi tốn bao nhiêu?", "What does an idle client cost?"),
+            Self::Idle => (
+                "Client nhàn rỗi tốn bao nhiêu?",
+                "What does an idle client cost?",
+            ),
             Self::Connect => ("Bắt tay nhanh đến đâu?", "How fast are handshakes?"),
             Self::Echo => ("Một vòng đi về mất bao lâu?", "How long is a round trip?"),
             Self::Room => (
                 "Phòng lớn nhất mà ai cũng nói mỗi giây một câu (p99 ≤ 100 ms)",
                 "The largest room where everyone speaks once a second (p99 ≤ 100 ms)",
             ),
-            Self::Fanout => ("Một phòng, tin nhắn mỗi lúc một dày", "One room, messages come faster and faster"),
-            Self::Dashboard => ("Nhịp dashboard trễ bao nhiêu?", "How late do dashboard ticks come?"),
-            Self::Slow => {
-                ("Vài client không bao giờ đọc: người khác thấy gì?", "Some never read: what do the others feel?")
-            }
-            Self::Spam => ("Spam vượt giới hạn: người khác thấy gì?", "Spam over the limit: what do the others feel?"),
-            Self::Stall => {
-                ("Bắt tay dở dang: người đến sau có phải chờ?", "Half-open handshakes: do newcomers have to wait?")
-            }
+            Self::Fanout => (
+                "Một phòng, tin nhắn mỗi lúc một dày",
+                "One room, messages come faster and faster",
+            ),
+            Self::Dashboard => (
+                "Nhịp dashboard trễ bao nhiêu?",
+                "How late do dashboard ticks come?",
+            ),
+            Self::Slow => (
+                "Vài client không bao giờ đọc: người khác thấy gì?",
+                "Some never read: what do the others feel?",
+            ),
+            Self::Spam => (
+                "Spam vượt giới hạn: người khác thấy gì?",
+                "Spam over the limit: what do the others feel?",
+            ),
+            Self::Stall => (
+                "Bắt tay dở dang: người đến sau có phải chờ?",
+                "Half-open handshakes: do newcomers have to wait?",
+            ),
             Self::Mixed => ("Một ngày bình thường", "A day in the life"),
         };
         Text::new(vi, en)
@@ -151,10 +170,27 @@ impl Scenario {
     pub(crate) fn headlines(self) -> &'static [&'static Metric] {
         use metric as m;
         match self {
-            Self::Idle => &[&m::RESIDENT_PER_CLIENT, &m::KERNEL_PER_CLIENT, &m::THREADS, &m::CPU],
+            Self::Idle => &[
+                &m::RESIDENT_PER_CLIENT,
+                &m::KERNEL_PER_CLIENT,
+                &m::THREADS,
+                &m::CPU,
+            ],
             Self::Connect => &[&m::HANDSHAKES, &m::CPU_PER_HANDSHAKE, &m::STORM, &m::P99],
-            Self::Echo => &[&m::P50, &m::P99, &m::DELIVERIES, &m::CPU_PER_DELIVERY, &m::SWITCHES],
-            Self::Room => &[&m::LARGEST_ROOM, &m::DELIVERIES, &m::P99, &m::CPU_PER_DELIVERY, &m::SWITCHES],
+            Self::Echo => &[
+                &m::P50,
+                &m::P99,
+                &m::DELIVERIES,
+                &m::CPU_PER_DELIVERY,
+                &m::SWITCHES,
+            ],
+            Self::Room => &[
+                &m::LARGEST_ROOM,
+                &m::DELIVERIES,
+                &m::P99,
+                &m::CPU_PER_DELIVERY,
+                &m::SWITCHES,
+            ],
             Self::Fanout => &[&m::P50, &m::P99, &m::DELIVERIES, &m::CPU_PER_DELIVERY],
             Self::Dashboard => &[&m::P99, &m::MAX, &m::CPU],
             Self::Slow => &[&m::P99, &m::P50, &m::RESIDENT],
@@ -167,19 +203,36 @@ impl Scenario {
     /// The loads it consists of.
     pub(crate) fn cases(self, sizes: &Sizes) -> Vec<Case> {
         match self {
-            Self::Idle => each_size(sizes, [1_000, 5_000], [100, 1_000, 5_000, 10_000]).map_cases(|clients| {
-                sizes.case(format!("clients-{clients}"), vec![sizes.group(clients, Role::Listen)]).calm(sizes)
-            }),
+            Self::Idle => {
+                each_size(sizes, [1_000, 5_000], [100, 1_000, 5_000, 10_000]).map_cases(|clients| {
+                    sizes
+                        .case(
+                            format!("clients-{clients}"),
+                            vec![sizes.group(clients, Role::Listen)],
+                        )
+                        .calm(sizes)
+                })
+            }
             Self::Connect => connect(sizes),
             Self::Echo => {
-                let pace = sizes.rate_per_s.map_or(Pace::Closed, |group_per_s| Pace::Rate { group_per_s });
+                let pace = sizes
+                    .rate_per_s
+                    .map_or(Pace::Closed, |group_per_s| Pace::Rate { group_per_s });
                 let clients = sizes.clients.unwrap_or(100);
-                vec![sizes.case(format!("clients-{clients}"), vec![sizes.group(clients, Role::Echo { pace })])]
+                vec![sizes.case(
+                    format!("clients-{clients}"),
+                    vec![sizes.group(clients, Role::Echo { pace })],
+                )]
             }
             Self::Room => vec![room(sizes)],
             Self::Fanout => fanout(sizes),
             Self::Dashboard => each_size(sizes, [2_000], [1_000, 5_000]).map_cases(|clients| {
-                sizes.case(format!("clients-{clients}"), vec![sizes.group(clients, Role::Watch)]).whole_ticks(sizes)
+                sizes
+                    .case(
+                        format!("clients-{clients}"),
+                        vec![sizes.group(clients, Role::Watch)],
+                    )
+                    .whole_ticks(sizes)
             }),
             Self::Slow => slow(sizes),
             Self::Spam => vec![spam(sizes)],
@@ -192,7 +245,11 @@ impl Scenario {
 /// Sizes of a scenario that looks at how something grows.
 struct Growth(Vec<usize>);
 
-fn each_size<const Q: usize, const T: usize>(sizes: &Sizes, quick: [usize; Q], thorough: [usize; T]) -> Growth {
+fn each_size<const Q: usize, const T: usize>(
+    sizes: &Sizes,
+    quick: [usize; Q],
+    thorough: [usize; T],
+) -> Growth {
     Growth(match (sizes.clients, sizes.extent) {
         (Some(clients), _) => vec![clients],
         (None, Extent::Quick) => quick.to_vec(),
@@ -212,10 +269,18 @@ fn connect(sizes: &Sizes) -> Vec<Case> {
         Extent::Quick => 1_000,
         Extent::Thorough => 2_000,
     });
-    let mut storm = sizes.case(format!("storm-{crowd}"), vec![sizes.group(crowd, Role::Sit)]).calm(sizes);
+    let mut storm = sizes
+        .case(
+            format!("storm-{crowd}"),
+            vec![sizes.group(crowd, Role::Sit)],
+        )
+        .calm(sizes);
     storm.plan.ending = Ending::Storm;
     vec![
-        sizes.case(format!("visitors-{visitors}"), vec![sizes.group(visitors, Role::Visit { pace: Pace::Closed })]),
+        sizes.case(
+            format!("visitors-{visitors}"),
+            vec![sizes.group(visitors, Role::Visit { pace: Pace::Closed })],
+        ),
         storm,
     ]
 }
@@ -228,10 +293,19 @@ fn room(sizes: &Sizes) -> Case {
         Extent::Quick => (2, 2_600),
         Extent::Thorough => (6, 1_000),
     };
-    let grid = Grid { steps_per_doubling, least: ROOM_LEAST, most: ROOM_MOST };
+    let grid = Grid {
+        steps_per_doubling,
+        least: ROOM_LEAST,
+        most: ROOM_MOST,
+    };
     let mut case = sizes.case("largest".to_owned(), sizes.room_of(guess));
     case.plan.warm_up = sizes.warm_up.unwrap_or(ROOM_WARM_UP);
-    case.method = Method::LargestRoom { grid, guess, stride: steps_per_doubling, p99_max_ms: ROOM_P99_MAX_MS };
+    case.method = Method::LargestRoom {
+        grid,
+        guess,
+        stride: steps_per_doubling,
+        p99_max_ms: ROOM_P99_MAX_MS,
+    };
     case
 }
 
@@ -242,8 +316,12 @@ fn fanout(sizes: &Sizes) -> Vec<Case> {
         (None, Extent::Quick) => vec![100, 2_000],
         (None, Extent::Thorough) => vec![100, 1_000, 3_000, 10_000],
     };
-    let case =
-        |rate_per_s| sizes.case(format!("rate-{rate_per_s}"), vec![sizes.group(clients, Role::Speak { rate_per_s })]);
+    let case = |rate_per_s| {
+        sizes.case(
+            format!("rate-{rate_per_s}"),
+            vec![sizes.group(clients, Role::Speak { rate_per_s })],
+        )
+    };
     rates.into_iter().map(case).collect()
 }
 
@@ -253,28 +331,49 @@ fn slow(sizes: &Sizes) -> Vec<Case> {
     let deaf = clients * sizes.deaf_percent / 100;
     let reading = clients - deaf;
     // Fast enough to fill what the kernel and the server keep for those who do not read.
-    let rate_per_s = sizes.rate_per_s.unwrap_or(SLOW_RATE_PER_S.max(reading as u64));
+    let rate_per_s = sizes
+        .rate_per_s
+        .unwrap_or(SLOW_RATE_PER_S.max(reading as u64));
     let case = |deaf: usize| {
         let mut groups = vec![sizes.group(reading, Role::Speak { rate_per_s })];
         if deaf > 0 {
-            groups.push(Group { clients: deaf, sampled: 0, role: Role::Deaf });
+            groups.push(Group {
+                clients: deaf,
+                sampled: 0,
+                role: Role::Deaf,
+            });
         }
         let mut case = sizes.case(format!("deaf-{deaf}"), groups);
         case.plan.text_bytes = sizes.text_bytes.unwrap_or(SLOW_TEXT_BYTES);
         case.plan.warm_up = sizes.warm_up.unwrap_or(SLOW_WARM_UP);
         case
     };
-    if deaf > 0 { vec![case(0), case(deaf)] } else { vec![case(0)] }
+    if deaf > 0 {
+        vec![case(0), case(deaf)]
+    } else {
+        vec![case(0)]
+    }
 }
 
 fn spam(sizes: &Sizes) -> Case {
     let spammers = sizes.clients.unwrap_or(200);
     let honest = spammers / 2;
-    let rate_per_s = sizes.rate_per_s.unwrap_or(spammers as u64 * SPAM_MESSAGES_PER_S);
+    let rate_per_s = sizes
+        .rate_per_s
+        .unwrap_or(spammers as u64 * SPAM_MESSAGES_PER_S);
     let groups = vec![
         // Half as often as they may, so that none of theirs is refused for being a little early.
-        sizes.group(honest, Role::Speak { rate_per_s: (honest as u64 / 2).max(1) }),
-        Group { clients: spammers, sampled: 0, role: Role::Spam { rate_per_s } },
+        sizes.group(
+            honest,
+            Role::Speak {
+                rate_per_s: (honest as u64 / 2).max(1),
+            },
+        ),
+        Group {
+            clients: spammers,
+            sampled: 0,
+            role: Role::Spam { rate_per_s },
+        },
     ];
     let mut case = sizes.case(format!("spammers-{spammers}"), groups);
     case.chat_interval = CHAT_INTERVAL;
@@ -287,7 +386,11 @@ fn stall(sizes: &Sizes) -> Vec<Case> {
     let case = |half_open: usize| {
         let mut groups = vec![sizes.group(VISITORS / 4, Role::Visit { pace: Pace::Closed })];
         if half_open > 0 {
-            groups.push(Group { clients: half_open, sampled: 0, role: Role::HalfOpen });
+            groups.push(Group {
+                clients: half_open,
+                sampled: 0,
+                role: Role::HalfOpen,
+            });
         }
         sizes.case(format!("half-open-{half_open}"), groups)
     };
@@ -298,13 +401,31 @@ fn mixed(sizes: &Sizes) -> Case {
     let clients = sizes.clients.unwrap_or(500);
     let share = |percent: usize| (clients * percent / 100).max(1);
     let groups = vec![
-        sizes.group(share(40), Role::Speak { rate_per_s: (share(40) as u64 / 5).max(1) }),
+        sizes.group(
+            share(40),
+            Role::Speak {
+                rate_per_s: (share(40) as u64 / 5).max(1),
+            },
+        ),
         sizes.group(share(33), Role::Listen),
         sizes.group(share(20), Role::Watch),
-        sizes.group(share(5), Role::Visit { pace: Pace::Rate { group_per_s: share(5) as u64 } }),
-        Group { clients: share(2), sampled: 0, role: Role::Deaf },
+        sizes.group(
+            share(5),
+            Role::Visit {
+                pace: Pace::Rate {
+                    group_per_s: share(5) as u64,
+                },
+            },
+        ),
+        Group {
+            clients: share(2),
+            sampled: 0,
+            role: Role::Deaf,
+        },
     ];
-    sizes.case(format!("clients-{clients}"), groups).whole_ticks(sizes)
+    sizes
+        .case(format!("clients-{clients}"), groups)
+        .whole_ticks(sizes)
 }
 
 impl Sizes {
@@ -322,11 +443,20 @@ impl Sizes {
             drain_max: self.drain_max,
             ending: Ending::Leave,
         };
-        Case { name, plan, method: Method::AsPlanned, chat_interval: Duration::ZERO }
+        Case {
+            name,
+            plan,
+            method: Method::AsPlanned,
+            chat_interval: Duration::ZERO,
+        }
     }
 
     fn group(&self, clients: usize, role: Role) -> Group {
-        Group { clients, sampled: self.sampled, role }
+        Group {
+            clients,
+            sampled: self.sampled,
+            role,
+        }
     }
 
     /// Everyone speaks once a second.
@@ -357,7 +487,9 @@ impl Case {
         let mut plan = self.plan.clone();
         for group in &mut plan.groups {
             group.clients = clients;
-            group.role = Role::Speak { rate_per_s: clients as u64 };
+            group.role = Role::Speak {
+                rate_per_s: clients as u64,
+            };
         }
         plan
     }
@@ -409,8 +541,11 @@ mod tests {
     fn cases_of_a_scenario_have_names_of_their_own() {
         for scenario in Scenario::ALL {
             for extent in [Extent::Quick, Extent::Thorough] {
-                let mut names: Vec<String> =
-                    scenario.cases(&sizes(extent, None)).into_iter().map(|case| case.name).collect();
+                let mut names: Vec<String> = scenario
+                    .cases(&sizes(extent, None))
+                    .into_iter()
+                    .map(|case| case.name)
+                    .collect();
                 let count = names.len();
                 assert!(count > 0);
                 names.sort();
@@ -424,7 +559,9 @@ mod tests {
     fn spammers_stay_below_the_streak_that_ends_a_connection() {
         // The protocol closes after 50 refusals in a row; one message a second is accepted.
         let case = spam(&sizes(Extent::Quick, None));
-        let Role::Spam { rate_per_s } = case.plan.groups[1].role else { panic!("the second group spams") };
+        let Role::Spam { rate_per_s } = case.plan.groups[1].role else {
+            panic!("the second group spams")
+        };
         assert!(rate_per_s / (case.plan.groups[1].clients as u64) < 50);
         assert_eq!(case.chat_interval, CHAT_INTERVAL);
     }

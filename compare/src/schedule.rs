@@ -22,7 +22,12 @@ impl Schedule {
     pub(crate) fn new(start_ns: u64, rate_per_s: u64, members: u64) -> Self {
         assert!(rate_per_s > 0, "a schedule without messages is no schedule");
         assert!(members > 0, "somebody has to speak");
-        Self { start_ns, rate_per_s, members, stride: stride_through(members) }
+        Self {
+            start_ns,
+            rate_per_s,
+            members,
+            stride: stride_through(members),
+        }
     }
 
     /// The time at which message `slot` is due.
@@ -33,14 +38,19 @@ impl Schedule {
 
     /// How many messages are due at or before `now_ns`: the slots `0..count`.
     pub(crate) fn due_by(&self, now_ns: u64) -> u64 {
-        let Some(elapsed) = now_ns.checked_sub(self.start_ns) else { return 0 };
-        let count = ((u128::from(elapsed) + 1) * u128::from(self.rate_per_s)).div_ceil(NANOS_PER_SECOND);
+        let Some(elapsed) = now_ns.checked_sub(self.start_ns) else {
+            return 0;
+        };
+        let count =
+            ((u128::from(elapsed) + 1) * u128::from(self.rate_per_s)).div_ceil(NANOS_PER_SECOND);
         u64::try_from(count).expect("a run lasts less than 584 years")
     }
 
     /// How many messages are due before `end_ns`, so that windows side by side share no slot.
     pub(crate) fn due_before(&self, end_ns: u64) -> u64 {
-        end_ns.checked_sub(1).map_or(0, |last_ns| self.due_by(last_ns))
+        end_ns
+            .checked_sub(1)
+            .map_or(0, |last_ns| self.due_by(last_ns))
     }
 
     /// The member, `0..members`, whose turn `slot` is. Everyone speaks once in `members` slots.
@@ -54,11 +64,17 @@ impl Schedule {
 fn stride_through(members: u64) -> u64 {
     let golden = members.saturating_mul(618) / 1000;
     let coprime = |step: &u64| greatest_common_divisor(*step, members) == 1;
-    (golden.max(1)..=members + 1).find(coprime).expect("members + 1 would do")
+    (golden.max(1)..=members + 1)
+        .find(coprime)
+        .expect("members + 1 would do")
 }
 
 fn greatest_common_divisor(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+    if b == 0 {
+        a
+    } else {
+        greatest_common_divisor(b, a % b)
+    }
 }
 
 #[cfg(test)]
@@ -71,8 +87,14 @@ mod tests {
             let schedule = Schedule::new(5_000, rate, 10);
             for slot in (0..2_000).chain([1_000_000, 987_654_321]) {
                 let due = schedule.due_at_ns(slot);
-                assert!(schedule.due_by(due) > slot, "rate {rate}, slot {slot}: due at its own time");
-                assert!(schedule.due_by(due - 1) <= slot, "rate {rate}, slot {slot}: not due before");
+                assert!(
+                    schedule.due_by(due) > slot,
+                    "rate {rate}, slot {slot}: due at its own time"
+                );
+                assert!(
+                    schedule.due_by(due - 1) <= slot,
+                    "rate {rate}, slot {slot}: not due before"
+                );
             }
         }
     }
@@ -98,14 +120,21 @@ mod tests {
             for slot in members..2 * members {
                 spoke[schedule.member_of(slot)] += 1;
             }
-            assert!(spoke.iter().all(|&times| times == 1), "room of {members}: {spoke:?}");
+            assert!(
+                spoke.iter().all(|&times| times == 1),
+                "room of {members}: {spoke:?}"
+            );
         }
     }
 
     #[test]
     fn neighbours_in_time_are_not_neighbours_in_the_room() {
         let schedule = Schedule::new(0, 1, 1_000);
-        let apart = |slot| schedule.member_of(slot).abs_diff(schedule.member_of(slot + 1));
+        let apart = |slot| {
+            schedule
+                .member_of(slot)
+                .abs_diff(schedule.member_of(slot + 1))
+        };
         assert!((0..1_000).all(|slot| apart(slot) > 300));
     }
 }

@@ -24,7 +24,13 @@ pub(crate) struct Grid {
 impl Search {
     /// Begins at `guess`; `stride` steps at a time until the answer is bracketed.
     pub(crate) fn new(grid: Grid, guess: usize, stride: u16) -> Self {
-        Self { grid, next: grid.place_of(guess), stride: i32::from(stride.max(1)), passed: None, failed: None }
+        Self {
+            grid,
+            next: grid.place_of(guess),
+            stride: i32::from(stride.max(1)),
+            passed: None,
+            failed: None,
+        }
     }
 
     /// The size to try; none when the answer is known.
@@ -61,11 +67,16 @@ impl Search {
 
 impl Grid {
     fn size(self, place: i32) -> usize {
-        let exact = self.least as f64 * (f64::from(place) / f64::from(self.steps_per_doubling)).exp2();
+        let exact =
+            self.least as f64 * (f64::from(place) / f64::from(self.steps_per_doubling)).exp2();
         // Two digits are all the grid means.
         let unit = 10_f64.powf((exact.log10() - 1.0).floor());
         let rounded = ((exact / unit).round() * unit).round();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to sizes just below")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to sizes just below"
+        )]
         let size = rounded as usize;
         size.clamp(self.least, self.most)
     }
@@ -84,7 +95,10 @@ impl Grid {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "memory holds far fewer than 2^31 doublings of anything")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "memory holds far fewer than 2^31 doublings of anything"
+)]
 fn whole(place: f64) -> i32 {
     place as i32
 }
@@ -93,7 +107,11 @@ fn whole(place: f64) -> i32 {
 mod tests {
     use super::*;
 
-    const GRID: Grid = Grid { steps_per_doubling: 4, least: 50, most: 16_000 };
+    const GRID: Grid = Grid {
+        steps_per_doubling: 4,
+        least: 50,
+        most: 16_000,
+    };
 
     /// Searches for a limit that is known; the answer, and what was tried.
     fn find(limit: usize, guess: usize, stride: u16) -> (Option<usize>, Vec<usize>) {
@@ -112,7 +130,10 @@ mod tests {
         for limit in [50, 51, 99, 640, 3_000, 5_000, 15_999] {
             let (answer, _) = find(limit, 1_000, 4);
             let answer = answer.unwrap();
-            assert!(answer <= limit && answer as f64 > limit as f64 / 1.26, "limit {limit}, answer {answer}");
+            assert!(
+                answer <= limit && answer as f64 > limit as f64 / 1.26,
+                "limit {limit}, answer {answer}"
+            );
         }
     }
 
@@ -126,7 +147,17 @@ mod tests {
     fn good_guess_costs_two_or_three_tries() {
         let (answer, tried) = find(5_000, 4_800, 1);
         assert!(tried.len() <= 3, "{tried:?}");
-        assert_eq!(answer, Some(tried.iter().copied().filter(|&size| size <= 5_000).max().unwrap()));
+        assert_eq!(
+            answer,
+            Some(
+                tried
+                    .iter()
+                    .copied()
+                    .filter(|&size| size <= 5_000)
+                    .max()
+                    .unwrap()
+            )
+        );
     }
 
     #[test]

@@ -51,11 +51,26 @@ impl Server {
         log: &File,
     ) -> Result<Self> {
         if let Start::Running { address, pid } = contender.start {
-            let pinned = pid.zip(cores).and_then(|(pid, cores)| PinnedProcess::pin(pid, cores.server).ok());
-            return Ok(Self { address, pid, child: None, held: Held { output: None, pinned } });
+            let pinned = pid
+                .zip(cores)
+                .and_then(|(pid, cores)| PinnedProcess::pin(pid, cores.server).ok());
+            return Ok(Self {
+                address,
+                pid,
+                child: None,
+                held: Held {
+                    output: None,
+                    pinned,
+                },
+            });
         }
-        let mut command = contender.command(chat_interval, clients).context("it cannot be started")?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.try_clone().context("cannot share the log")?);
+        let mut command = contender
+            .command(chat_interval, clients)
+            .context("it cannot be started")?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log.try_clone().context("cannot share the log")?);
         in_a_group_of_its_own(&mut command);
         let child = on_core(cores.map(|cores| cores.server), || command.spawn())
             .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
@@ -73,7 +88,11 @@ impl Server {
     }
 
     fn await_listening(&mut self) -> Result<()> {
-        let stdout = self.child.as_mut().and_then(|child| child.stdout.take()).context("its output is a pipe")?;
+        let stdout = self
+            .child
+            .as_mut()
+            .and_then(|child| child.stdout.take())
+            .context("its output is a pipe")?;
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             let mut output = BufReader::new(stdout);
@@ -83,7 +102,8 @@ impl Server {
         let Ok((address, output)) = receiver.recv_timeout(START_MAX) else {
             bail!("it does not listen after {START_MAX:?}")
         };
-        self.address = address.ok_or_else(|| anyhow!("it ended before it listened; servers.log says why"))?;
+        self.address =
+            address.ok_or_else(|| anyhow!("it ended before it listened; servers.log says why"))?;
         self.held.output = Some(output);
         Ok(())
     }
@@ -150,7 +170,11 @@ enum End {
 fn signal(pid: u32, end: End) {
     use rustix::process::{Pid, Signal, kill_process};
 
-    let signal = if end == End::InOrder { Signal::TERM } else { Signal::KILL };
+    let signal = if end == End::InOrder {
+        Signal::TERM
+    } else {
+        Signal::KILL
+    };
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         // It may have ended by itself.
         let _ = kill_process(pid, signal);

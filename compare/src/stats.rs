@@ -56,14 +56,27 @@ impl Summary {
         sorted.sort_by(f64::total_cmp);
         let (&low, &high) = (sorted.first()?, sorted.last()?);
         let middle = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
-        Some(Self { median, low, high, deviation: deviation(values), repeats: values.len() })
+        let median = if sorted.len() % 2 == 1 {
+            sorted[middle]
+        } else {
+            f64::midpoint(sorted[middle - 1], sorted[middle])
+        };
+        Some(Self {
+            median,
+            low,
+            high,
+            deviation: deviation(values),
+            repeats: values.len(),
+        })
     }
 
     /// How far the repeats lie apart, as a share of the median.
     pub(crate) fn spread(&self) -> f64 {
-        if self.median == 0.0 { 0.0 } else { (self.high - self.low) / self.median.abs() }
+        if self.median == 0.0 {
+            0.0
+        } else {
+            (self.high - self.low) / self.median.abs()
+        }
     }
 }
 
@@ -75,9 +88,15 @@ impl Ratio {
         }
         let quotient = first.median / second.median;
         let relative = |summary: &Summary| Some(summary.deviation? / summary.median);
-        let error =
-            relative(first).zip(relative(second)).map(|(a, b)| quotient.abs() * a.hypot(b)).filter(|e| e.is_finite());
-        Some(Self { quotient, error, lead: Lead::of(first, second, better) })
+        let error = relative(first)
+            .zip(relative(second))
+            .map(|(a, b)| quotient.abs() * a.hypot(b))
+            .filter(|e| e.is_finite());
+        Some(Self {
+            quotient,
+            error,
+            lead: Lead::of(first, second, better),
+        })
     }
 }
 
@@ -128,14 +147,23 @@ mod tests {
     #[test]
     fn one_repeat_has_no_deviation_and_names_no_winner() {
         let ratio = Ratio::of(&of(&[10.0]), &of(&[1.0]), Better::Higher).unwrap();
-        assert_eq!((ratio.quotient, ratio.error, ratio.lead), (10.0, None, Lead::OneRun));
+        assert_eq!(
+            (ratio.quotient, ratio.error, ratio.lead),
+            (10.0, None, Lead::OneRun)
+        );
     }
 
     #[test]
     fn error_of_a_ratio_is_propagated() {
         // 20 ± 1 by 10 ± 0.5: relative errors of 5% each make 7.07% of 2.
-        let spread_out = |middle: f64, deviation: f64| of(&[middle - deviation, middle, middle + deviation]);
-        let ratio = Ratio::of(&spread_out(20.0, 1.0), &spread_out(10.0, 0.5), Better::Lower).unwrap();
+        let spread_out =
+            |middle: f64, deviation: f64| of(&[middle - deviation, middle, middle + deviation]);
+        let ratio = Ratio::of(
+            &spread_out(20.0, 1.0),
+            &spread_out(10.0, 0.5),
+            Better::Lower,
+        )
+        .unwrap();
         assert!((ratio.error.unwrap() - 2.0 * 0.05 * std::f64::consts::SQRT_2).abs() < 1e-9);
         assert_eq!(ratio.lead, Lead::Second);
     }
@@ -143,11 +171,17 @@ mod tests {
     #[test]
     fn no_winner_while_intervals_overlap() {
         let lead = |a: &[f64], b: &[f64], better| Ratio::of(&of(a), &of(b), better).unwrap().lead;
-        assert_eq!(lead(&[1.0, 3.0], &[2.0, 4.0], Better::Higher), Lead::Overlap);
+        assert_eq!(
+            lead(&[1.0, 3.0], &[2.0, 4.0], Better::Higher),
+            Lead::Overlap
+        );
         assert_eq!(lead(&[1.0, 2.0], &[3.0, 4.0], Better::Higher), Lead::Second);
         assert_eq!(lead(&[1.0, 2.0], &[3.0, 4.0], Better::Lower), Lead::First);
         assert_eq!(lead(&[3.0, 4.0], &[1.0, 2.0], Better::Higher), Lead::First);
-        assert_eq!(lead(&[3.0, 4.0], &[1.0, 2.0], Better::Neither), Lead::Neither);
+        assert_eq!(
+            lead(&[3.0, 4.0], &[1.0, 2.0], Better::Neither),
+            Lead::Neither
+        );
     }
 
     #[test]

@@ -19,13 +19,19 @@ pub(crate) struct Text {
 
 impl Text {
     pub(crate) fn new(vi: impl Into<String>, en: impl Into<String>) -> Self {
-        Self { vi: vi.into(), en: en.into() }
+        Self {
+            vi: vi.into(),
+            en: en.into(),
+        }
     }
 
     /// The same in every language: names, numbers.
     pub(crate) fn same(text: impl Into<String>) -> Self {
         let text = text.into();
-        Self { vi: text.clone(), en: text }
+        Self {
+            vi: text.clone(),
+            en: text,
+        }
     }
 
     /// Goes on with another sentence.
@@ -87,8 +93,34 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits_or_groups_of_three() {
-        let shown = [0.0, 0.03123, 0.5, 1.0, 83.42, 100.0, 999.6, 1234.5, 25_000_000.0, -1234.0].map(number);
-        assert_eq!(shown, ["0", "0.0312", "0.500", "1", "83.4", "100", "1,000", "1,234", "25,000,000", "-1,234"]);
+        let shown = [
+            0.0,
+            0.03123,
+            0.5,
+            1.0,
+            83.42,
+            100.0,
+            999.6,
+            1234.5,
+            25_000_000.0,
+            -1234.0,
+        ]
+        .map(number);
+        assert_eq!(
+            shown,
+            [
+                "0",
+                "0.0312",
+                "0.500",
+                "1",
+                "83.4",
+                "100",
+                "1,000",
+                "1,234",
+                "25,000,000",
+                "-1,234"
+            ]
+        );
         assert_eq!(number(f64::NAN), "–");
     }
 }

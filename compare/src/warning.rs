@@ -84,9 +84,16 @@ const SAMPLES_LEAST: u64 = 1_000;
 pub(crate) fn find(results: &Results) -> Vec<Warning> {
     let mut warnings: Vec<Warning> = Vec::new();
     for run in &results.runs {
-        let place = Place { server: run.server.clone(), scenario: run.scenario.name(), case: run.case.clone() };
+        let place = Place {
+            server: run.server.clone(),
+            scenario: run.scenario.name(),
+            case: run.case.clone(),
+        };
         let found = match &run.result {
-            RunResult::Failed(reason) => vec![Warning::Failed { at: place, reason: reason.clone() }],
+            RunResult::Failed(reason) => vec![Warning::Failed {
+                at: place,
+                reason: reason.clone(),
+            }],
             RunResult::Measured(measured) => of_run(measured, &place),
         };
         for warning in found {
@@ -102,7 +109,9 @@ pub(crate) fn find(results: &Results) -> Vec<Warning> {
         warnings.push(Warning::OneRunOnly);
     }
     if let Some(reason) = &results.environment.not_pinned {
-        warnings.push(Warning::NotPinned { reason: reason.clone() });
+        warnings.push(Warning::NotPinned {
+            reason: reason.clone(),
+        });
     }
     if let Some((wanted, limit)) = results.environment.descriptors_missing {
         warnings.push(Warning::DescriptorLimit { wanted, limit });
@@ -115,17 +124,28 @@ fn of_run(measured: &Measured, at: &Place) -> Vec<Warning> {
     let latency = figures.latency();
     let mut found = Vec::new();
     let late_p99_ms = figures.generator.late_ms.p99;
-    let late = late_p99_ms > GENERATOR_LATE_MS_LEAST && late_p99_ms > latency.p99 * GENERATOR_LATE_SHARE_MAX;
+    let late = late_p99_ms > GENERATOR_LATE_MS_LEAST
+        && late_p99_ms > latency.p99 * GENERATOR_LATE_SHARE_MAX;
     // A generator that has to wait for its core is as short of it as one that has used it up.
     let cpu = figures.generator.cpu.unwrap_or(0.0) + figures.generator.waited.unwrap_or(0.0);
     if late || cpu > GENERATOR_CPU_MAX {
-        found.push(Warning::GeneratorSaturated { at: at.clone(), cpu_percent: cpu * 100.0, late_p99_ms });
+        found.push(Warning::GeneratorSaturated {
+            at: at.clone(),
+            cpu_percent: cpu * 100.0,
+            late_p99_ms,
+        });
     }
     if latency.count > 0 && latency.count < SAMPLES_LEAST {
-        found.push(Warning::TooFewSamples { at: at.clone(), samples: latency.count });
+        found.push(Warning::TooFewSamples {
+            at: at.clone(),
+            samples: latency.count,
+        });
     }
     if !figures.is_correct() {
-        let errors = figures.troubles.iter().map(|(trouble, count)| format!("{}: {count}", trouble.label()));
+        let errors = figures
+            .troubles
+            .iter()
+            .map(|(trouble, count)| format!("{}: {count}", trouble.label()));
         let mut errors: Vec<String> = errors.collect();
         if figures.orders > 1 {
             errors.push(format!("orders heard: {}", figures.orders));
@@ -144,15 +164,26 @@ fn disagreements(results: &Results) -> Vec<Warning> {
     let mut found = Vec::new();
     for (scenario, case) in results.cases() {
         for server in &results.servers {
-            let place = || Place { server: server.name.clone(), scenario: scenario.name(), case: case.to_owned() };
+            let place = || Place {
+                server: server.name.clone(),
+                scenario: scenario.name(),
+                case: case.to_owned(),
+            };
             let spread = |metric: &&&Metric| results.summary(scenario, case, &server.name, metric);
-            let headline = scenario.headlines().iter().find(|metric| spread(metric).is_some());
+            let headline = scenario
+                .headlines()
+                .iter()
+                .find(|metric| spread(metric).is_some());
             if let Some(metric) = headline
                 && let Some(summary) = spread(&metric)
                 && disagrees(scenario, &summary)
             {
                 let spread_percent = summary.spread() * 100.0;
-                found.push(Warning::RunsDisagree { at: place(), metric: metric.name, spread_percent });
+                found.push(Warning::RunsDisagree {
+                    at: place(),
+                    metric: metric.name,
+                    spread_percent,
+                });
             }
         }
     }
@@ -161,7 +192,11 @@ fn disagreements(results: &Results) -> Vec<Warning> {
 
 fn disagrees(scenario: Scenario, summary: &Summary) -> bool {
     // A search can be no more certain than its steps.
-    let allowed = if scenario == Scenario::Room { 2.0 * SPREAD_MAX } else { SPREAD_MAX };
+    let allowed = if scenario == Scenario::Room {
+        2.0 * SPREAD_MAX
+    } else {
+        SPREAD_MAX
+    };
     summary.repeats > 1 && summary.spread() > allowed
 }
 
@@ -171,8 +206,11 @@ fn noise(runs: &[Run]) -> Option<Warning> {
         RunResult::Failed(_) => None,
     });
     let all: Vec<_> = measured.collect();
-    let noisy = all.iter().filter(|noise| noise.others > OTHERS_CPU_MAX || noise.steal > STEAL_MAX);
-    let worst = |pick: fn(&crate::watch::Noise) -> f64| all.iter().map(pick).fold(0.0, f64::max) * 100.0;
+    let noisy = all
+        .iter()
+        .filter(|noise| noise.others > OTHERS_CPU_MAX || noise.steal > STEAL_MAX);
+    let worst =
+        |pick: fn(&crate::watch::Noise) -> f64| all.iter().map(pick).fold(0.0, f64::max) * 100.0;
     let runs = noisy.count();
     (runs > 0).then(|| Warning::MachineNoisy {
         runs,
@@ -196,9 +234,10 @@ impl Warning {
             | Self::TooFewSamples { at, .. }
             | Self::NotCorrect { at, .. }
             | Self::Failed { at, .. } => Some(at),
-            Self::MachineNoisy { .. } | Self::OneRunOnly | Self::DescriptorLimit { .. } | Self::NotPinned { .. } => {
-                None
-            }
+            Self::MachineNoisy { .. }
+            | Self::OneRunOnly
+            | Self::DescriptorLimit { .. }
+            | Self::NotPinned { .. } => None,
         }
     }
 
@@ -209,13 +248,19 @@ impl Warning {
 
     /// Whether it is about this row.
     pub(crate) fn concerns(&self, server: &str, scenario: Scenario, case: &str) -> bool {
-        self.at().is_some_and(|at| at.server == server && at.scenario == scenario.name() && at.case == case)
+        self.at().is_some_and(|at| {
+            at.server == server && at.scenario == scenario.name() && at.case == case
+        })
     }
 
     /// What is doubtful.
     pub(crate) fn says(&self) -> Text {
         match self {
-            Self::GeneratorSaturated { at, cpu_percent, late_p99_ms } => Text::new(
+            Self::GeneratorSaturated {
+                at,
+                cpu_percent,
+                late_p99_ms,
+            } => Text::new(
                 format!(
                     "{}: bộ sinh tải cần {} % một lõi, gửi trễ p99 {} ms – có thể đang đo chính nó.",
                     at.show(),
@@ -229,11 +274,28 @@ impl Warning {
                     number(*late_p99_ms)
                 ),
             ),
-            Self::RunsDisagree { at, metric, spread_percent } => Text::new(
-                format!("{}: các lần đo {metric} chênh nhau {} %.", at.show(), number(*spread_percent)),
-                format!("{}: the runs of {metric} differ by {}%.", at.show(), number(*spread_percent)),
+            Self::RunsDisagree {
+                at,
+                metric,
+                spread_percent,
+            } => Text::new(
+                format!(
+                    "{}: các lần đo {metric} chênh nhau {} %.",
+                    at.show(),
+                    number(*spread_percent)
+                ),
+                format!(
+                    "{}: the runs of {metric} differ by {}%.",
+                    at.show(),
+                    number(*spread_percent)
+                ),
             ),
-            Self::MachineNoisy { runs, of, others_percent, steal_percent } => Text::new(
+            Self::MachineNoisy {
+                runs,
+                of,
+                others_percent,
+                steal_percent,
+            } => Text::new(
                 format!(
                     "Máy không yên: {runs}/{of} lần đo có tiến trình khác dùng tới {} % một lõi, máy ảo khác lấy tới {} %.",
                     number(*others_percent),
@@ -255,15 +317,28 @@ impl Warning {
             ),
             Self::DescriptorLimit { wanted, limit } => Text::new(
                 format!("Giới hạn tệp mở là {limit}, cần {wanted}: bỏ qua những cỡ lớn nhất."),
-                format!("The limit of open files is {limit}, {wanted} are needed: the largest sizes were left out."),
+                format!(
+                    "The limit of open files is {limit}, {wanted} are needed: the largest sizes were left out."
+                ),
             ),
             Self::NotPinned { reason } => Text::new(
                 format!("Máy chủ và bộ sinh tải không được ghim vào lõi riêng ({reason})."),
                 format!("Server and generator are not pinned to cores of their own ({reason})."),
             ),
-            Self::NotCorrect { at, clients_short, clients_over, errors } => Text::new(
-                format!("{}: {clients_short} client thiếu tin, {clients_over} client thừa tin. {errors}", at.show()),
-                format!("{}: {clients_short} clients lack messages, {clients_over} have too many. {errors}", at.show()),
+            Self::NotCorrect {
+                at,
+                clients_short,
+                clients_over,
+                errors,
+            } => Text::new(
+                format!(
+                    "{}: {clients_short} client thiếu tin, {clients_over} client thừa tin. {errors}",
+                    at.show()
+                ),
+                format!(
+                    "{}: {clients_short} clients lack messages, {clients_over} have too many. {errors}",
+                    at.show()
+                ),
             ),
             Self::Failed { at, reason } => Text::same(format!("{}: {reason}", at.show())),
         }
@@ -284,13 +359,18 @@ impl Warning {
                 "Đóng chương trình khác (trình duyệt, trình biên dịch) rồi chạy lại; trên máy ảo, chọn giờ vắng.",
                 "Close other programs (browsers, compilers) and run again; on a virtual machine choose a quiet hour.",
             ),
-            Self::TooFewSamples { .. } => {
-                ("Tăng --window hoặc --sampled.", "Use a longer --window, or more --sampled clients.")
-            }
-            Self::OneRunOnly => {
-                ("Bỏ --quick, hoặc dùng --repeats 3 trở lên.", "Leave out --quick, or use --repeats 3 or more.")
-            }
-            Self::DescriptorLimit { .. } => ("Chạy `ulimit -n 65536` trước.", "Run `ulimit -n 65536` first."),
+            Self::TooFewSamples { .. } => (
+                "Tăng --window hoặc --sampled.",
+                "Use a longer --window, or more --sampled clients.",
+            ),
+            Self::OneRunOnly => (
+                "Bỏ --quick, hoặc dùng --repeats 3 trở lên.",
+                "Leave out --quick, or use --repeats 3 or more.",
+            ),
+            Self::DescriptorLimit { .. } => (
+                "Chạy `ulimit -n 65536` trước.",
+                "Run `ulimit -n 65536` first.",
+            ),
             Self::NotPinned { .. } => (
                 "Hai bên tranh nhau CPU: chạy trên Linux với ít nhất hai lõi, bỏ --no-pin.",
                 "They compete for the CPU: run on Linux with two cores or more, without --no-pin.",
@@ -299,9 +379,10 @@ impl Warning {
                 "Đừng so sánh dòng này: máy chủ bỏ sót thì lúc nào cũng nhanh. Giảm tải rồi đo lại.",
                 "Do not compare this row: a server that drops is fast. Measure again with less load.",
             ),
-            Self::Failed { .. } => {
-                ("Xem servers.log trong thư mục báo cáo.", "See servers.log in the report's directory.")
-            }
+            Self::Failed { .. } => (
+                "Xem servers.log trong thư mục báo cáo.",
+                "See servers.log in the report's directory.",
+            ),
         };
         Text::new(vi, en)
     }

@@ -72,7 +72,13 @@ impl Watch {
     /// Begins before the first client comes.
     pub(crate) fn new(pid: Option<u32>) -> Self {
         let before = Memory::now(pid);
-        Self { pid, before, joined: Memory::default(), window: None, seen: Seen::default() }
+        Self {
+            pid,
+            before,
+            joined: Memory::default(),
+            window: None,
+            seen: Seen::default(),
+        }
     }
 
     pub(crate) fn look(&mut self, moment: Moment, window: Duration) {
@@ -98,19 +104,24 @@ impl Watch {
             server: self.pid.and_then(procstat::usage),
             own: procstat::usage(std::process::id()),
             machine: procstat::machine(),
-            switches: self.pid.map(|pid| thread::spawn(move || procstat::switches(pid))),
+            switches: self
+                .pid
+                .map(|pid| thread::spawn(move || procstat::switches(pid))),
         }
     }
 
     fn used_between(&self, opened: Reading, closed: Reading) -> Option<Used> {
         let (from, to) = opened.server.zip(closed.server)?;
-        let counted =
-            |handle: Option<JoinHandle<Option<Switches>>>| handle?.join().expect("reading /proc does not panic");
+        let counted = |handle: Option<JoinHandle<Option<Switches>>>| {
+            handle?.join().expect("reading /proc does not panic")
+        };
         let grown = self.joined.kernel.zip(self.before.kernel);
         Some(Used {
             user_s: seconds(from.user, to.user),
             system_s: seconds(from.system, to.system),
-            switches: counted(closed.switches).zip(counted(opened.switches)).map(|(to, from)| to.since(from)),
+            switches: counted(closed.switches)
+                .zip(counted(opened.switches))
+                .map(|(to, from)| to.since(from)),
             resident_before_bytes: self.before.resident,
             resident_joined_bytes: self.joined.resident,
             resident_loaded_bytes: to.resident_bytes,
@@ -133,7 +144,9 @@ impl Noise {
     fn between(opened: &Reading, closed: &Reading, window: Duration) -> Option<Self> {
         let (from, to) = opened.machine.zip(closed.machine)?;
         let used = |from: Option<Usage>, to: Option<Usage>| {
-            from.zip(to).map_or(0.0, |(from, to)| seconds(from.user, to.user) + seconds(from.system, to.system))
+            from.zip(to).map_or(0.0, |(from, to)| {
+                seconds(from.user, to.user) + seconds(from.system, to.system)
+            })
         };
         let ours = used(opened.server, closed.server) + used(opened.own, closed.own);
         let window_s = window.as_secs_f64();

@@ -17,7 +17,11 @@ const SUBSCRIPTIONS: usize = 1 << Metric::ALL.len();
 
 impl Subscription {
     fn of(metrics: &[Metric]) -> Self {
-        Self(metrics.iter().fold(0, |bits, metric| bits | 1 << *metric as u8))
+        Self(
+            metrics
+                .iter()
+                .fold(0, |bits, metric| bits | 1 << *metric as u8),
+        )
     }
 
     fn has(self, metric: Metric) -> bool {
@@ -39,10 +43,16 @@ impl Dashboard {
     }
 
     /// A newcomer is subscribed to the defaults and welcomed.
-    pub fn join(&mut self, now: Now, client: ClientId, welcome: Welcome<'_>, effects: &mut Effects) {
+    pub fn join(
+        &mut self,
+        now: Now,
+        client: ClientId,
+        welcome: Welcome<'_>,
+        effects: &mut Effects,
+    ) {
         self.roster.add(client);
         self.set(client, Subscription::of(&Metric::DEFAULT));
-        effects.reply(&Outgoing::System(System {
+        effects.tell_client(&Outgoing::System(System {
             text: "Kết nối dashboard thành công. Đang nhận dữ liệu realtime...".into(),
             ts: now.unix_ms,
             code: "welcome",
@@ -58,10 +68,16 @@ impl Dashboard {
     }
 
     /// Changes what a client gets, from the next tick on, and confirms it.
-    pub fn subscribe(&mut self, now: Now, client: ClientId, metrics: &[Metric], effects: &mut Effects) {
+    pub fn subscribe(
+        &mut self,
+        now: Now,
+        client: ClientId,
+        metrics: &[Metric],
+        effects: &mut Effects,
+    ) {
         self.set(client, Subscription::of(metrics));
         let names: Vec<&str> = metrics.iter().map(|metric| metric.name()).collect();
-        effects.reply(&Outgoing::System(System {
+        effects.tell_client(&Outgoing::System(System {
             text: format!("Đã subscribe: {}", names.join(", ")).into(),
             ts: now.unix_ms,
             code: "subscribed",
@@ -72,14 +88,19 @@ impl Dashboard {
 
     /// Sends each watcher its metrics. A metric is encoded once, a set of metrics put together once, so a watcher
     /// costs one shared slice. Returns how many frames went out.
-    pub fn tick(&self, now: Now, values: &Values, mut deliver: impl FnMut(ClientId, &Bytes)) -> u64 {
+    pub fn tick(
+        &self,
+        now: Now,
+        values: &Values,
+        mut deliver: impl FnMut(ClientId, &Bytes),
+    ) -> u64 {
         let frames = encode(now, values);
         let mut batches = vec![None; SUBSCRIPTIONS];
         let mut sent = 0;
         for client in self.roster.members() {
             let subscription = self.subscriptions[client.index()];
-            let (batch, count) =
-                batches[usize::from(subscription.0)].get_or_insert_with(|| gather(subscription, &frames));
+            let (batch, count) = batches[usize::from(subscription.0)]
+                .get_or_insert_with(|| gather(subscription, &frames));
             if !batch.is_empty() {
                 deliver(*client, batch);
                 sent += *count;
@@ -90,24 +111,38 @@ impl Dashboard {
 
     fn set(&mut self, client: ClientId, subscription: Subscription) {
         if self.subscriptions.len() <= client.index() {
-            self.subscriptions.resize(client.index() + 1, Subscription::default());
+            self.subscriptions
+                .resize(client.index() + 1, Subscription::default());
         }
         self.subscriptions[client.index()] = subscription;
     }
 }
 
 fn encode(now: Now, values: &Values) -> Vec<(Metric, Vec<u8>)> {
-    let measured = Metric::ALL.into_iter().zip(values).filter_map(|(metric, value)| Some((metric, (*value)?)));
+    let measured = Metric::ALL
+        .into_iter()
+        .zip(values)
+        .filter_map(|(metric, value)| Some((metric, (*value)?)));
     measured
         .map(|(metric, value)| {
             let value = (value * 100.0).round() / 100.0;
-            (metric, super::encode(&Outgoing::Metric { metric, value, ts: now.unix_ms }))
+            (
+                metric,
+                super::encode(&Outgoing::Metric {
+                    metric,
+                    value,
+                    ts: now.unix_ms,
+                }),
+            )
         })
         .collect()
 }
 
 fn gather(subscription: Subscription, frames: &[(Metric, Vec<u8>)]) -> (Bytes, u64) {
-    let wanted = frames.iter().filter(|(metric, _)| subscription.has(*metric)).map(|(_, frame)| frame.as_slice());
+    let wanted = frames
+        .iter()
+        .filter(|(metric, _)| subscription.has(*metric))
+        .map(|(_, frame)| frame.as_slice());
     let wanted: Vec<&[u8]> = wanted.collect();
     (wanted.concat().into(), wanted.len() as u64)
 }

@@ -35,7 +35,12 @@ pub struct Recovery {
 impl History {
     /// An empty ring that will keep `capacity` messages.
     pub fn new(capacity: usize) -> Self {
-        Self { ring: VecDeque::new(), capacity, last_id: 0, by_cid: HashMap::new() }
+        Self {
+            ring: VecDeque::new(),
+            capacity,
+            last_id: 0,
+            by_cid: HashMap::new(),
+        }
     }
 
     /// The newest message's id; 0 before the first.
@@ -55,14 +60,20 @@ impl History {
             return;
         }
         if self.ring.len() == self.capacity
-            && let Some(Entry { key: Some(forgotten), .. }) = self.ring.pop_front()
+            && let Some(Entry {
+                key: Some(forgotten),
+                ..
+            }) = self.ring.pop_front()
         {
             self.by_cid.remove(&forgotten);
         }
         if let Some(key) = &key {
             self.by_cid.insert(Arc::clone(key), self.last_id);
         }
-        self.ring.push_back(Entry { frame: Bytes::copy_from_slice(frame), key });
+        self.ring.push_back(Entry {
+            frame: Bytes::copy_from_slice(frame),
+            key,
+        });
     }
 
     /// The id of the message kept under this key, if it is still kept.
@@ -74,13 +85,25 @@ impl History {
     pub fn recovery(&self, replay: &Replay, epoch: &str) -> Recovery {
         let kept = self.ring.len();
         match replay {
-            Replay::Nothing => Recovery { newest: 0, recovered: None },
-            Replay::Newest(wanted) => Recovery { newest: kept.min(*wanted), recovered: None },
+            Replay::Nothing => Recovery {
+                newest: 0,
+                recovered: None,
+            },
+            Replay::Newest(wanted) => Recovery {
+                newest: kept.min(*wanted),
+                recovered: None,
+            },
             Replay::Since { epoch: theirs, id } => {
                 let missed = self.last_id.checked_sub(*id).filter(|_| theirs == epoch);
                 match missed.and_then(|missed| usize::try_from(missed).ok()) {
-                    Some(missed) if missed <= kept => Recovery { newest: missed, recovered: Some(true) },
-                    _ => Recovery { newest: kept, recovered: Some(false) },
+                    Some(missed) if missed <= kept => Recovery {
+                        newest: missed,
+                        recovered: Some(true),
+                    },
+                    _ => Recovery {
+                        newest: kept,
+                        recovered: Some(false),
+                    },
                 }
             }
         }
@@ -88,7 +111,9 @@ impl History {
 
     /// The frames of the newest `count` messages, oldest first.
     pub fn newest(&self, count: usize) -> impl Iterator<Item = &Bytes> {
-        self.ring.range(self.ring.len() - count..).map(|entry| &entry.frame)
+        self.ring
+            .range(self.ring.len() - count..)
+            .map(|entry| &entry.frame)
     }
 }
 
@@ -98,7 +123,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn since(id: u64) -> Replay {
-        Replay::Since { epoch: "e".to_owned(), id }
+        Replay::Since {
+            epoch: "e".to_owned(),
+            id,
+        }
     }
 
     #[test]
@@ -108,12 +136,45 @@ mod tests {
             history.next_id();
             history.keep(b"x", None);
         }
-        let other = Replay::Since { epoch: "other".to_owned(), id: 5 };
-        assert_eq!(history.recovery(&other, "e"), Recovery { newest: 3, recovered: Some(false) });
-        assert_eq!(history.recovery(&since(6), "e"), Recovery { newest: 3, recovered: Some(false) });
-        assert_eq!(history.recovery(&since(1), "e"), Recovery { newest: 3, recovered: Some(false) });
-        assert_eq!(history.recovery(&since(2), "e"), Recovery { newest: 3, recovered: Some(true) });
-        assert_eq!(history.recovery(&since(5), "e"), Recovery { newest: 0, recovered: Some(true) });
+        let other = Replay::Since {
+            epoch: "other".to_owned(),
+            id: 5,
+        };
+        assert_eq!(
+            history.recovery(&other, "e"),
+            Recovery {
+                newest: 3,
+                recovered: Some(false)
+            }
+        );
+        assert_eq!(
+            history.recovery(&since(6), "e"),
+            Recovery {
+                newest: 3,
+                recovered: Some(false)
+            }
+        );
+        assert_eq!(
+            history.recovery(&since(1), "e"),
+            Recovery {
+                newest: 3,
+                recovered: Some(false)
+            }
+        );
+        assert_eq!(
+            history.recovery(&since(2), "e"),
+            Recovery {
+                newest: 3,
+                recovered: Some(true)
+            }
+        );
+        assert_eq!(
+            history.recovery(&since(5), "e"),
+            Recovery {
+                newest: 0,
+                recovered: Some(true)
+            }
+        );
     }
 
     proptest! {

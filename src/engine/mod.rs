@@ -24,7 +24,9 @@ use bytes::{Bytes, BytesMut};
 use crate::config::Config;
 use crate::frame;
 use crate::http::OriginPolicy;
-use crate::protocol::{Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome};
+use crate::protocol::{
+    Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome,
+};
 use dashboard::Dashboard;
 pub use dashboard::Values;
 use limiter::Limiter;
@@ -71,15 +73,21 @@ pub struct Effects {
     pub broadcast: BytesMut,
     /// Set where the client that was heard must be closed, after `reply`.
     pub close: Option<Close>,
-    /// How much of `reply` was asked for by the client in one go, like the history it resumes or a page it loads. It is
-    /// bounded where it comes from, and owed on top of the limit for slow clients.
-    pub owed: usize,
-    /// Set where the client that was heard joined the room: its first byte in `broadcast`.
-    pub joined_at: Option<usize>,
+    /// Set where the client that was heard joined the room.
+    pub joined: Option<Joined>,
     /// Set where the client that was heard left the room: the first byte in `broadcast` that is not for it.
     pub left_at: Option<usize>,
     stats: Arc<Stats>,
     json: Vec<u8>,
+}
+
+/// Where the room begins for a newcomer.
+#[derive(Debug, Clone, Copy)]
+pub struct Joined {
+    /// Its first byte in `broadcast`.
+    pub broadcast: usize,
+    /// The end of its welcome in `reply`: nothing that the room says may stand before it.
+    pub reply: usize,
 }
 
 impl Effects {
@@ -89,8 +97,7 @@ impl Effects {
             reply: Vec::new(),
             broadcast: BytesMut::new(),
             close: None,
-            owed: 0,
-            joined_at: None,
+            joined: None,
             left_at: None,
             stats,
             json: Vec::new(),
@@ -103,7 +110,7 @@ impl Effects {
     }
 
     /// Adds a message for the client alone.
-    pub(crate) fn reply(&mut self, message: &Outgoing<'_>) {
+    pub(crate) fn tell_client(&mut self, message: &Outgoing<'_>) {
         frame::text(&mut self.reply, to_json(&mut self.json, message));
         self.stats.deliveries.inc();
     }
@@ -111,12 +118,11 @@ impl Effects {
     /// Adds a message of the past, which the client asked for.
     fn replay(&mut self, frame: &[u8]) {
         self.reply.extend_from_slice(frame);
-        self.owed += frame.len();
         self.stats.deliveries.inc();
     }
 
     /// Adds a message for `receivers` members of the room, and gives back the frame they will get.
-    fn broadcast(&mut self, message: &Outgoing<'_>, receivers: usize) -> &[u8] {
+    fn tell_room(&mut self, message: &Outgoing<'_>, receivers: usize) -> &[u8] {
         let start = self.broadcast.len();
         frame::text(&mut self.broadcast, to_json(&mut self.json, message));
         self.stats.deliveries.inc_by(receivers as u64);
@@ -196,10 +202,17 @@ enum Place {
 impl Engine {
     /// A lab with nobody in it.
     pub fn new(config: Arc<Config>, founding: Founding, stats: Arc<Stats>, now: Now) -> Self {
-        let Founding { model, epoch, report } = founding;
+        let Founding {
+            model,
+            epoch,
+            report,
+        } = founding;
         let room = Room::new(epoch, config.history, config.notice_limit);
         let next_tick = now.instant + config.metric_interval;
-        let origins = OriginPolicy { loopback_only: config.loopback_only(), allowed: config.allow_origin.clone() };
+        let origins = OriginPolicy {
+            loopback_only: config.loopback_only(),
+            allowed: config.allow_origin.clone(),
+        };
         Self {
             config,
             model,
@@ -250,7 +263,9 @@ impl Engine {
 
     /// Whether this client is in.
     pub fn has(&self, client: ClientId) -> bool {
-        self.clients.get(client.index()).is_some_and(Option::is_some)
+        self.clients
+            .get(client.index())
+            .is_some_and(Option::is_some)
     }
 
     /// Everyone in the room: who gets [`Effects::broadcast`].
@@ -268,7 +283,12 @@ impl Engine {
             Err(Full::Draining)
         } else if self.client_count >= self.config.max_clients {
             Err(Full::Server)
-        } else if per_address > 0 && self.by_address.get(&address).is_some_and(|clients| *clients >= per_address) {
+        } else if per_address > 0
+            && self
+                .by_address
+                .get(&address)
+                .is_some_and(|clients| *clients >= per_address)
+        {
             Err(Full::Address)
         } else {
             Ok(())
@@ -284,8 +304,12 @@ impl Engine {
         opening: &Opening,
         effects: &mut Effects,
     ) -> u64 {
-        let ping_interval_ms = u64::try_from(self.config.ping_interval.as_millis()).unwrap_or(u64::MAX);
-        let welcome = Welcome { server: self.model, ping_interval_ms };
+        let ping_interval_ms =
+            u64::try_from(self.config.ping_interval.as_millis()).unwrap_or(u64::MAX);
+        let welcome = Welcome {
+            server: self.model,
+            ping_interval_ms,
+        };
         let place = match opening {
             Opening::Chat(replay) => {
                 self.room.join(now, client, replay, welcome, effects);
@@ -305,7 +329,11 @@ impl Engine {
         }
         self.client_count += 1;
         *self.by_address.entry(address).or_default() += 1;
-        self.clients[client.index()] = Some(Client { address, place, faults_in_a_row: 0 });
+        self.clients[client.index()] = Some(Client {
+            address,
+            place,
+            faults_in_a_row: 0,
+        });
         self.count_clients();
         self.opened += 1;
         self.opened
@@ -342,7 +370,7 @@ impl Engine {
     ) -> bool {
         match request {
             Ok(ChatRequest::Say(chat)) => return self.say(now, client, chat, effects),
-            Ok(ChatRequest::Ping) => effects.reply(&Outgoing::Pong { ts: now.unix_ms }),
+            Ok(ChatRequest::Ping) => effects.tell_client(&Outgoing::Pong { ts: now.unix_ms }),
             Err(refused) => self.fault(now, client, refused.fault, refused.cid.as_deref(), effects),
         }
         false
@@ -350,21 +378,31 @@ impl Engine {
 
     fn say(&mut self, now: Now, client: ClientId, chat: &Chat<'_>, effects: &mut Effects) -> bool {
         let interval = self.config.chat_interval;
-        let Some(Client { place: Place::Room(limiter), .. }) = client_mut(&mut self.clients, client) else {
+        let Some(Client {
+            place: Place::Room(limiter),
+            ..
+        }) = client_mut(&mut self.clients, client)
+        else {
             return false;
         };
         let said_before = self.room.said_before(chat);
         if said_before.is_none()
             && let Err(wait) = limiter.accept(now.instant, interval)
         {
-            let fault = Fault::RateLimited { retry_after_ms: whole_ms(wait) };
+            let fault = Fault::RateLimited {
+                retry_after_ms: whole_ms(wait),
+            };
             self.fault(now, client, fault, chat.cid.as_deref(), effects);
             return false;
         }
         let id = said_before.unwrap_or_else(|| self.room.say(now, chat, effects));
         self.no_fault(client);
         if let Some(cid) = chat.cid.as_deref() {
-            effects.reply(&Outgoing::Ack { cid, id, ts: now.unix_ms });
+            effects.tell_client(&Outgoing::Ack {
+                cid,
+                id,
+                ts: now.unix_ms,
+            });
         }
         said_before.is_none()
     }
@@ -380,19 +418,22 @@ impl Engine {
         match request {
             Ok(DashboardRequest::Subscribe(subscribe)) => {
                 self.no_fault(client);
-                self.dashboard.subscribe(now, client, &subscribe.metrics, effects);
+                self.dashboard
+                    .subscribe(now, client, &subscribe.metrics, effects);
                 if subscribe.unknown {
                     self.fault(now, client, Fault::UnknownMetric, None, effects);
                 }
             }
-            Ok(DashboardRequest::Ping) => effects.reply(&Outgoing::Pong { ts: now.unix_ms }),
+            Ok(DashboardRequest::Ping) => effects.tell_client(&Outgoing::Pong { ts: now.unix_ms }),
             Err(fault) => self.fault(now, client, *fault, None, effects),
         }
     }
 
     /// When [`Engine::tick`] or [`Engine::summarise`] has something to do.
     pub fn deadline(&self) -> Instant {
-        self.room.deadline().map_or(self.next_tick, |summary| summary.min(self.next_tick))
+        self.room
+            .deadline()
+            .map_or(self.next_tick, |summary| summary.min(self.next_tick))
     }
 
     /// Whether the dashboard's tick is due.
@@ -427,20 +468,32 @@ impl Engine {
         self.draining
     }
 
-    fn fault(&mut self, now: Now, client: ClientId, fault: Fault, cid: Option<&str>, effects: &mut Effects) {
+    fn fault(
+        &mut self,
+        now: Now,
+        client: ClientId,
+        fault: Fault,
+        cid: Option<&str>,
+        effects: &mut Effects,
+    ) {
         self.stats.refused(fault.code());
-        let Some(client) = client_mut(&mut self.clients, client) else { return };
+        let Some(client) = client_mut(&mut self.clients, client) else {
+            return;
+        };
         client.faults_in_a_row += 1;
         if client.faults_in_a_row > MAX_FAULTS_IN_A_ROW {
             self.stats.refused("too_many_faults");
-            effects.close = Some(Close { code: 1008, reason: "too many refused messages in a row" });
+            effects.close = Some(Close {
+                code: 1008,
+                reason: "too many refused messages in a row",
+            });
             return;
         }
         let retry_after_ms = match fault {
             Fault::RateLimited { retry_after_ms } => Some(retry_after_ms),
             _ => None,
         };
-        effects.reply(&Outgoing::Error {
+        effects.tell_client(&Outgoing::Error {
             text: fault.text(),
             ts: now.unix_ms,
             code: fault.code(),
@@ -457,7 +510,8 @@ impl Engine {
 
     fn count_clients(&self) {
         self.stats.set_clients("chat", self.room.members().len());
-        self.stats.set_clients("dashboard", self.dashboard.watchers());
+        self.stats
+            .set_clients("dashboard", self.dashboard.watchers());
         self.stats.set_clients("echo", self.echoes);
     }
 }

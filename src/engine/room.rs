@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::history::History;
 use super::roster::Roster;
-use super::{ClientId, Effects, Now};
+use super::{ClientId, Effects, Joined, Now};
 use crate::protocol::{Chat, HistoryMark, Outgoing, Replay, System, Welcome};
 
 /// In a large room, at most one summary of who is online goes out in this time.
@@ -25,7 +25,13 @@ pub struct Room {
 impl Room {
     /// An empty room.
     pub fn new(epoch: String, history: usize, notice_limit: usize) -> Self {
-        Self { roster: Roster::default(), history: History::new(history), epoch, notice_limit, summary_due: None }
+        Self {
+            roster: Roster::default(),
+            history: History::new(history),
+            epoch,
+            notice_limit,
+            summary_due: None,
+        }
     }
 
     /// Everyone in the room: who gets [`Effects::broadcast`].
@@ -34,13 +40,26 @@ impl Room {
     }
 
     /// A newcomer is announced to those who are in, then welcomed with what it asked of the past.
-    pub fn join(&mut self, now: Now, client: ClientId, replay: &Replay, welcome: Welcome<'_>, effects: &mut Effects) {
-        self.announce(now, "joined", "Một người dùng mới đã tham gia chat", self.members().len() + 1, effects);
-        effects.joined_at = Some(effects.broadcast.len());
+    pub fn join(
+        &mut self,
+        now: Now,
+        client: ClientId,
+        replay: &Replay,
+        welcome: Welcome<'_>,
+        effects: &mut Effects,
+    ) {
+        self.announce(
+            now,
+            "joined",
+            "Một người dùng mới đã tham gia chat",
+            self.members().len() + 1,
+            effects,
+        );
+        let broadcast = effects.broadcast.len();
         self.roster.add(client);
         let online_count = self.members().len();
         let recovery = self.history.recovery(replay, &self.epoch);
-        effects.reply(&Outgoing::System(System {
+        effects.tell_client(&Outgoing::System(System {
             text: format!("Chào mừng đến chat room! Hiện có {online_count} người online.").into(),
             ts: now.unix_ms,
             code: "welcome",
@@ -56,13 +75,23 @@ impl Room {
         for frame in self.history.newest(recovery.newest) {
             effects.replay(frame);
         }
+        effects.joined = Some(Joined {
+            broadcast,
+            reply: effects.reply.len(),
+        });
     }
 
     /// A member leaves and everyone who stays is told.
     pub fn leave(&mut self, now: Now, client: ClientId, effects: &mut Effects) {
         if self.roster.remove(client) {
             effects.left_at = Some(effects.broadcast.len());
-            self.announce(now, "left", "Một người dùng đã rời khỏi chat", self.members().len(), effects);
+            self.announce(
+                now,
+                "left",
+                "Một người dùng đã rời khỏi chat",
+                self.members().len(),
+                effects,
+            );
         }
     }
 
@@ -76,9 +105,17 @@ impl Room {
     /// Takes a message that is allowed into the room's order and sends it to everyone; tells its id.
     pub fn say(&mut self, now: Now, chat: &Chat<'_>, effects: &mut Effects) -> u64 {
         let id = self.history.next_id();
-        let message = Outgoing::Chat { name: chat.name(), text: chat.text(), ts: now.unix_ms, id };
-        let frame = effects.broadcast(&message, self.roster.members().len());
-        self.history.keep(frame, chat.cid.as_deref().map(|cid| message_key(chat.name(), cid)));
+        let message = Outgoing::Chat {
+            name: chat.name(),
+            text: chat.text(),
+            ts: now.unix_ms,
+            id,
+        };
+        let frame = effects.tell_room(&message, self.roster.members().len());
+        self.history.keep(
+            frame,
+            chat.cid.as_deref().map(|cid| message_key(chat.name(), cid)),
+        );
         id
     }
 
@@ -114,7 +151,8 @@ impl Room {
         effects: &mut Effects,
     ) {
         if online_count > self.notice_limit {
-            self.summary_due.get_or_insert(now.instant + SUMMARY_INTERVAL);
+            self.summary_due
+                .get_or_insert(now.instant + SUMMARY_INTERVAL);
         } else {
             self.broadcast_notice(now, code, text.into(), online_count, effects);
         }
@@ -130,8 +168,14 @@ impl Room {
     ) {
         let receivers = self.members().len();
         if receivers > 0 {
-            let notice = System { text, ts: now.unix_ms, code, online_count: Some(online_count), ..System::default() };
-            effects.broadcast(&Outgoing::System(notice), receivers);
+            let notice = System {
+                text,
+                ts: now.unix_ms,
+                code,
+                online_count: Some(online_count),
+                ..System::default()
+            };
+            effects.tell_room(&Outgoing::System(notice), receivers);
         }
     }
 }

@@ -20,7 +20,9 @@ impl Roster {
 
     /// Whether the client is in it.
     pub fn contains(&self, client: ClientId) -> bool {
-        self.seats.get(client.index()).is_some_and(|seat| *seat != NOWHERE)
+        self.seats
+            .get(client.index())
+            .is_some_and(|seat| *seat != NOWHERE)
     }
 
     /// Adds a client that is not in it.
@@ -29,7 +31,8 @@ impl Roster {
         if self.seats.len() <= client.index() {
             self.seats.resize(client.index() + 1, NOWHERE);
         }
-        self.seats[client.index()] = u32::try_from(self.members.len()).expect("fewer members than client ids");
+        self.seats[client.index()] =
+            u32::try_from(self.members.len()).expect("fewer members than client ids");
         self.members.push(client);
     }
 

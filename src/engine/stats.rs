@@ -65,16 +65,46 @@ impl Stats {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("connections", "Sockets open, clients and others", self.connections.clone());
-        registry.register("clients", "WebSocket clients, by endpoint", self.clients.clone());
-        registry.register("messages_in", "Data messages received", self.messages_in.clone());
-        registry.register("deliveries", "Frames sent to clients", self.deliveries.clone());
+        registry.register(
+            "connections",
+            "Sockets open, clients and others",
+            self.connections.clone(),
+        );
+        registry.register(
+            "clients",
+            "WebSocket clients, by endpoint",
+            self.clients.clone(),
+        );
+        registry.register(
+            "messages_in",
+            "Data messages received",
+            self.messages_in.clone(),
+        );
+        registry.register(
+            "deliveries",
+            "Frames sent to clients",
+            self.deliveries.clone(),
+        );
         registry.register_with_unit("received", "Bytes read", Unit::Bytes, self.bytes_in.clone());
         registry.register_with_unit("sent", "Bytes written", Unit::Bytes, self.bytes_out.clone());
-        registry.register_with_unit("unsent", "Bytes waiting in outboxes", Unit::Bytes, self.unsent_bytes.clone());
-        registry.register_with_unit("resident", "Resident memory", Unit::Bytes, self.resident_bytes.clone());
+        registry.register_with_unit(
+            "unsent",
+            "Bytes waiting in outboxes",
+            Unit::Bytes,
+            self.unsent_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "resident",
+            "Resident memory",
+            Unit::Bytes,
+            self.resident_bytes.clone(),
+        );
         registry.register("threads", "Threads of the server", self.threads.clone());
-        registry.register("refusals", "Refused or dropped, by reason", self.refusals.clone());
+        registry.register(
+            "refusals",
+            "Refused or dropped, by reason",
+            self.refusals.clone(),
+        );
         registry.register_with_unit(
             "turn",
             "How long a ready socket may have waited: a turn of the loop, or the wait for the room's lock",
@@ -115,14 +145,17 @@ impl Stats {
 
     /// Sets how many clients an endpoint has.
     pub(crate) fn set_clients(&self, endpoint: &'static str, clients: usize) {
-        self.clients.get_or_create(&[("endpoint", endpoint)]).set(i64::try_from(clients).unwrap_or(i64::MAX));
+        self.clients
+            .get_or_create(&[("endpoint", endpoint)])
+            .set(i64::try_from(clients).unwrap_or(i64::MAX));
     }
 
     /// Notes how long ready sockets may have waited.
     pub fn waited(&self, duration: Duration) {
         self.turns.observe(duration.as_secs_f64());
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.longest_turn_ns.fetch_max(nanoseconds, Ordering::Relaxed);
+        self.longest_turn_ns
+            .fetch_max(nanoseconds, Ordering::Relaxed);
     }
 
     /// The longest wait since this was last asked.

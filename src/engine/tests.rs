@@ -16,11 +16,23 @@ impl Lab {
     fn new(configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::defaults();
         configure(&mut config);
-        let now = Now { instant: Instant::now(), unix_ms: 1_700_000_000_000 };
+        let now = Now {
+            instant: Instant::now(),
+            unix_ms: 1_700_000_000_000,
+        };
         let stats = Arc::new(Stats::new());
-        let founding = Founding { model: "evloop", epoch: "epoch".to_owned(), report: None };
+        let founding = Founding {
+            model: "evloop",
+            epoch: "epoch".to_owned(),
+            report: None,
+        };
         let engine = Engine::new(Arc::new(config), founding, Arc::clone(&stats), now);
-        Self { engine, effects: Effects::new(stats), now, next_client: 0 }
+        Self {
+            engine,
+            effects: Effects::new(stats),
+            now,
+            next_client: 0,
+        }
     }
 
     fn pass(&mut self, milliseconds: u64) {
@@ -33,13 +45,15 @@ impl Lab {
         self.next_client += 1;
         let address = IpAddr::from([127, 0, 0, 1]);
         self.engine.vacancy(address).expect("room for one more");
-        self.engine.open(self.now, client, address, opening, &mut self.effects);
+        self.engine
+            .open(self.now, client, address, opening, &mut self.effects);
         client
     }
 
     fn say(&mut self, client: ClientId, text: &str) {
         let request = parse_chat(Payload::Text(text));
-        self.engine.chat(self.now, client, &request, &mut self.effects);
+        self.engine
+            .chat(self.now, client, &request, &mut self.effects);
     }
 
     fn replies(&mut self) -> Vec<Value> {
@@ -56,7 +70,10 @@ fn messages(mut frames: &[u8]) -> Vec<Value> {
     let mut messages = Vec::new();
     while let [0x81, length, rest @ ..] = frames {
         let (length, rest) = match length {
-            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            126 => (
+                usize::from(u16::from_be_bytes([rest[0], rest[1]])),
+                &rest[2..],
+            ),
             length => (usize::from(*length), rest),
         };
         messages.push(serde_json::from_slice(&rest[..length]).expect("JSON"));
@@ -84,13 +101,23 @@ fn a_newcomer_is_announced_to_the_others_and_welcomed_alone() {
     lab.replies();
     lab.open(&CHAT);
     let welcome = &lab.replies()[0];
-    assert_eq!(welcome["text"], "Chào mừng đến chat room! Hiện có 2 người online.");
     assert_eq!(
-        (&welcome["online_count"], &welcome["epoch"], &welcome["last_id"]),
+        welcome["text"],
+        "Chào mừng đến chat room! Hiện có 2 người online."
+    );
+    assert_eq!(
+        (
+            &welcome["online_count"],
+            &welcome["epoch"],
+            &welcome["last_id"]
+        ),
         (&2.into(), &"epoch".into(), &0.into())
     );
     let notice = &lab.broadcasts()[0];
-    assert_eq!((&notice["text"], &notice["online_count"]), (&"Một người dùng mới đã tham gia chat".into(), &2.into()));
+    assert_eq!(
+        (&notice["text"], &notice["online_count"]),
+        (&"Một người dùng mới đã tham gia chat".into(), &2.into())
+    );
 }
 
 #[test]
@@ -108,7 +135,11 @@ fn a_refused_message_neither_counts_nor_pushes_the_next_one_back() {
     );
     lab.pass(400);
     lab.say(client, &chat("three"));
-    let ids: Vec<Value> = lab.broadcasts().iter().map(|message| message["id"].clone()).collect();
+    let ids: Vec<Value> = lab
+        .broadcasts()
+        .iter()
+        .map(|message| message["id"].clone())
+        .collect();
     assert_eq!(ids, [1, 2]);
 }
 
@@ -124,9 +155,16 @@ fn the_same_cid_again_is_acknowledged_and_not_broadcast() {
     lab.replies();
     lab.say(again, &chat_with_cid("one", "c"));
     lab.say(again, &chat_with_cid("two", "d"));
-    let acks: Vec<(Value, Value)> =
-        lab.replies().into_iter().map(|ack| (ack["cid"].clone(), ack["id"].clone())).collect();
-    assert_eq!(acks, [("c".into(), 1.into()), ("d".into(), 2.into())], "and the rate limit is not used up");
+    let acks: Vec<(Value, Value)> = lab
+        .replies()
+        .into_iter()
+        .map(|ack| (ack["cid"].clone(), ack["id"].clone()))
+        .collect();
+    assert_eq!(
+        acks,
+        [("c".into(), 1.into()), ("d".into(), 2.into())],
+        "and the rate limit is not used up"
+    );
     assert_eq!(lab.broadcasts().len(), 1);
 }
 
@@ -140,7 +178,13 @@ fn fifty_faults_are_answered_and_one_more_closes() {
     }
     assert_eq!((lab.replies().len(), lab.effects.close), (50, None));
     lab.say(client, "{");
-    assert_eq!((lab.replies().len(), lab.effects.close.map(|close| close.code)), (0, Some(1008)));
+    assert_eq!(
+        (
+            lab.replies().len(),
+            lab.effects.close.map(|close| close.code)
+        ),
+        (0, Some(1008))
+    );
 }
 
 #[test]
@@ -149,7 +193,11 @@ fn a_large_room_gets_one_summary_a_second() {
     for _ in 0..10 {
         lab.open(&CHAT);
     }
-    assert_eq!(lab.broadcasts().len(), 1, "the notice of the second; from the third on the room is large");
+    assert_eq!(
+        lab.broadcasts().len(),
+        1,
+        "the notice of the second; from the third on the room is large"
+    );
     lab.pass(999);
     lab.engine.summarise(lab.now, &mut lab.effects);
     assert!(lab.broadcasts().is_empty());
@@ -157,7 +205,10 @@ fn a_large_room_gets_one_summary_a_second() {
     assert!(lab.engine.deadline() <= lab.now.instant);
     lab.engine.summarise(lab.now, &mut lab.effects);
     let summary = &lab.broadcasts()[0];
-    assert_eq!((&summary["code"], &summary["online_count"]), (&"presence".into(), &10.into()));
+    assert_eq!(
+        (&summary["code"], &summary["online_count"]),
+        (&"presence".into(), &10.into())
+    );
     assert_eq!(summary["text"], "Hiện có 10 người online.");
 }
 
@@ -170,13 +221,26 @@ fn what_is_missed_and_what_is_live_meet_without_gap_or_double() {
     }
     lab.broadcasts();
     lab.replies();
-    lab.open(&Opening::Chat(Replay::Since { epoch: "epoch".to_owned(), id: 1 }));
+    lab.open(&Opening::Chat(Replay::Since {
+        epoch: "epoch".to_owned(),
+        id: 1,
+    }));
     lab.say(speaker, &chat("d"));
     let replies = lab.replies();
-    assert_eq!((&replies[0]["recovered"], &replies[0]["last_id"]), (&true.into(), &3.into()));
+    assert_eq!(
+        (&replies[0]["recovered"], &replies[0]["last_id"]),
+        (&true.into(), &3.into())
+    );
     let replayed: Vec<&Value> = replies[1..].iter().map(|message| &message["id"]).collect();
-    let live: Vec<Value> = lab.broadcasts().iter().filter_map(|message| message.get("id").cloned()).collect();
-    assert_eq!((replayed, live), (vec![&2.into(), &3.into()], vec![4.into()]));
+    let live: Vec<Value> = lab
+        .broadcasts()
+        .iter()
+        .filter_map(|message| message.get("id").cloned())
+        .collect();
+    assert_eq!(
+        (replayed, live),
+        (vec![&2.into(), &3.into()], vec![4.into()])
+    );
 }
 
 #[test]
@@ -185,22 +249,41 @@ fn a_tick_sends_each_watcher_what_it_wants() {
     let defaults = lab.open(&Opening::Dashboard);
     let choosy = lab.open(&Opening::Dashboard);
     let silent = lab.open(&Opening::Dashboard);
-    let choice = parse_dashboard(Payload::Text(r#"{"type":"subscribe","metrics":["threads","stock"]}"#));
+    let choice = parse_dashboard(Payload::Text(
+        r#"{"type":"subscribe","metrics":["threads","stock"]}"#,
+    ));
     lab.engine.watch(lab.now, choosy, &choice, &mut lab.effects);
     let nothing = parse_dashboard(Payload::Text(r#"{"type":"subscribe","metrics":[]}"#));
-    lab.engine.watch(lab.now, silent, &nothing, &mut lab.effects);
+    lab.engine
+        .watch(lab.now, silent, &nothing, &mut lab.effects);
     assert_eq!(lab.replies()[3]["text"], "Đã subscribe: threads, stock");
 
     assert!(!lab.engine.tick_is_due(lab.now));
     lab.pass(1000);
     assert!(lab.engine.tick_is_due(lab.now));
     let mut got: HashMap<ClientId, Vec<String>> = HashMap::new();
-    let values = [Some(1.005), Some(2.0), None, Some(3.0), Some(4.0), Some(5.0), Some(6.0), Some(7.0)];
+    let values = [
+        Some(1.005),
+        Some(2.0),
+        None,
+        Some(3.0),
+        Some(4.0),
+        Some(5.0),
+        Some(6.0),
+        Some(7.0),
+    ];
     lab.engine.tick(lab.now, &values, |client, batch| {
-        let names = messages(batch).iter().map(|message| message["metric"].as_str().unwrap().to_owned()).collect();
+        let names = messages(batch)
+            .iter()
+            .map(|message| message["metric"].as_str().unwrap().to_owned())
+            .collect();
         got.insert(client, names);
     });
-    assert_eq!(got[&defaults], ["temperature", "stock"], "the host gave no cpu");
+    assert_eq!(
+        got[&defaults],
+        ["temperature", "stock"],
+        "the host gave no cpu"
+    );
     assert_eq!(got[&choosy], [Metric::Stock.name(), Metric::Threads.name()]);
     assert_eq!(got.len(), 2);
     assert!(!lab.engine.tick_is_due(lab.now));
@@ -216,7 +299,13 @@ fn places_are_limited_in_all_and_by_address_and_given_back() {
     let first = lab.open(&CHAT);
     assert_eq!(lab.engine.vacancy(here), Err(Full::Address));
     assert_eq!(lab.engine.vacancy(there), Ok(()));
-    lab.engine.open(lab.now, ClientId(9), there, &Opening::Echo, &mut lab.effects);
+    lab.engine.open(
+        lab.now,
+        ClientId(9),
+        there,
+        &Opening::Echo,
+        &mut lab.effects,
+    );
     assert_eq!(lab.engine.vacancy(elsewhere), Err(Full::Server));
     lab.engine.leave(lab.now, first, &mut lab.effects);
     assert_eq!(lab.engine.vacancy(here), Ok(()));

@@ -28,6 +28,8 @@ pub struct Connection {
     ended: Ended,
     /// On the loop's list of connections to flush at the end of this turn.
     pub dirty: bool,
+    /// Where it left more, the connection stands on the loop's list of those to be read on.
+    pub last_read: ReadOutcome,
     /// To be reaped at the end of this turn; nothing is read or sent any more.
     doomed: bool,
     /// Where in the room's batch of this turn its share begins: behind what was said before it joined.
@@ -60,7 +62,14 @@ const SHORT_READ_DRAINS: bool = cfg!(unix);
 
 impl Connection {
     /// A socket just accepted and registered under `token`.
-    pub fn new(socket: TcpStream, token: Token, client: ClientId, peer: SocketAddr, now: Now, config: &Config) -> Self {
+    pub fn new(
+        socket: TcpStream,
+        token: Token,
+        client: ClientId,
+        peer: SocketAddr,
+        now: Now,
+        config: &Config,
+    ) -> Self {
         Self {
             socket,
             token,
@@ -69,6 +78,7 @@ impl Connection {
             blocked: false,
             ended: Ended::Neither,
             dirty: false,
+            last_read: ReadOutcome::Drained,
             doomed: false,
             batch_from: 0,
             timer: None,
@@ -111,7 +121,13 @@ impl Connection {
     }
 
     /// Reads once, so that nobody holds up the turn, and hands the bytes to the conversation.
-    pub fn read(&mut self, now: Now, may_end: bool, buffer: &mut [u8], desk: &mut Desk<'_>) -> ReadOutcome {
+    pub fn read(
+        &mut self,
+        now: Now,
+        may_end: bool,
+        buffer: &mut [u8],
+        desk: &mut Desk<'_>,
+    ) -> ReadOutcome {
         if self.doomed || self.ended == Ended::Input {
             return ReadOutcome::Drained;
         }
@@ -157,25 +173,27 @@ impl Connection {
         self.conversation.close(now, close, desk);
     }
 
-    /// Takes the replies that the conversation just made. They stand behind what the room said before the client left,
-    /// if it left: the last thing a client hears may be a Close.
+    /// Takes the replies that the conversation just made. What the room said stands between the welcome, where the
+    /// client joined just now, and all else, where it has left: the last thing a client hears may be a Close.
     pub fn take_replies(&mut self, limit: usize, desk: &mut Desk<'_>) {
         let effects = &mut *desk.effects;
-        if let Some(from) = effects.joined_at.take() {
-            self.batch_from = from;
+        let mut replies = Bytes::copy_from_slice(&effects.reply);
+        effects.reply.clear();
+        let mut welcome = Bytes::new();
+        if let Some(joined) = effects.joined.take() {
+            self.batch_from = joined.broadcast;
+            welcome = replies.split_to(joined.reply);
         }
+        let mut share = Bytes::new();
         if let Some(until) = effects.left_at.take()
             && self.batch_from < until
         {
-            let share = Bytes::copy_from_slice(&effects.broadcast[self.batch_from..until]);
-            self.queue(share, limit, desk);
+            share = Bytes::copy_from_slice(&effects.broadcast[self.batch_from..until]);
         }
-        let effects = &mut *desk.effects;
-        self.outbox.allow(std::mem::take(&mut effects.owed));
-        if !effects.reply.is_empty() {
-            let reply = Bytes::copy_from_slice(&effects.reply);
-            effects.reply.clear();
-            self.queue(reply, limit, desk);
+        self.outbox
+            .allow(welcome.len() + share.len() + replies.len());
+        for frames in [welcome, share, replies] {
+            self.queue(frames, limit, desk);
         }
     }
 
@@ -197,25 +215,27 @@ impl Connection {
             return self.flush();
         }
         // The common case: nothing waits, the kernel takes all, and nothing is queued or counted.
-        let share = &batch[from..];
-        match self.socket.write(share) {
-            Ok(written) => {
-                if written < share.len() {
-                    self.blocked = true;
-                    self.queue(batch.slice(from + written..), limit, desk);
-                }
-                written
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.blocked = true;
-                self.queue(batch.slice(from..), limit, desk);
+        let written = match self.socket.write(&batch[from..]) {
+            Ok(written) => written,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
                 0
             }
             Err(_) => {
                 self.doomed = true;
-                0
+                return 0;
             }
+        };
+        if from + written == batch.len() {
+            return written;
         }
+        // What is left waits; only the flush knows when it may stop trying.
+        self.queue(batch.slice(from + written..), limit, desk);
+        written + self.flush()
     }
 
     /// Sends what waits, as far as the kernel takes it, and ends what has been said to the end. Returns the bytes taken.
@@ -247,7 +267,10 @@ impl Connection {
             }
             wheel.cancel(key);
         }
-        self.timer = Some((wheel.insert(deadline, Alarm::Connection(self.token)), deadline));
+        self.timer = Some((
+            wheel.insert(deadline, Alarm::Connection(self.token)),
+            deadline,
+        ));
     }
 
     /// The end: the conversation leaves whatever it is in, the timer is cancelled, the socket closes.

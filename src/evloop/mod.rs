@@ -10,6 +10,8 @@
 
 pub mod connection;
 pub mod slots;
+#[cfg(test)]
+mod tests;
 pub mod wheel;
 
 use std::io;
@@ -62,7 +64,12 @@ pub enum Alarm {
 ///
 /// # Errors
 /// Those of setting up the poll, and of the poll itself; nothing a client does is one.
-pub fn run(listeners: Vec<TcpListener>, config: Arc<Config>, founding: Founding, shutdown: Shutdown) -> io::Result<()> {
+pub fn run(
+    listeners: Vec<TcpListener>,
+    config: Arc<Config>,
+    founding: Founding,
+    shutdown: Shutdown,
+) -> io::Result<()> {
     let mut event_loop = EventLoop::new(listeners, config, founding, shutdown)?;
     while event_loop.turn()? == Turn::GoesOn {}
     Ok(())
@@ -123,8 +130,7 @@ impl Desk<'_> {
     /// Forgets what was meant for a client that is gone.
     fn discard_replies(&mut self) {
         self.effects.reply.clear();
-        self.effects.owed = 0;
-        self.effects.joined_at = None;
+        self.effects.joined = None;
         self.effects.left_at = None;
     }
 }
@@ -170,9 +176,9 @@ impl EventLoop {
         self.set_engine_alarm();
         self.wait()?;
         let now = Now::take();
+        self.read_on(now);
         self.take_events(now);
         self.accept(now);
-        self.read_on(now);
         self.fire_timers(now);
         self.fan_out();
         self.flush();
@@ -183,11 +189,15 @@ impl EventLoop {
 
     /// Sleeps until something is ready or due; does not sleep where this turn left something to do.
     fn wait(&mut self) -> io::Result<()> {
-        let busy = !self.run_again.is_empty() || !self.effects.broadcast.is_empty() || self.acceptor.is_ready();
+        let busy = !self.run_again.is_empty()
+            || !self.effects.broadcast.is_empty()
+            || self.acceptor.is_ready();
         let timeout = if busy {
             Some(Duration::ZERO)
         } else {
-            self.wheel.next_deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+            self.wheel
+                .next_deadline()
+                .map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -203,7 +213,9 @@ impl EventLoop {
         for event in &events {
             match event.token() {
                 SHUTDOWN => self.take_stop_requests(now),
-                token if token.0 > LISTENERS.0 - self.acceptor.len() => self.acceptor.set_ready(token),
+                token if token.0 > LISTENERS.0 - self.acceptor.len() => {
+                    self.acceptor.set_ready(token)
+                }
                 token => self.take_event(now, token, event),
             }
         }
@@ -228,15 +240,27 @@ impl EventLoop {
     fn read_on(&mut self, now: Now) {
         // Whoever is added while we run over it is for the next turn.
         for token in std::mem::take(&mut self.run_again) {
-            self.read(now, token, true);
+            if let Some(connection) = self.connections.get_mut(token) {
+                connection.last_read = ReadOutcome::Drained;
+                self.read(now, token, true);
+            }
         }
     }
 
     fn read(&mut self, now: Now, token: Token, may_end: bool) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        let mut desk = Desk { engine: &mut self.engine, effects: &mut self.effects };
-        let outcome = connection.read(now, may_end, &mut self.buffer, &mut desk);
-        if outcome == ReadOutcome::More {
+        let Some(connection) = self.connections.get_mut(token) else {
+            return;
+        };
+        // It has had its read of this turn.
+        if connection.last_read == ReadOutcome::More {
+            return;
+        }
+        let mut desk = Desk {
+            engine: &mut self.engine,
+            effects: &mut self.effects,
+        };
+        connection.last_read = connection.read(now, may_end, &mut self.buffer, &mut desk);
+        if connection.last_read == ReadOutcome::More {
             self.run_again.push(token);
         }
         self.settle(token);
@@ -248,10 +272,14 @@ impl EventLoop {
     fn accept(&mut self, now: Now) {
         while let Some(accepted) = self.acceptor.next(&self.stats) {
             match accepted {
-                Accepted::Client(socket, peer) if self.connections.len() < self.config.max_sockets() => {
+                Accepted::Client(socket, peer)
+                    if self.connections.len() < self.config.max_sockets() =>
+                {
                     self.admit(now, socket, peer);
                 }
-                Accepted::Client(socket, _) => accept::refuse(socket, now, self.engine.model(), &self.stats),
+                Accepted::Client(socket, _) => {
+                    accept::refuse(socket, now, self.engine.model(), &self.stats)
+                }
                 Accepted::NoDescriptors(until) => {
                     self.wheel.insert(until, Alarm::Accept);
                 }
@@ -263,7 +291,14 @@ impl EventLoop {
         let (registry, config) = (self.poll.registry(), &self.config);
         let added = self.connections.try_insert(|place, token| {
             registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-            Ok::<_, io::Error>(Connection::new(socket, token, crate::engine::ClientId(place), peer, now, config))
+            Ok::<_, io::Error>(Connection::new(
+                socket,
+                token,
+                crate::engine::ClientId(place),
+                peer,
+                now,
+                config,
+            ))
         });
         match added {
             Ok(token) => {
@@ -281,7 +316,10 @@ impl EventLoop {
             match alarm {
                 Alarm::Connection(token) => {
                     if let Some(connection) = self.connections.get_mut(token) {
-                        let mut desk = Desk { engine: &mut self.engine, effects: &mut self.effects };
+                        let mut desk = Desk {
+                            engine: &mut self.engine,
+                            effects: &mut self.effects,
+                        };
                         connection.time_out(now, &mut desk);
                         self.settle(token);
                     }
@@ -303,13 +341,24 @@ impl EventLoop {
             return;
         }
         let unsent: usize = self.connections.iter().map(Connection::unsent).sum();
-        self.stats.unsent_bytes.set(i64::try_from(unsent).unwrap_or(i64::MAX));
-        let values = self.sources.sample(now.instant, self.engine.client_count(), &self.stats);
+        self.stats
+            .unsent_bytes
+            .set(i64::try_from(unsent).unwrap_or(i64::MAX));
+        let values = self
+            .sources
+            .sample(now.instant, self.engine.client_count(), &self.stats);
         let mut receivers = Vec::new();
-        self.engine.tick(now, &values, |client, batch| receivers.push((client, batch.clone())));
+        self.engine.tick(now, &values, |client, batch| {
+            receivers.push((client, batch.clone()))
+        });
         for (client, batch) in receivers {
-            let Some(connection) = self.connections.at_mut(client.0) else { continue };
-            let mut desk = Desk { engine: &mut self.engine, effects: &mut self.effects };
+            let Some(connection) = self.connections.at_mut(client.0) else {
+                continue;
+            };
+            let mut desk = Desk {
+                engine: &mut self.engine,
+                effects: &mut self.effects,
+            };
             connection.queue(batch, self.config.max_unsent, &mut desk);
             let token = connection.token();
             self.mark_dirty(token);
@@ -327,8 +376,14 @@ impl EventLoop {
         let mut sent = 0;
         for index in 0..members {
             let client = self.engine.members()[(self.first_served + index) % members];
-            let connection = self.connections.at_mut(client.0).expect("a member of the room is connected");
-            let mut desk = Desk { engine: &mut self.engine, effects: &mut self.effects };
+            let connection = self
+                .connections
+                .at_mut(client.0)
+                .expect("a member of the room is connected");
+            let mut desk = Desk {
+                engine: &mut self.engine,
+                effects: &mut self.effects,
+            };
             sent += connection.deliver(&batch, self.config.max_unsent, &mut desk);
             if connection.is_doomed() {
                 let token = connection.token();
@@ -352,11 +407,19 @@ impl EventLoop {
     /// Removes those who were marked. Their leaving is announced in the next turn, which comes at once.
     fn reap(&mut self, now: Now) {
         for token in std::mem::take(&mut self.dirty) {
-            let Some(connection) = self.connections.get_mut(token) else { continue };
+            let Some(connection) = self.connections.get_mut(token) else {
+                continue;
+            };
             connection.dirty = false;
             if connection.is_doomed() {
-                let connection = self.connections.remove(token).expect("it was there a moment ago");
-                let mut desk = Desk { engine: &mut self.engine, effects: &mut self.effects };
+                let connection = self
+                    .connections
+                    .remove(token)
+                    .expect("it was there a moment ago");
+                let mut desk = Desk {
+                    engine: &mut self.engine,
+                    effects: &mut self.effects,
+                };
                 connection.bury(now, &mut self.wheel, &mut desk);
                 self.stats.socket_closed();
             }
@@ -365,8 +428,13 @@ impl EventLoop {
 
     /// After anything happened to a connection: its replies go to its outbox, its timer to its deadline.
     fn settle(&mut self, token: Token) {
-        let Some(connection) = self.connections.get_mut(token) else { return };
-        let mut desk = Desk { engine: &mut self.engine, effects: &mut self.effects };
+        let Some(connection) = self.connections.get_mut(token) else {
+            return;
+        };
+        let mut desk = Desk {
+            engine: &mut self.engine,
+            effects: &mut self.effects,
+        };
         connection.take_replies(self.config.max_unsent, &mut desk);
         if connection.needs_attention() {
             self.mark_dirty(token);
@@ -400,7 +468,11 @@ impl EventLoop {
         let length = now.instant.elapsed();
         self.stats.waited(length);
         if length > SLOW_TURN {
-            warn!("[SERVER] A turn took {} ms with {} sockets", length.as_millis(), self.connections.len());
+            warn!(
+                "[SERVER] A turn took {} ms with {} sockets",
+                length.as_millis(),
+                self.connections.len()
+            );
         }
     }
 
@@ -414,14 +486,28 @@ impl EventLoop {
 
     /// Every client gets a Close, and a while to leave. Who connects now is told that the server is stopping.
     fn drain(&mut self, now: Now) {
-        info!("[SERVER] Shutting down: {} clients are told to leave", self.engine.client_count());
+        info!(
+            "[SERVER] Shutting down: {} clients are told to leave",
+            self.engine.client_count()
+        );
         self.engine.drain();
-        self.wheel.insert(now.instant + self.config.drain_timeout, Alarm::Drain);
+        self.wheel
+            .insert(now.instant + self.config.drain_timeout, Alarm::Drain);
         let tokens: Vec<Token> = self.connections.tokens().collect();
         for token in tokens {
             if let Some(connection) = self.connections.get_mut(token) {
-                let mut desk = Desk { engine: &mut self.engine, effects: &mut self.effects };
-                connection.close(now, Close { code: 1001, reason: "server is shutting down" }, &mut desk);
+                let mut desk = Desk {
+                    engine: &mut self.engine,
+                    effects: &mut self.effects,
+                };
+                connection.close(
+                    now,
+                    Close {
+                        code: 1001,
+                        reason: "server is shutting down",
+                    },
+                    &mut desk,
+                );
                 self.settle(token);
             }
         }
@@ -432,6 +518,10 @@ impl EventLoop {
             return Turn::GoesOn;
         }
         let awaited = self.connections.iter().any(Connection::holds_up_drain);
-        if self.stop_requests > 1 || self.drain_over || !awaited { Turn::Stops } else { Turn::GoesOn }
+        if self.stop_requests > 1 || self.drain_over || !awaited {
+            Turn::Stops
+        } else {
+            Turn::GoesOn
+        }
     }
 }

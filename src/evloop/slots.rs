@@ -18,7 +18,10 @@ pub struct Slots<T> {
 impl<T> Default for Slots<T> {
     /// An empty table.
     fn default() -> Self {
-        Self { slab: Slab::new(), generation: 0 }
+        Self {
+            slab: Slab::new(),
+            generation: 0,
+        }
     }
 }
 
@@ -30,10 +33,16 @@ impl<T> Slots<T> {
     ///
     /// # Panics
     /// Never below 2³² places, of which the limit on sockets makes sure.
-    pub fn try_insert<E>(&mut self, make: impl FnOnce(u32, Token) -> Result<T, E>) -> Result<Token, E> {
+    pub fn try_insert<E>(
+        &mut self,
+        make: impl FnOnce(u32, Token) -> Result<T, E>,
+    ) -> Result<Token, E> {
         let entry = self.slab.vacant_entry();
         let place = entry.key();
-        debug_assert!(place < PLACE_MASK, "the limit on sockets keeps places small");
+        debug_assert!(
+            place < PLACE_MASK,
+            "the limit on sockets keeps places small"
+        );
         // The generation wraps; a stale event is at most a turn old.
         self.generation = (self.generation + 1) & (PLACE_MASK >> 1);
         let token = Token(self.generation << PLACE_BITS | place);
@@ -76,7 +85,9 @@ impl<T> Slots<T> {
 
     /// All tokens.
     pub fn tokens(&self) -> impl Iterator<Item = Token> {
-        self.slab.iter().map(|(place, (generation, _))| Token(generation << PLACE_BITS | place))
+        self.slab
+            .iter()
+            .map(|(place, (generation, _))| Token(generation << PLACE_BITS | place))
     }
 }
 
@@ -87,12 +98,20 @@ mod tests {
     #[test]
     fn a_stale_token_misses_its_successor() {
         let mut slots = Slots::default();
-        let insert = |slots: &mut Slots<u32>| slots.try_insert::<()>(|place, _| Ok(place)).expect("made");
+        let insert =
+            |slots: &mut Slots<u32>| slots.try_insert::<()>(|place, _| Ok(place)).expect("made");
         let first = insert(&mut slots);
         assert_eq!(slots.remove(first), Some(0));
         let second = insert(&mut slots);
         assert_eq!(slots.get_mut(first), None);
         assert_eq!(slots.remove(first), None);
-        assert_eq!((slots.get_mut(second).copied(), slots.at_mut(0).copied(), slots.len()), (Some(0), Some(0), 1));
+        assert_eq!(
+            (
+                slots.get_mut(second).copied(),
+                slots.at_mut(0).copied(),
+                slots.len()
+            ),
+            (Some(0), Some(0), 1)
+        );
     }
 }

@@ -46,7 +46,13 @@ pub struct TimerKey(u32);
 impl<T> Wheel<T> {
     /// An empty wheel whose first tick begins at `origin`.
     pub fn new(origin: Instant) -> Self {
-        Self { origin, current: 0, timers: Slab::new(), heads: vec![NIL; SLOTS], occupied: [0; SLOTS / 64] }
+        Self {
+            origin,
+            current: 0,
+            timers: Slab::new(),
+            heads: vec![NIL; SLOTS],
+            occupied: [0; SLOTS / 64],
+        }
     }
 
     /// Adds a timer. A deadline that has passed fires with the next tick.
@@ -58,8 +64,13 @@ impl<T> Wheel<T> {
         let tick = ticks_up(since_origin).max(self.current + 1);
         let slot = slot_of(tick);
         let next = self.heads[slot];
-        let key = u32::try_from(self.timers.insert(Timer { tick, previous: NIL, next, item }))
-            .expect("fewer timers than a u32 counts: one a socket");
+        let key = u32::try_from(self.timers.insert(Timer {
+            tick,
+            previous: NIL,
+            next,
+            item,
+        }))
+        .expect("fewer timers than a u32 counts: one a socket");
         if let Some(next) = self.timers.get_mut(next as usize) {
             next.previous = key;
         }
@@ -70,7 +81,12 @@ impl<T> Wheel<T> {
 
     /// Takes a timer off, if it is there.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
-        let Timer { tick, previous, next, item } = self.timers.try_remove(key.0 as usize)?;
+        let Timer {
+            tick,
+            previous,
+            next,
+            item,
+        } = self.timers.try_remove(key.0 as usize)?;
         let slot = slot_of(tick);
         match self.timers.get_mut(previous as usize) {
             Some(previous) => previous.next = next,

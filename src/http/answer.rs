@@ -46,7 +46,8 @@ impl<'a> Answer<'a> {
         } else {
             "text/plain; version=0.0.4; charset=utf-8"
         };
-        Self::new("200 OK", content_type, Cow::Owned(text.into_bytes())).field("Cache-Control", "no-store")
+        Self::new("200 OK", content_type, Cow::Owned(text.into_bytes()))
+            .field("Cache-Control", "no-store")
     }
 
     pub(super) fn report(html: &'a [u8]) -> Self {
@@ -65,7 +66,12 @@ impl<'a> Answer<'a> {
     }
 
     pub(super) fn not_modified(etag: &'a str) -> Self {
-        Self { status: "304 Not Modified", fields: Vec::new(), body: None }.validated(etag)
+        Self {
+            status: "304 Not Modified",
+            fields: Vec::new(),
+            body: None,
+        }
+        .validated(etag)
     }
 
     pub(super) fn field(mut self, name: &'static str, value: &'a str) -> Self {
@@ -85,7 +91,11 @@ impl<'a> Answer<'a> {
         out.extend_from_slice(self.status.as_bytes());
         out.extend_from_slice(b"\r\n");
         // A clock before 1970 is the machine's fault; it makes a wrong date, not a panic.
-        write_field(out, "Date", &httpdate::fmt_http_date(envelope.now.max(SystemTime::UNIX_EPOCH)));
+        write_field(
+            out,
+            "Date",
+            &httpdate::fmt_http_date(envelope.now.max(SystemTime::UNIX_EPOCH)),
+        );
         write_field(out, "Server", &server(envelope.model));
         write_field(out, "Connection", self.connection(envelope.keep_alive));
         for (name, value) in &self.fields {
@@ -107,7 +117,11 @@ impl<'a> Answer<'a> {
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "no-referrer"),
         ];
-        Self { status, fields, body: Some(body) }
+        Self {
+            status,
+            fields,
+            body: Some(body),
+        }
     }
 
     fn validated(self, etag: &'a str) -> Self {

@@ -30,7 +30,11 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         ["/i18n.js"], JAVASCRIPT, "i18n.js";
         ["/page.js"], JAVASCRIPT, "page.js";
         ["/connection.js"], JAVASCRIPT, "connection.js";
+        ["/index.js"], JAVASCRIPT, "index.js";
+        ["/wire.js"], JAVASCRIPT, "wire.js";
+        ["/theory.js"], JAVASCRIPT, "theory.js";
         ["/chat-log.js"], JAVASCRIPT, "chat-log.js";
+        ["/chat-view.js"], JAVASCRIPT, "chat-view.js";
         ["/chat.js"], JAVASCRIPT, "chat.js";
         ["/chart.js"], JAVASCRIPT, "chart.js";
         ["/dashboard.js"], JAVASCRIPT, "dashboard.js";
@@ -52,10 +56,19 @@ pub(super) fn at(path: &str) -> Option<&'static Asset> {
 }
 
 impl Asset {
-    fn new(paths: &'static [&'static str], content_type: &'static str, content: &'static [u8]) -> Self {
+    fn new(
+        paths: &'static [&'static str],
+        content_type: &'static str,
+        content: &'static [u8],
+    ) -> Self {
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
-        Self { paths, content_type, content, etag: format!("\"{:016x}\"", hasher.finish()) }
+        Self {
+            paths,
+            content_type,
+            content,
+            etag: format!("\"{:016x}\"", hasher.finish()),
+        }
     }
 
     /// The file, or word that the copy named by `If-None-Match` is still good.
@@ -70,7 +83,9 @@ impl Asset {
 
 /// RFC 9110 §13.1.2: the comparison is weak. Our tags hold no comma, so a foreign one that does cannot match by parts.
 fn names(list: &str, etag: &str) -> bool {
-    list.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    list.split(',')
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 #[cfg(test)]
@@ -79,7 +94,11 @@ mod tests {
 
     #[test]
     fn no_path_stands_for_two_files_and_each_starts_at_the_root() {
-        let paths: Vec<&str> = ASSETS.iter().flat_map(|asset| asset.paths).copied().collect();
+        let paths: Vec<&str> = ASSETS
+            .iter()
+            .flat_map(|asset| asset.paths)
+            .copied()
+            .collect();
         for (nth, path) in paths.iter().enumerate() {
             assert!(path.starts_with('/'), "{path}");
             assert!(!paths[..nth].contains(path), "{path} is there twice");
@@ -88,8 +107,16 @@ mod tests {
 
     #[test]
     fn paths_are_exact() {
-        for path in ["", "//", "/index", "/Chat.html", "/chat/", "/../Cargo.toml", "/client/chat.html", "/chat%2ehtml"]
-        {
+        for path in [
+            "",
+            "//",
+            "/index",
+            "/Chat.html",
+            "/chat/",
+            "/../Cargo.toml",
+            "/client/chat.html",
+            "/chat%2ehtml",
+        ] {
             assert!(at(path).is_none(), "{path}");
         }
     }

@@ -11,10 +11,10 @@ pub const MAX_HEAD_BYTES: usize = 8 * 1024;
 /// The most headers that a request may have.
 pub const MAX_HEADERS: usize = 64;
 
-const BAD_HEADER: &str =
-    "A header is malformed: send each on a line of its own, a name, a colon right behind it, and a value.";
+const BAD_HEADER: &str = "A header is malformed: send each on a line of its own, a name, a colon right behind it, and a value.";
 const BAD_VERSION: &str = "This version of HTTP is not spoken here: send HTTP/1.1.";
-const NOT_HTTP: &str = "These are not the bytes of an HTTP request: speak http:// and ws://, without TLS.";
+const NOT_HTTP: &str =
+    "These are not the bytes of an HTTP request: speak http:// and ws://, without TLS.";
 
 /// The request heads of one connection, as they come in.
 ///
@@ -98,11 +98,17 @@ impl Head {
     /// that neither is a head in one-byte pieces parsed once a byte, nor do the pieces change what comes of it.
     fn complete_lines(&mut self) -> Result<Option<Range<usize>>, Refusal> {
         // A TLS client would wait for an answer to its first bytes, which need not hold a newline, until the timeout.
-        if self.buffer.get(self.start).is_some_and(|byte| !byte.is_ascii_graphic() && *byte != b'\r') {
+        if self
+            .buffer
+            .get(self.start)
+            .is_some_and(|byte| !byte.is_ascii_graphic() && *byte != b'\r')
+        {
             return Err(Refusal::BadRequest(NOT_HTTP));
         }
         let end = self.buffer.len().min(self.start + MAX_HEAD_BYTES);
-        let newline = self.buffer[self.searched..end].iter().rposition(|byte| *byte == b'\n');
+        let newline = self.buffer[self.searched..end]
+            .iter()
+            .rposition(|byte| *byte == b'\n');
         let lines = newline.map(|at| self.start..self.searched + at + 1);
         self.searched = end;
         Ok(lines)
@@ -131,14 +137,20 @@ impl Head {
         self.buffer.drain(..self.start);
         self.searched -= self.start;
         self.start = 0;
-        self.buffer.shrink_to(if self.buffer.is_empty() { 0 } else { MAX_HEAD_BYTES });
+        self.buffer.shrink_to(if self.buffer.is_empty() {
+            0
+        } else {
+            MAX_HEAD_BYTES
+        });
     }
 }
 
 fn refusal(error: httparse::Error) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::HeadTooLarge,
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => Refusal::BadRequest(BAD_HEADER),
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => {
+            Refusal::BadRequest(BAD_HEADER)
+        }
         httparse::Error::Version => Refusal::BadRequest(BAD_VERSION),
         httparse::Error::NewLine | httparse::Error::Token | httparse::Error::Status => {
             Refusal::BadRequest(BAD_REQUEST_LINE)
@@ -169,7 +181,11 @@ mod tests {
             }
             assert!(head.buffer.len() < MAX_HEAD_BYTES && head.buffer.capacity() <= MAX_HEAD_BYTES);
             assert_eq!(head.is_empty(), head.buffer.capacity() == 0);
-            assert_eq!(head.searched, head.buffer.len(), "no byte is looked through twice");
+            assert_eq!(
+                head.searched,
+                head.buffer.len(),
+                "no byte is looked through twice"
+            );
         }
         (steps, head)
     }
@@ -186,7 +202,12 @@ mod tests {
     fn rejected(bytes: &[u8], with: Refusal) {
         let one_byte_pieces: Vec<&[u8]> = bytes.chunks(1).collect();
         for pieces in [&[bytes][..], &one_byte_pieces] {
-            assert_eq!(steps(pieces).0, [Step::Reject(with)], "{}", bytes.escape_ascii());
+            assert_eq!(
+                steps(pieces).0,
+                [Step::Reject(with)],
+                "{}",
+                bytes.escape_ascii()
+            );
         }
     }
 
@@ -198,7 +219,10 @@ mod tests {
     }
 
     fn head_with_headers(count: usize) -> String {
-        format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count - 1))
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+            "X: y\r\n".repeat(count - 1)
+        )
     }
 
     #[test]
@@ -213,12 +237,17 @@ mod tests {
     fn a_line_is_judged_when_it_is_whole() {
         let (steps, head) = steps(&[b"GET / HTTP/1.1\r\nHost: a\r\nX: \0"]);
         assert!(steps.is_empty() && !head.is_empty());
-        rejected(b"GET / HTTP/1.1\r\nHost: a\r\nX: \0\n", Refusal::BadRequest(BAD_HEADER));
+        rejected(
+            b"GET / HTTP/1.1\r\nHost: a\r\nX: \0\n",
+            Refusal::BadRequest(BAD_HEADER),
+        );
     }
 
     #[test]
     fn two_requests_may_come_at_once_and_a_third_in_part() {
-        let (steps, head) = steps(&[b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nHEAD /b HTTP/1.1\r\nHost: a\r\n\r\nGET /c"]);
+        let (steps, head) = steps(&[
+            b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nHEAD /b HTTP/1.1\r\nHost: a\r\n\r\nGET /c",
+        ]);
         let paths: Vec<_> = steps
             .iter()
             .map(|step| match step {
@@ -242,25 +271,46 @@ mod tests {
     #[test]
     fn bare_newlines_and_leading_empty_lines_are_accepted() {
         let plain = request("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        for bytes in ["GET / HTTP/1.1\nHost: a\n\n", "\r\n\n\r\nGET / HTTP/1.1\r\nHost:a \r\n\n"] {
+        for bytes in [
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "\r\n\n\r\nGET / HTTP/1.1\r\nHost:a \r\n\n",
+        ] {
             assert_eq!(request(bytes), plain);
         }
         let (steps, head) = steps(&[b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n"]);
         assert_eq!(steps.len(), 1);
-        assert!(head.is_empty(), "an empty line is no part of a request that never came whole");
+        assert!(
+            head.is_empty(),
+            "an empty line is no part of a request that never came whole"
+        );
     }
 
     #[test]
     fn malformed_heads_are_refused_by_what_is_wrong() {
-        for line in ["GET\r\n", "GET /\r\n", "GET  / HTTP/1.1\r\n", "G\0T / HTTP/1.1\r\n", "\rGET / HTTP/1.1\r\n"] {
-            assert!(matches!(steps(&[line.as_bytes()]).0[..], [Step::Reject(Refusal::BadRequest(_))]), "{line:?}");
+        for line in [
+            "GET\r\n",
+            "GET /\r\n",
+            "GET  / HTTP/1.1\r\n",
+            "G\0T / HTTP/1.1\r\n",
+            "\rGET / HTTP/1.1\r\n",
+        ] {
+            assert!(
+                matches!(
+                    steps(&[line.as_bytes()]).0[..],
+                    [Step::Reject(Refusal::BadRequest(_))]
+                ),
+                "{line:?}"
+            );
         }
         for target in ["chat", "https://a/", "a:443"] {
             let bytes = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
             rejected(bytes.as_bytes(), Refusal::BadRequest(BAD_REQUEST_LINE));
         }
         for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "http/1.1", "FTP/1.1"] {
-            rejected(format!("GET / {version}\r\n").as_bytes(), Refusal::BadRequest(BAD_VERSION));
+            rejected(
+                format!("GET / {version}\r\n").as_bytes(),
+                Refusal::BadRequest(BAD_VERSION),
+            );
         }
         for header in [
             "Host : a\r\n",
@@ -283,11 +333,20 @@ mod tests {
 
     #[test]
     fn a_head_may_fill_its_limits_but_not_pass_them() {
-        assert!(matches!(steps(&[&head_of(MAX_HEAD_BYTES)]).0[..], [Step::Request(_)]));
+        assert!(matches!(
+            steps(&[&head_of(MAX_HEAD_BYTES)]).0[..],
+            [Step::Request(_)]
+        ));
         rejected(&head_of(MAX_HEAD_BYTES + 1), Refusal::HeadTooLarge);
         rejected(&[b'A'; MAX_HEAD_BYTES], Refusal::HeadTooLarge);
-        assert!(matches!(steps(&[head_with_headers(MAX_HEADERS).as_bytes()]).0[..], [Step::Request(_)]));
-        rejected(head_with_headers(MAX_HEADERS + 1).as_bytes(), Refusal::HeadTooLarge);
+        assert!(matches!(
+            steps(&[head_with_headers(MAX_HEADERS).as_bytes()]).0[..],
+            [Step::Request(_)]
+        ));
+        rejected(
+            head_with_headers(MAX_HEADERS + 1).as_bytes(),
+            Refusal::HeadTooLarge,
+        );
     }
 
     #[test]

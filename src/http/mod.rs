@@ -117,13 +117,21 @@ pub fn respond(request: &Request, site: &Site, out: &mut Vec<u8>) -> Outcome {
         }
     };
     answer.write(&envelope, out);
-    Outcome::Responded { keep_alive: envelope.keep_alive, refused }
+    Outcome::Responded {
+        keep_alive: envelope.keep_alive,
+        refused,
+    }
 }
 
 /// Refuses a connection without a request to answer: no whole or no well-formed head, or no room for one.
 /// The driver closes it after sending this.
 pub fn refuse(refusal: Refusal, model: &str, now: SystemTime, out: &mut Vec<u8>) {
-    let envelope = Envelope { model, now, keep_alive: false, with_body: true };
+    let envelope = Envelope {
+        model,
+        now,
+        keep_alive: false,
+        with_body: true,
+    };
     refusal.answer().write(&envelope, out);
 }
 
@@ -141,7 +149,9 @@ fn reply<'a>(request: &'a Request, site: &'a Site) -> Result<Reply<'a>, Refusal>
     Ok(Reply::Answer(match route {
         Route::Socket(endpoint) => return admit(endpoint, request, site),
         _ if request.wants_websocket() => return Err(Refusal::NotFound),
-        Route::Health if site.draining => Answer::text("503 Service Unavailable", "draining").retry_later(),
+        Route::Health if site.draining => {
+            Answer::text("503 Service Unavailable", "draining").retry_later()
+        }
         Route::Health => Answer::text("200 OK", "ok"),
         Route::Metrics => Answer::metrics(request.accepts_openmetrics, (site.metrics)()),
         Route::Report(html) => Answer::report(html),
@@ -151,7 +161,10 @@ fn reply<'a>(request: &'a Request, site: &'a Site) -> Result<Reply<'a>, Refusal>
 
 fn admit<'a>(endpoint: Endpoint, request: &'a Request, site: &Site) -> Result<Reply<'a>, Refusal> {
     let (key, opening) = endpoint.open(request)?;
-    if !site.origins.allows(request.origin.as_deref(), request.host.as_deref()) {
+    if !site
+        .origins
+        .allows(request.origin.as_deref(), request.host.as_deref())
+    {
         return Err(Refusal::Origin);
     }
     if site.draining {

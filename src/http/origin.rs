@@ -20,18 +20,27 @@ impl OriginPolicy {
     pub fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         // No browser sends this: a program may say of itself what it likes anyway.
         let Some(origin) = origin else { return true };
-        if self.allowed.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
+        if self
+            .allowed
+            .iter()
+            .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+        {
             return true;
         }
         let page = Page::of(origin);
         if self.loopback_only {
             // A foreign host name that leads to a loopback address is DNS rebinding: the page's own name, made to
             // point here, would pass for the same host.
-            let here = host.and_then(|host| Authority::parse(host, 0)).is_some_and(|host| host.is_loopback());
-            return here && (origin == "null" || page.is_some_and(|page| page.authority.is_loopback()));
+            let here = host
+                .and_then(|host| Authority::parse(host, 0))
+                .is_some_and(|host| host.is_loopback());
+            return here
+                && (origin == "null" || page.is_some_and(|page| page.authority.is_loopback()));
         }
         page.is_some_and(|page| {
-            host.and_then(|host| Authority::parse(host, page.default_port)).as_ref() == Some(&page.authority)
+            host.and_then(|host| Authority::parse(host, page.default_port))
+                .as_ref()
+                == Some(&page.authority)
         })
     }
 }
@@ -50,7 +59,10 @@ impl Page {
             "https" => 443,
             _ => return None,
         };
-        Some(Self { default_port, authority: Authority::parse(authority, default_port)? })
+        Some(Self {
+            default_port,
+            authority: Authority::parse(authority, default_port)?,
+        })
     }
 }
 
@@ -71,7 +83,10 @@ impl Authority {
     fn parse(text: &str, default_port: u16) -> Option<Self> {
         let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
             let (address, port) = bracketed.split_once(']')?;
-            (Host::Address(address.parse::<Ipv6Addr>().ok()?.into()), port)
+            (
+                Host::Address(address.parse::<Ipv6Addr>().ok()?.into()),
+                port,
+            )
         } else {
             let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
             (Host::named(name)?, port)
@@ -98,8 +113,10 @@ impl Host {
         }
         // A name may end in the root's dot, and means the same without.
         let name = name.strip_suffix('.').unwrap_or(name);
-        let is_name =
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        let is_name = !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
         is_name.then(|| Self::Name(name.to_ascii_lowercase()))
     }
 }
@@ -109,13 +126,20 @@ mod tests {
     use super::*;
 
     fn policy(loopback_only: bool, allowed: &[&str]) -> OriginPolicy {
-        OriginPolicy { loopback_only, allowed: allowed.iter().map(ToString::to_string).collect() }
+        OriginPolicy {
+            loopback_only,
+            allowed: allowed.iter().map(ToString::to_string).collect(),
+        }
     }
 
     #[track_caller]
     fn check(policy: &OriginPolicy, allowed: bool, rows: &[(&str, &str)]) {
         for (origin, host) in rows {
-            assert_eq!(policy.allows(Some(origin), Some(host)), allowed, "{origin:?} at {host:?}");
+            assert_eq!(
+                policy.allows(Some(origin), Some(host)),
+                allowed,
+                "{origin:?} at {host:?}"
+            );
         }
     }
 
@@ -203,11 +227,25 @@ mod tests {
         for loopback_only in [true, false] {
             let policy = policy(loopback_only, &["https://Chat.example", "app://x"]);
             // A reverse proxy on this machine passes on its public name.
-            check(&policy, true, &[("https://chat.EXAMPLE", "chat.example"), ("app://x", "localhost")]);
-            let other =
-                [("http://chat.example", "x"), ("https://chat.example:444", "x"), ("https://a.chat.example", "x")];
+            check(
+                &policy,
+                true,
+                &[
+                    ("https://chat.EXAMPLE", "chat.example"),
+                    ("app://x", "localhost"),
+                ],
+            );
+            let other = [
+                ("http://chat.example", "x"),
+                ("https://chat.example:444", "x"),
+                ("https://a.chat.example", "x"),
+            ];
             check(&policy, false, &other);
         }
-        check(&policy(true, &["*"]), true, &[("http://anything", "x"), ("null", "localhost")]);
+        check(
+            &policy(true, &["*"]),
+            true,
+            &[("http://anything", "x"), ("null", "localhost")],
+        );
     }
 }

@@ -72,7 +72,11 @@ impl Refusal {
             | Self::Full
             | Self::AddressFull
             | Self::Draining => true,
-            Self::Origin | Self::NotFound | Self::Method | Self::UpgradeRequired | Self::WebSocketVersion => false,
+            Self::Origin
+            | Self::NotFound
+            | Self::Method
+            | Self::UpgradeRequired
+            | Self::WebSocketVersion => false,
         }
     }
 
@@ -81,9 +85,15 @@ impl Refusal {
         match self {
             Self::Method => answer.field("Allow", "GET, HEAD"),
             Self::UpgradeRequired => answer.field("Upgrade", "websocket"),
-            Self::WebSocketVersion => answer.field("Upgrade", "websocket").field("Sec-WebSocket-Version", "13"),
+            Self::WebSocketVersion => answer
+                .field("Upgrade", "websocket")
+                .field("Sec-WebSocket-Version", "13"),
             Self::Full | Self::AddressFull | Self::Draining => answer.retry_later(),
-            Self::BadRequest(_) | Self::Origin | Self::NotFound | Self::HeadTimeout | Self::HeadTooLarge => answer,
+            Self::BadRequest(_)
+            | Self::Origin
+            | Self::NotFound
+            | Self::HeadTimeout
+            | Self::HeadTooLarge => answer,
         }
     }
 
@@ -130,17 +140,47 @@ mod tests {
     #[test]
     fn every_refusal_without_a_request_is_a_whole_answer_that_closes() {
         for (refusal, status, reason, field) in [
-            (Refusal::BadRequest("Wrong: do right."), "400 ", "bad_request", ""),
+            (
+                Refusal::BadRequest("Wrong: do right."),
+                "400 ",
+                "bad_request",
+                "",
+            ),
             (Refusal::Origin, "403 ", "origin", ""),
             (Refusal::NotFound, "404 ", "not_found", ""),
-            (Refusal::Method, "405 ", "method", "\r\nAllow: GET, HEAD\r\n"),
+            (
+                Refusal::Method,
+                "405 ",
+                "method",
+                "\r\nAllow: GET, HEAD\r\n",
+            ),
             (Refusal::HeadTimeout, "408 ", "head_timeout", ""),
-            (Refusal::UpgradeRequired, "426 ", "upgrade_required", "\r\nUpgrade: websocket\r\n"),
-            (Refusal::WebSocketVersion, "426 ", "websocket_version", "\r\nSec-WebSocket-Version: 13\r\n"),
+            (
+                Refusal::UpgradeRequired,
+                "426 ",
+                "upgrade_required",
+                "\r\nUpgrade: websocket\r\n",
+            ),
+            (
+                Refusal::WebSocketVersion,
+                "426 ",
+                "websocket_version",
+                "\r\nSec-WebSocket-Version: 13\r\n",
+            ),
             (Refusal::HeadTooLarge, "431 ", "head_too_large", ""),
             (Refusal::Full, "503 ", "full", "\r\nRetry-After: 5\r\n"),
-            (Refusal::AddressFull, "503 ", "address_full", "\r\nRetry-After: 5\r\n"),
-            (Refusal::Draining, "503 ", "draining", "\r\nRetry-After: 5\r\n"),
+            (
+                Refusal::AddressFull,
+                "503 ",
+                "address_full",
+                "\r\nRetry-After: 5\r\n",
+            ),
+            (
+                Refusal::Draining,
+                "503 ",
+                "draining",
+                "\r\nRetry-After: 5\r\n",
+            ),
         ] {
             let mut out = Vec::new();
             refuse(refusal, "threads", SystemTime::UNIX_EPOCH, &mut out);
@@ -148,9 +188,15 @@ mod tests {
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
             assert!(head.contains(field), "{head}");
-            assert!(head.contains("\r\nServer: ws-realtime-lab (threads)\r\n"), "{head}");
+            assert!(
+                head.contains("\r\nServer: ws-realtime-lab (threads)\r\n"),
+                "{head}"
+            );
             assert!(head.contains("close\r\n"), "{head}");
-            assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{head}");
+            assert!(
+                head.contains(&format!("\r\nContent-Length: {}", body.len())),
+                "{head}"
+            );
             assert!(body.ends_with(".\n") && body.lines().count() == 1, "{body}");
             assert_eq!(refusal.reason(), reason);
         }

@@ -5,9 +5,11 @@ use super::upgrade;
 
 pub(super) const BAD_REQUEST_LINE: &str =
     "The request line is malformed: send a method, a path and HTTP/1.1, as in GET / HTTP/1.1.";
-const BAD_HOST: &str = "The Host header is missing, repeated or malformed: send one, as in Host: localhost:8765.";
+const BAD_HOST: &str =
+    "The Host header is missing, repeated or malformed: send one, as in Host: localhost:8765.";
 const BAD_LENGTH: &str = "The Content-Length is malformed: send one whole number, or none.";
-const UNWANTED_BODY: &str = "A GET or HEAD has no body here: send no Content-Length and no Transfer-Encoding.";
+const UNWANTED_BODY: &str =
+    "A GET or HEAD has no body here: send no Content-Length and no Transfer-Encoding.";
 
 /// What this server looks at in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +52,8 @@ impl Request {
     }
 
     pub(super) fn from_parsed(parsed: &httparse::Request) -> Result<Self, Refusal> {
-        let (Some(method), Some(target), Some(http_minor_version)) = (parsed.method, parsed.path, parsed.version)
+        let (Some(method), Some(target), Some(http_minor_version)) =
+            (parsed.method, parsed.path, parsed.version)
         else {
             return Err(Refusal::BadRequest(BAD_REQUEST_LINE));
         };
@@ -105,7 +108,8 @@ fn host(fields: &Fields, http_minor_version: u8) -> Result<Option<String>, Refus
 
 /// No character that cannot stand in a host and port (RFC 3986 §3.2), nor credentials.
 fn is_authority(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte))
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte))
 }
 
 /// RFC 9112 §3.2.2: a target may be a whole address, whose host then counts instead of the Host header.
@@ -113,9 +117,12 @@ fn split_target(target: &str) -> Result<(Option<&str>, &str), Refusal> {
     if target.starts_with('/') || target == "*" {
         return Ok((None, target));
     }
-    let address = target.split_once("://").filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http"));
+    let address = target
+        .split_once("://")
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http"));
     let (_, address) = address.ok_or(Refusal::BadRequest(BAD_REQUEST_LINE))?;
-    let (authority, path_and_query) = address.split_at(address.find(['/', '?']).unwrap_or(address.len()));
+    let (authority, path_and_query) =
+        address.split_at(address.find(['/', '?']).unwrap_or(address.len()));
     if authority.is_empty() || !is_authority(authority) {
         return Err(Refusal::BadRequest(BAD_HOST));
     }
@@ -138,7 +145,8 @@ fn has_body(fields: &Fields) -> Result<bool, Refusal> {
 /// RFC 9112 §9.3.
 fn keeps_alive(fields: &Fields, http_minor_version: u8) -> bool {
     let by_default = http_minor_version >= 1;
-    !fields.list_contains("Connection", "close") && (by_default || fields.list_contains("Connection", "keep-alive"))
+    !fields.list_contains("Connection", "close")
+        && (by_default || fields.list_contains("Connection", "keep-alive"))
 }
 
 /// The header fields of a request, looked up without regard to case.
@@ -147,7 +155,10 @@ pub(super) struct Fields<'a>(&'a [httparse::Header<'a>]);
 impl<'a> Fields<'a> {
     /// Each value of the fields of this name, in their order.
     pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        self.0
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
     }
 
     /// Whether this is an element of the comma-separated list that the fields of this name make up together.
@@ -185,7 +196,11 @@ mod tests {
 
     #[track_caller]
     fn rejected(bytes: &str, with: &'static str) {
-        assert_eq!(step(bytes), Step::Reject(Refusal::BadRequest(with)), "{bytes}");
+        assert_eq!(
+            step(bytes),
+            Step::Reject(Refusal::BadRequest(with)),
+            "{bytes}"
+        );
     }
 
     #[test]
@@ -210,11 +225,17 @@ mod tests {
 
     #[test]
     fn a_whole_address_is_a_target_and_names_the_host() {
-        for (target, path, query) in
-            [("http://b:1/chat?x", "/chat", Some("x")), ("HTTP://b:1", "/", None), ("http://b:1?x", "/", Some("x"))]
-        {
+        for (target, path, query) in [
+            ("http://b:1/chat?x", "/chat", Some("x")),
+            ("HTTP://b:1", "/", None),
+            ("http://b:1?x", "/", Some("x")),
+        ] {
             let request = request(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
-            assert_eq!((request.path.as_str(), request.query.as_deref()), (path, query), "{target}");
+            assert_eq!(
+                (request.path.as_str(), request.query.as_deref()),
+                (path, query),
+                "{target}"
+            );
             assert_eq!(request.host.as_deref(), Some("b:1"));
         }
     }
@@ -225,21 +246,31 @@ mod tests {
             ("1.1", "", true),
             ("1.1", "Connection: close\r\n", false),
             ("1.1", "Connection: x, CLOSE\r\n", false),
-            ("1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
+            (
+                "1.1",
+                "Connection: keep-alive\r\nConnection: close\r\n",
+                false,
+            ),
             ("1.1", "Connection: closer\r\n", true),
             ("1.1", "Content-Length: 0\r\n", true),
             ("1.0", "", false),
             ("1.0", "Connection: Keep-Alive\r\n", true),
             ("1.0", "Connection: keep-alive, close\r\n", false),
         ] {
-            let request = request(&format!("GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n"));
+            let request = request(&format!(
+                "GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n"
+            ));
             assert_eq!(request.keep_alive, keep_alive, "{version} {connection}");
         }
     }
 
     #[test]
     fn a_body_is_refused_or_ends_the_connection() {
-        for field in ["Content-Length: 5", "Transfer-Encoding: chunked", "Transfer-Encoding: identity"] {
+        for field in [
+            "Content-Length: 5",
+            "Transfer-Encoding: chunked",
+            "Transfer-Encoding: identity",
+        ] {
             for method in ["GET", "HEAD"] {
                 let bytes = format!("{method} / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
                 rejected(&bytes, UNWANTED_BODY);
@@ -248,7 +279,12 @@ mod tests {
             assert!(!post.keep_alive);
         }
         let endless = "99999999999999999999999999";
-        assert!(!request(&format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {endless}\r\n\r\n")).keep_alive);
+        assert!(
+            !request(&format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {endless}\r\n\r\n"
+            ))
+            .keep_alive
+        );
         for length in ["", "-1", "+0", "1, 1", "0x0", "five"] {
             let bytes = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
             rejected(&bytes, BAD_LENGTH);
@@ -257,15 +293,23 @@ mod tests {
 
     #[test]
     fn one_host_is_required() {
-        for hosts in
-            ["", "Host: a\r\nHost: a\r\n", "Host: a b\r\n", "Host: a/b\r\n", "Host: u@a\r\n", "Host: \u{e9}\r\n"]
-        {
+        for hosts in [
+            "",
+            "Host: a\r\nHost: a\r\n",
+            "Host: a b\r\n",
+            "Host: a/b\r\n",
+            "Host: u@a\r\n",
+            "Host: \u{e9}\r\n",
+        ] {
             let bytes = format!("GET / HTTP/1.1\r\n{hosts}\r\n");
             rejected(&bytes, BAD_HOST);
         }
         rejected("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", BAD_HOST);
         rejected("GET http://u@b/ HTTP/1.1\r\nHost: a\r\n\r\n", BAD_HOST);
         assert_eq!(request("GET / HTTP/1.0\r\n\r\n").host, None);
-        assert_eq!(request("GET / HTTP/1.1\r\nHost:\r\n\r\n").host.as_deref(), Some(""));
+        assert_eq!(
+            request("GET / HTTP/1.1\r\nHost:\r\n\r\n").host.as_deref(),
+            Some("")
+        );
     }
 }

@@ -17,8 +17,17 @@ struct Given {
 }
 
 fn given() -> Given {
-    let origins = OriginPolicy { loopback_only: true, allowed: Vec::new() };
-    Given { origins, draining: false, room: Ok(()), last: false, report: None }
+    let origins = OriginPolicy {
+        loopback_only: true,
+        allowed: Vec::new(),
+    };
+    Given {
+        origins,
+        draining: false,
+        room: Ok(()),
+        last: false,
+        report: None,
+    }
 }
 
 impl Given {
@@ -26,7 +35,9 @@ impl Given {
     fn ask(&self, request: &str) -> Got {
         let mut head = Head::default();
         head.push(request.as_bytes());
-        let Step::Request(request) = head.next_step() else { panic!("not a request: {request:?}") };
+        let Step::Request(request) = head.next_step() else {
+            panic!("not a request: {request:?}")
+        };
         assert!(head.is_empty());
         let asked_for_metrics = request.path == "/metrics";
         let metrics = || {
@@ -51,13 +62,17 @@ impl Given {
     /// Asks for this path as a browser does.
     #[track_caller]
     fn get(&self, path: &str) -> Got {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost:8765\r\n\r\n"))
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost:8765\r\n\r\n"
+        ))
     }
 
     /// Asks for a WebSocket.
     #[track_caller]
     fn open(&self, path: &str, more_headers: &str) -> Got {
-        self.ask(&format!("GET {path} HTTP/1.1\r\n{HANDSHAKE}{more_headers}\r\n"))
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\n{HANDSHAKE}{more_headers}\r\n"
+        ))
     }
 }
 
@@ -73,18 +88,26 @@ impl Got {
         let text = std::str::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let (status, fields) = head.split_once("\r\n").unwrap();
-        let fields = fields.split("\r\n").map(|line| line.split_once(": ").unwrap());
+        let fields = fields
+            .split("\r\n")
+            .map(|line| line.split_once(": ").unwrap());
         Self {
             outcome,
             status: status.strip_prefix("HTTP/1.1 ").unwrap().to_owned(),
-            fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            fields: fields
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             body: body.to_owned(),
         }
     }
 
     #[track_caller]
     fn field(&self, name: &str) -> Option<&str> {
-        let mut values = self.fields.iter().filter(|field| field.0 == name).map(|field| field.1.as_str());
+        let mut values = self
+            .fields
+            .iter()
+            .filter(|field| field.0 == name)
+            .map(|field| field.1.as_str());
         let value = values.next();
         assert_eq!(values.next(), None, "{name} twice");
         value
@@ -93,17 +116,39 @@ impl Got {
     /// Checks a refusal, and that what is announced is what the driver is told.
     #[track_caller]
     fn refused(&self, with: Refusal, keep_alive: bool) {
-        assert_eq!(self.outcome, Outcome::Responded { keep_alive, refused: Some(with) });
+        assert_eq!(
+            self.outcome,
+            Outcome::Responded {
+                keep_alive,
+                refused: Some(with)
+            }
+        );
         assert_eq!(self.status, with.status());
-        assert!(self.field("Connection").unwrap().ends_with(if keep_alive { "keep-alive" } else { "close" }));
-        assert_eq!(self.field("Retry-After"), self.status.starts_with("503").then_some("5"));
+        assert!(self.field("Connection").unwrap().ends_with(if keep_alive {
+            "keep-alive"
+        } else {
+            "close"
+        }));
+        assert_eq!(
+            self.field("Retry-After"),
+            self.status.starts_with("503").then_some("5")
+        );
     }
 
     #[track_caller]
     fn responded(&self, status: &str, keep_alive: bool) {
-        assert_eq!(self.outcome, Outcome::Responded { keep_alive, refused: None });
+        assert_eq!(
+            self.outcome,
+            Outcome::Responded {
+                keep_alive,
+                refused: None
+            }
+        );
         assert_eq!(self.status, status);
-        assert_eq!(self.field("Connection"), Some(if keep_alive { "keep-alive" } else { "close" }));
+        assert_eq!(
+            self.field("Connection"),
+            Some(if keep_alive { "keep-alive" } else { "close" })
+        );
     }
 }
 
@@ -113,7 +158,10 @@ fn pages_and_files_are_served_by_their_paths() {
         ("/", "text/html; charset=utf-8"),
         ("/index.html", "text/html; charset=utf-8"),
         ("/chat", "text/html; charset=utf-8"),
-        ("/chat.html?server=ws://localhost:1", "text/html; charset=utf-8"),
+        (
+            "/chat.html?server=ws://localhost:1",
+            "text/html; charset=utf-8",
+        ),
         ("/dashboard", "text/html; charset=utf-8"),
         ("/dashboard.html", "text/html; charset=utf-8"),
         ("/styles.css", "text/css; charset=utf-8"),
@@ -122,7 +170,10 @@ fn pages_and_files_are_served_by_their_paths() {
         let got = given().get(path);
         got.responded("200 OK", true);
         assert_eq!(got.field("Content-Type"), Some(content_type), "{path}");
-        assert_eq!(got.field("Content-Length"), Some(got.body.len().to_string().as_str()));
+        assert_eq!(
+            got.field("Content-Length"),
+            Some(got.body.len().to_string().as_str())
+        );
         assert!(!got.body.is_empty());
     }
 }
@@ -139,7 +190,10 @@ fn a_file_carries_what_keeps_a_browser_safe_and_its_copy_fresh() {
     assert_eq!(got.field("Date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
     assert_eq!(got.field("Server"), Some("ws-realtime-lab (evloop)"));
     let etag = got.field("ETag").unwrap();
-    assert!(etag.len() == 18 && etag.starts_with('"') && etag.ends_with('"'), "{etag}");
+    assert!(
+        etag.len() == 18 && etag.starts_with('"') && etag.ends_with('"'),
+        "{etag}"
+    );
     assert_ne!(got.field("ETag"), given().get("/chat").field("ETag"));
 }
 
@@ -147,21 +201,36 @@ fn a_file_carries_what_keeps_a_browser_safe_and_its_copy_fresh() {
 fn a_fresh_copy_is_not_sent_again() {
     let etag = given().get("/styles.css").field("ETag").unwrap().to_owned();
     for method in ["GET", "HEAD"] {
-        let request = format!("{method} /styles.css HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\", W/{etag}\r\n\r\n");
+        let request = format!(
+            "{method} /styles.css HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\", W/{etag}\r\n\r\n"
+        );
         let got = given().ask(&request);
         got.responded("304 Not Modified", true);
-        assert_eq!((got.field("ETag"), got.body.as_str()), (Some(etag.as_str()), ""));
-        assert_eq!((got.field("Content-Length"), got.field("Cache-Control")), (None, Some("no-cache")));
+        assert_eq!(
+            (got.field("ETag"), got.body.as_str()),
+            (Some(etag.as_str()), "")
+        );
+        assert_eq!(
+            (got.field("Content-Length"), got.field("Cache-Control")),
+            (None, Some("no-cache"))
+        );
     }
-    given().ask("GET /styles.css HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\"\r\n\r\n").responded("200 OK", true);
+    given()
+        .ask("GET /styles.css HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\"\r\n\r\n")
+        .responded("200 OK", true);
 }
 
 #[test]
 fn head_is_get_without_the_body() {
     for path in ["/", "/healthz", "/metrics", "/nothing", "/ws/chat"] {
         let get = given().get(path);
-        let head = given().ask(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost:8765\r\n\r\n"));
-        assert_eq!((&head.status, &head.fields, &head.outcome), (&get.status, &get.fields, &get.outcome));
+        let head = given().ask(&format!(
+            "HEAD {path} HTTP/1.1\r\nHost: localhost:8765\r\n\r\n"
+        ));
+        assert_eq!(
+            (&head.status, &head.fields, &head.outcome),
+            (&get.status, &get.fields, &get.outcome)
+        );
         assert_eq!(head.body, "", "{path}");
     }
 }
@@ -170,17 +239,30 @@ fn head_is_get_without_the_body() {
 fn health_turns_with_draining() {
     let got = given().get("/healthz");
     got.responded("200 OK", true);
-    assert_eq!((got.body.as_str(), got.field("Cache-Control")), ("ok", Some("no-store")));
-    let got = Given { draining: true, ..given() }.get("/healthz");
+    assert_eq!(
+        (got.body.as_str(), got.field("Cache-Control")),
+        ("ok", Some("no-store"))
+    );
+    let got = Given {
+        draining: true,
+        ..given()
+    }
+    .get("/healthz");
     got.responded("503 Service Unavailable", false);
-    assert_eq!((got.body.as_str(), got.field("Retry-After")), ("draining", Some("5")));
+    assert_eq!(
+        (got.body.as_str(), got.field("Retry-After")),
+        ("draining", Some("5"))
+    );
 }
 
 #[test]
 fn metrics_come_in_the_format_that_the_scraper_reads() {
     for (accept, content_type) in [
         ("", "text/plain; version=0.0.4; charset=utf-8"),
-        ("Accept: text/plain\r\n", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "Accept: text/plain\r\n",
+            "text/plain; version=0.0.4; charset=utf-8",
+        ),
         (
             "Accept: application/openmetrics-text; version=1.0.0, text/plain;q=0.5\r\n",
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -188,23 +270,42 @@ fn metrics_come_in_the_format_that_the_scraper_reads() {
     ] {
         let got = given().ask(&format!("GET /metrics HTTP/1.1\r\nHost: a\r\n{accept}\r\n"));
         got.responded("200 OK", true);
-        assert_eq!((got.field("Content-Type"), got.body.as_str()), (Some(content_type), "clients 3\n"));
+        assert_eq!(
+            (got.field("Content-Type"), got.body.as_str()),
+            (Some(content_type), "clients 3\n")
+        );
     }
 }
 
 #[test]
 fn a_report_is_shown_where_there_is_one() {
     given().get("/report").refused(Refusal::NotFound, true);
-    let got = Given { report: Some(b"<p>measured"), ..given() }.get("/report");
+    let got = Given {
+        report: Some(b"<p>measured"),
+        ..given()
+    }
+    .get("/report");
     got.responded("200 OK", true);
-    assert_eq!((got.field("Content-Type"), got.body.as_str()), (Some("text/html; charset=utf-8"), "<p>measured"));
-    let csp = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+    assert_eq!(
+        (got.field("Content-Type"), got.body.as_str()),
+        (Some("text/html; charset=utf-8"), "<p>measured")
+    );
+    let csp =
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
     assert_eq!(got.field("Content-Security-Policy"), Some(csp));
 }
 
 #[test]
 fn what_is_not_there_is_not_found_whatever_the_method() {
-    for path in ["/nothing", "/ws", "/ws/", "/ws/chat/", "/client/chat.html", "/../Cargo.toml", "*"] {
+    for path in [
+        "/nothing",
+        "/ws",
+        "/ws/",
+        "/ws/chat/",
+        "/client/chat.html",
+        "/../Cargo.toml",
+        "*",
+    ] {
         for method in ["GET", "POST", "OPTIONS"] {
             let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
             given().ask(&request).refused(Refusal::NotFound, true);
@@ -218,7 +319,8 @@ fn a_websocket_is_found_only_where_one_is() {
         given().open(path, "").refused(Refusal::NotFound, false);
     }
     // Other protocols on offer are not taken up.
-    let h2c = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n";
+    let h2c =
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n";
     given().ask(h2c).responded("200 OK", true);
 }
 
@@ -231,7 +333,9 @@ fn other_methods_are_told_which_are_allowed() {
             assert_eq!(got.field("Allow"), Some("GET, HEAD"));
         }
         given()
-            .ask(&format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"))
+            .ask(&format!(
+                "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
+            ))
             .refused(Refusal::Method, false);
     }
 }
@@ -239,25 +343,37 @@ fn other_methods_are_told_which_are_allowed() {
 #[test]
 fn the_guides_handshake_gets_the_guides_answer() {
     let got = given().open("/ws/chat", "");
-    assert_eq!(got.outcome, Outcome::Upgraded(Opening::Chat(Replay::Nothing)));
+    assert_eq!(
+        got.outcome,
+        Outcome::Upgraded(Opening::Chat(Replay::Nothing))
+    );
     assert_eq!(got.status, "101 Switching Protocols");
     assert_eq!(got.field("Upgrade"), Some("websocket"));
     assert_eq!(got.field("Connection"), Some("Upgrade"));
-    assert_eq!(got.field("Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(
+        got.field("Sec-WebSocket-Accept"),
+        Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    );
     assert_eq!(got.field("Server"), Some("ws-realtime-lab (evloop)"));
     assert_eq!((got.fields.len(), got.body.as_str()), (4, ""));
 }
 
 #[test]
 fn a_websocket_opens_for_what_its_path_and_query_say() {
-    let since = Replay::Since { epoch: "abc".to_owned(), id: 17 };
+    let since = Replay::Since {
+        epoch: "abc".to_owned(),
+        id: 17,
+    };
     for (target, opening) in [
         ("/ws/chat?history=50", Opening::Chat(Replay::Newest(50))),
         ("/ws/chat?history=50&since=abc:17", Opening::Chat(since)),
         ("/ws/dashboard?history=x", Opening::Dashboard),
         ("/ws/echo", Opening::Echo),
     ] {
-        let got = given().open(target, "Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: x\r\n");
+        let got = given().open(
+            target,
+            "Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: x\r\n",
+        );
         assert_eq!(got.outcome, Outcome::Upgraded(opening));
         assert_eq!(got.fields.len(), 4, "nothing is negotiated");
     }
@@ -271,27 +387,47 @@ fn a_handshake_may_spread_its_lists_over_headers() {
     let request = "GET /ws/echo HTTP/1.1\r\nHost: a\r\nCONNECTION: keep-alive\r\nconnection: x ,UPGRADE\r\n\
          Upgrade: h2c\r\nUpgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
          sec-websocket-version: 13\r\n\r\n";
-    assert_eq!(given().ask(request).outcome, Outcome::Upgraded(Opening::Echo));
+    assert_eq!(
+        given().ask(request).outcome,
+        Outcome::Upgraded(Opening::Echo)
+    );
 }
 
 #[test]
 fn without_a_whole_upgrade_the_client_is_told_to_upgrade() {
     let got = given().get("/ws/chat");
     got.refused(Refusal::UpgradeRequired, true);
-    assert_eq!((got.field("Upgrade"), got.field("Connection")), (Some("websocket"), Some("upgrade, keep-alive")));
-    for (from, to) in
-        [("Connection: keep-alive, Upgrade", "Connection: keep-alive"), ("Upgrade: WebSocket", "Upgrade: x")]
-    {
-        let request = format!("GET /ws/chat HTTP/1.1\r\n{}\r\n", HANDSHAKE.replace(from, to));
-        given().ask(&request).refused(Refusal::UpgradeRequired, true);
+    assert_eq!(
+        (got.field("Upgrade"), got.field("Connection")),
+        (Some("websocket"), Some("upgrade, keep-alive"))
+    );
+    for (from, to) in [
+        ("Connection: keep-alive, Upgrade", "Connection: keep-alive"),
+        ("Upgrade: WebSocket", "Upgrade: x"),
+    ] {
+        let request = format!(
+            "GET /ws/chat HTTP/1.1\r\n{}\r\n",
+            HANDSHAKE.replace(from, to)
+        );
+        given()
+            .ask(&request)
+            .refused(Refusal::UpgradeRequired, true);
     }
-    given().ask(&format!("GET /ws/chat HTTP/1.0\r\n{HANDSHAKE}\r\n")).refused(Refusal::UpgradeRequired, true);
-    given().ask(&format!("HEAD /ws/chat HTTP/1.1\r\n{HANDSHAKE}\r\n")).refused(Refusal::UpgradeRequired, false);
+    given()
+        .ask(&format!("GET /ws/chat HTTP/1.0\r\n{HANDSHAKE}\r\n"))
+        .refused(Refusal::UpgradeRequired, true);
+    given()
+        .ask(&format!("HEAD /ws/chat HTTP/1.1\r\n{HANDSHAKE}\r\n"))
+        .refused(Refusal::UpgradeRequired, false);
 }
 
 #[test]
 fn another_version_of_websocket_is_told_the_right_one() {
-    for version in ["Sec-WebSocket-Version: 8\r\n", "Sec-WebSocket-Version: 13, 8\r\n", ""] {
+    for version in [
+        "Sec-WebSocket-Version: 8\r\n",
+        "Sec-WebSocket-Version: 13, 8\r\n",
+        "",
+    ] {
         let headers = HANDSHAKE.replace("Sec-WebSocket-Version: 13\r\n", version);
         let got = given().ask(&format!("GET /ws/chat HTTP/1.1\r\n{headers}\r\n"));
         got.refused(Refusal::WebSocketVersion, false);
@@ -310,23 +446,37 @@ fn a_key_that_is_missing_repeated_or_no_key_is_malformed() {
     ] {
         let headers = HANDSHAKE.replace("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", key);
         let got = given().ask(&format!("GET /ws/chat HTTP/1.1\r\n{headers}\r\n"));
-        assert_eq!((got.status.as_str(), got.field("Connection")), ("400 Bad Request", Some("close")), "{key}");
+        assert_eq!(
+            (got.status.as_str(), got.field("Connection")),
+            ("400 Bad Request", Some("close")),
+            "{key}"
+        );
     }
 }
 
 #[test]
 fn pages_of_a_foreign_origin_are_refused() {
     let local = given().open("/ws/chat", "Origin: http://localhost:3000\r\n");
-    assert_eq!(local.outcome, Outcome::Upgraded(Opening::Chat(Replay::Nothing)));
-    given().open("/ws/chat", "Origin: http://evil.example\r\n").refused(Refusal::Origin, false);
+    assert_eq!(
+        local.outcome,
+        Outcome::Upgraded(Opening::Chat(Replay::Nothing))
+    );
+    given()
+        .open("/ws/chat", "Origin: http://evil.example\r\n")
+        .refused(Refusal::Origin, false);
     let twice = "Origin: http://localhost:8765\r\nOrigin: http://evil.example\r\n";
-    given().open("/ws/chat", twice).refused(Refusal::Origin, false);
+    given()
+        .open("/ws/chat", twice)
+        .refused(Refusal::Origin, false);
 }
 
 #[test]
 fn a_client_too_many_is_told_so() {
     for refusal in [Refusal::Full, Refusal::AddressFull] {
-        let full = Given { room: Err(refusal), ..given() };
+        let full = Given {
+            room: Err(refusal),
+            ..given()
+        };
         full.open("/ws/chat", "").refused(refusal, false);
         full.get("/").responded("200 OK", true);
     }
@@ -334,20 +484,35 @@ fn a_client_too_many_is_told_so() {
 
 #[test]
 fn a_draining_server_takes_no_client_and_keeps_no_connection() {
-    let draining = Given { draining: true, ..given() };
-    draining.open("/ws/chat", "").refused(Refusal::Draining, false);
+    let draining = Given {
+        draining: true,
+        ..given()
+    };
+    draining
+        .open("/ws/chat", "")
+        .refused(Refusal::Draining, false);
     draining.get("/").responded("200 OK", false);
     draining.get("/nothing").refused(Refusal::NotFound, false);
 }
 
 #[test]
 fn checks_come_in_their_order() {
-    let mut given = Given { draining: true, room: Err(Refusal::Full), ..given() };
+    let mut given = Given {
+        draining: true,
+        room: Err(Refusal::Full),
+        ..given()
+    };
     let evil = "Origin: http://evil.example\r\n";
     let no_version = HANDSHAKE.replace("Version: 13", "Version: 8") + evil;
-    given.ask(&format!("POST /nothing HTTP/1.1\r\n{no_version}\r\n")).refused(Refusal::NotFound, false);
-    given.ask(&format!("POST /ws/chat HTTP/1.1\r\n{no_version}\r\n")).refused(Refusal::Method, false);
-    given.ask(&format!("GET /ws/chat HTTP/1.1\r\n{no_version}\r\n")).refused(Refusal::WebSocketVersion, false);
+    given
+        .ask(&format!("POST /nothing HTTP/1.1\r\n{no_version}\r\n"))
+        .refused(Refusal::NotFound, false);
+    given
+        .ask(&format!("POST /ws/chat HTTP/1.1\r\n{no_version}\r\n"))
+        .refused(Refusal::Method, false);
+    given
+        .ask(&format!("GET /ws/chat HTTP/1.1\r\n{no_version}\r\n"))
+        .refused(Refusal::WebSocketVersion, false);
     given.open("/ws/chat", evil).refused(Refusal::Origin, false);
     given.open("/ws/chat", "").refused(Refusal::Draining, false);
     given.draining = false;
@@ -356,7 +521,10 @@ fn checks_come_in_their_order() {
 
 #[test]
 fn the_last_answer_says_that_it_is() {
-    let last = Given { last: true, ..given() };
+    let last = Given {
+        last: true,
+        ..given()
+    };
     last.get("/").responded("200 OK", false);
     last.get("/nothing").refused(Refusal::NotFound, false);
     let got = last.get("/ws/chat");
@@ -366,14 +534,27 @@ fn the_last_answer_says_that_it_is() {
 
 #[test]
 fn a_connection_is_kept_as_the_peer_wishes() {
-    given().ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").responded("200 OK", false);
-    given().ask("GET / HTTP/1.0\r\n\r\n").responded("200 OK", false);
-    given().ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").responded("200 OK", true);
+    given()
+        .ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .responded("200 OK", false);
+    given()
+        .ask("GET / HTTP/1.0\r\n\r\n")
+        .responded("200 OK", false);
+    given()
+        .ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        .responded("200 OK", true);
 }
 
 #[test]
 fn a_clock_before_1970_is_no_reason_to_stop() {
     let mut out = Vec::new();
-    refuse(Refusal::Full, "evloop", SystemTime::UNIX_EPOCH - Duration::from_secs(9), &mut out);
-    assert!(out.starts_with(b"HTTP/1.1 503 Service Unavailable\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"));
+    refuse(
+        Refusal::Full,
+        "evloop",
+        SystemTime::UNIX_EPOCH - Duration::from_secs(9),
+        &mut out,
+    );
+    assert!(out.starts_with(
+        b"HTTP/1.1 503 Service Unavailable\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+    ));
 }

@@ -7,10 +7,11 @@ use super::refusal::Refusal;
 use super::request::{Fields, Method, Request};
 use crate::protocol::{Opening, Replay};
 
-const BAD_KEY: &str = "The handshake is malformed: send one Sec-WebSocket-Key that is 16 bytes in base64.";
-const BAD_HISTORY: &str = "history is how many past messages to send: a whole number, as in ?history=50.";
-const BAD_SINCE: &str =
-    "since is the last message you have: the epoch of a welcome and a message's id, as in ?since=EPOCH:17.";
+const BAD_KEY: &str =
+    "The handshake is malformed: send one Sec-WebSocket-Key that is 16 bytes in base64.";
+const BAD_HISTORY: &str =
+    "history is how many past messages to send: a whole number, as in ?history=50.";
+const BAD_SINCE: &str = "since is the last message you have: the epoch of a welcome and a message's id, as in ?since=EPOCH:17.";
 
 /// A path that speaks WebSocket.
 #[derive(Clone, Copy)]
@@ -39,15 +40,22 @@ impl Endpoint {
 /// The `Sec-WebSocket-Key` of a proper handshake, or what the head lacks to be one.
 /// Extensions and subprotocols that it offers are passed over: none is spoken here.
 pub(super) fn key(fields: &Fields, http_minor_version: u8) -> Result<String, Refusal> {
-    let upgrades = fields.list_contains("Connection", "upgrade") && fields.list_contains("Upgrade", "websocket");
+    let upgrades = fields.list_contains("Connection", "upgrade")
+        && fields.list_contains("Upgrade", "websocket");
     if http_minor_version < 1 || !upgrades {
         return Err(Refusal::UpgradeRequired);
     }
-    if !fields.values("Sec-WebSocket-Version").eq([b"13".as_slice()]) {
+    if !fields
+        .values("Sec-WebSocket-Version")
+        .eq([b"13".as_slice()])
+    {
         return Err(Refusal::WebSocketVersion);
     }
     let mut keys = fields.values("Sec-WebSocket-Key");
-    match (keys.next().and_then(|key| std::str::from_utf8(key).ok()), keys.next()) {
+    match (
+        keys.next().and_then(|key| std::str::from_utf8(key).ok()),
+        keys.next(),
+    ) {
         (Some(key), None) if is_base64_of_16_bytes(key) => Ok(key.to_owned()),
         _ => Err(Refusal::BadRequest(BAD_KEY)),
     }
@@ -58,7 +66,11 @@ pub(super) fn switch_protocols(key: &str, model: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
     write_field(out, "Upgrade", "websocket");
     write_field(out, "Connection", "Upgrade");
-    write_field(out, "Sec-WebSocket-Accept", &derive_accept_key(key.as_bytes()));
+    write_field(
+        out,
+        "Sec-WebSocket-Accept",
+        &derive_accept_key(key.as_bytes()),
+    );
     write_field(out, "Server", &server(model));
     out.extend_from_slice(b"\r\n");
 }
@@ -66,7 +78,10 @@ pub(super) fn switch_protocols(key: &str, model: &str, out: &mut Vec<u8>) {
 /// 16 bytes are 21 characters of 6 bits, one of 2, and two of padding.
 fn is_base64_of_16_bytes(key: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
-    key.len() == 24 && key.strip_suffix("==").is_some_and(|digits| digits.bytes().all(is_digit))
+    key.len() == 24
+        && key
+            .strip_suffix("==")
+            .is_some_and(|digits| digits.bytes().all(is_digit))
 }
 
 /// `since` says more than `history`, so it wins; of the same twice, the last.
@@ -74,7 +89,9 @@ fn replay(query: &str) -> Result<Replay, Refusal> {
     let (mut history, mut since) = (None, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
-            "history" => history = Some(whole_number(&value).ok_or(Refusal::BadRequest(BAD_HISTORY))?),
+            "history" => {
+                history = Some(whole_number(&value).ok_or(Refusal::BadRequest(BAD_HISTORY))?)
+            }
             "since" => since = Some(epoch_and_id(&value).ok_or(Refusal::BadRequest(BAD_SINCE))?),
             _ => {}
         }
@@ -87,7 +104,9 @@ fn replay(query: &str) -> Result<Replay, Refusal> {
 }
 
 fn epoch_and_id(value: &str) -> Option<(String, u64)> {
-    let (epoch, id) = value.rsplit_once(':').filter(|(epoch, _)| !epoch.is_empty())?;
+    let (epoch, id) = value
+        .rsplit_once(':')
+        .filter(|(epoch, _)| !epoch.is_empty())?;
     Some((epoch.to_owned(), whole_number(id)?))
 }
 
@@ -102,7 +121,10 @@ mod tests {
     use super::*;
 
     fn since(epoch: &str, id: u64) -> Replay {
-        Replay::Since { epoch: epoch.to_owned(), id }
+        Replay::Since {
+            epoch: epoch.to_owned(),
+            id,
+        }
     }
 
     #[test]
@@ -112,7 +134,10 @@ mod tests {
             ("name=Alice", Replay::Nothing),
             ("history=0", Replay::Newest(0)),
             ("history=50", Replay::Newest(50)),
-            ("history=99999999999999999999999", Replay::Newest(usize::MAX)),
+            (
+                "history=99999999999999999999999",
+                Replay::Newest(usize::MAX),
+            ),
             ("history=5&history=6", Replay::Newest(6)),
             ("since=abc:17", since("abc", 17)),
             ("since=abc%3A17", since("abc", 17)),
@@ -127,13 +152,34 @@ mod tests {
 
     #[test]
     fn a_query_that_makes_no_sense_is_refused_with_what_would() {
-        for query in
-            ["history", "history=", "history=-1", "history=+1", "history=1.5", "history=all", "since=a:1&history=x"]
-        {
-            assert_eq!(replay(query), Err(Refusal::BadRequest(BAD_HISTORY)), "{query}");
+        for query in [
+            "history",
+            "history=",
+            "history=-1",
+            "history=+1",
+            "history=1.5",
+            "history=all",
+            "since=a:1&history=x",
+        ] {
+            assert_eq!(
+                replay(query),
+                Err(Refusal::BadRequest(BAD_HISTORY)),
+                "{query}"
+            );
         }
-        for query in ["since=", "since=17", "since=:17", "since=abc:", "since=abc:-1", "since=abc:x"] {
-            assert_eq!(replay(query), Err(Refusal::BadRequest(BAD_SINCE)), "{query}");
+        for query in [
+            "since=",
+            "since=17",
+            "since=:17",
+            "since=abc:",
+            "since=abc:-1",
+            "since=abc:x",
+        ] {
+            assert_eq!(
+                replay(query),
+                Err(Refusal::BadRequest(BAD_SINCE)),
+                "{query}"
+            );
         }
     }
 

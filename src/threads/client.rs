@@ -29,7 +29,10 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
     let mut buffer = [0; READ_BUFFER];
     let mut patience = Patience::default();
     let mut output_ended = false;
-    visitor.mailbox.socket().set_write_timeout(Some(SEND_TIMEOUT))?;
+    visitor
+        .mailbox
+        .socket()
+        .set_write_timeout(Some(SEND_TIMEOUT))?;
     loop {
         if Instant::now() >= conversation.deadline() {
             if conversation.time_out(Now::take(), visitor) == TimedOut::Drop {
@@ -42,7 +45,13 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
             visitor.mailbox.socket().shutdown(Shutdown::Write)?;
         }
         let mut socket = visitor.mailbox.socket();
-        patience.set(socket, conversation.deadline())?;
+        if let Some(wait) = patience.change_to(
+            conversation
+                .deadline()
+                .saturating_duration_since(Instant::now()),
+        ) {
+            socket.set_read_timeout(Some(wait))?;
+        }
         match socket.read(&mut buffer) {
             Ok(0) => {
                 conversation.end_of_input(Now::take(), visitor);
@@ -52,7 +61,12 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
                 hear(conversation, visitor, &buffer[..length]);
                 visitor.deliver()?;
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
                 patience = Patience::default();
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -72,20 +86,51 @@ fn hear(conversation: &mut Conversation, visitor: &mut Visitor, bytes: &[u8]) {
     conversation.receive(now, bytes, visitor);
 }
 
-/// How long a read waits. A wait that is too short is left until it has timed out, because waking once too often costs
-/// less than a system call with every message.
+/// How long a read waits, which a system call changes. A wait that is too short is left until it has timed out; one that
+/// has become too long gives way to half of what is left, so that a client who talks costs a few calls up to a deadline
+/// and not one with every message.
 #[derive(Debug, Default)]
 struct Patience {
     set_to: Option<Duration>,
 }
 
 impl Patience {
-    fn set(&mut self, socket: &std::net::TcpStream, deadline: Instant) -> io::Result<()> {
-        let wait = deadline.saturating_duration_since(Instant::now()).max(SHORTEST_READ);
-        if self.set_to.is_none_or(|set_to| wait < set_to) {
-            self.set_to = Some(wait);
-            socket.set_read_timeout(Some(wait))?;
-        }
-        Ok(())
+    /// What to set the wait to, if it must be changed so that no read outlasts `left`.
+    fn change_to(&mut self, left: Duration) -> Option<Duration> {
+        let wait = match self.set_to {
+            None => left,
+            Some(set_to) if set_to <= left => return None,
+            Some(_) => left / 2,
+        };
+        self.set_to = Some(wait.max(SHORTEST_READ));
+        self.set_to
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_who_talks_up_to_its_deadline_costs_a_few_calls() {
+        let mut patience = Patience::default();
+        let changes: Vec<_> = (1..=2000)
+            .rev()
+            .filter_map(|hundredths| {
+                let left = Duration::from_millis(10 * hundredths);
+                let change = patience.change_to(left);
+                assert!(
+                    patience.set_to.is_some_and(|set_to| set_to <= left),
+                    "a read may outlast its deadline"
+                );
+                change
+            })
+            .collect();
+        assert_eq!(
+            changes[0],
+            Duration::from_secs(20),
+            "a silent client is waited for in one call"
+        );
+        assert!(changes.len() < 15, "{changes:?}");
     }
 }

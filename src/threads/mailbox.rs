@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use socket2::SockRef;
 
@@ -36,11 +36,25 @@ pub(super) struct Mailbox {
 #[derive(Debug)]
 struct State {
     outbox: Outbox,
+    intake: Intake,
     sender: Sender,
-    /// Where in the room's batch the client's share begins: behind what was said before it joined.
-    batch_from: usize,
+    /// How much the room had said before the client joined it.
+    joined_at: u64,
     /// The ticker will try again.
     awaits_retry: bool,
+}
+
+/// Who may add to the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// Every thread.
+    Open,
+    /// The same, but the client's own thread has something to say at the end.
+    Leaving,
+    /// Only the client's own thread, which has come to the end.
+    LastWords,
+    /// Nobody: a Close from another thread stands last.
+    Closed,
 }
 
 /// Who may send what stands in the outbox.
@@ -48,14 +62,34 @@ struct State {
 enum Sender {
     /// Whoever has the lock.
     Anybody,
-    /// The client's own thread, which is waiting for the socket just now; others only add.
+    /// The client's own thread, which is waiting for the socket just now, perhaps in the middle of a frame.
     OwnThread,
-    /// Only its own thread, which has come to the end: others add nothing any more.
-    Closing,
-    /// Only its own thread, and nobody adds anything: a Close from another thread stands last.
-    Closed,
-    /// Nobody: the client is cut off.
+    /// Nobody: the client is cut off, or gone.
     Nobody,
+}
+
+/// What the room said in a while: the same frames for each of its members.
+#[derive(Debug, Clone)]
+pub(super) struct Batch {
+    pub(super) frames: Bytes,
+    /// How much the room had said before.
+    pub(super) start: u64,
+}
+
+impl State {
+    fn takes_from_others(&self) -> bool {
+        matches!(self.intake, Intake::Open | Intake::Leaving) && self.sender != Sender::Nobody
+    }
+
+    /// What of the room's batch is for this client: what was said since it joined, and nothing once it is closing.
+    fn share_of(&self, batch: &Batch) -> Bytes {
+        if !self.takes_from_others() {
+            return Bytes::new();
+        }
+        let before =
+            usize::try_from(self.joined_at.saturating_sub(batch.start)).unwrap_or(usize::MAX);
+        batch.frames.slice(before.min(batch.frames.len())..)
+    }
 }
 
 /// How a delivery left the mailbox.
@@ -68,9 +102,26 @@ pub(super) enum Delivered {
 }
 
 impl Mailbox {
-    pub(super) fn new(client: ClientId, socket: TcpStream, limit: usize, stats: Arc<Stats>) -> Self {
-        let empty = State { outbox: Outbox::default(), sender: Sender::Anybody, batch_from: 0, awaits_retry: false };
-        Self { client, socket, limit, stats, state: Mutex::new(empty) }
+    pub(super) fn new(
+        client: ClientId,
+        socket: TcpStream,
+        limit: usize,
+        stats: Arc<Stats>,
+    ) -> Self {
+        let empty = State {
+            outbox: Outbox::default(),
+            intake: Intake::Open,
+            sender: Sender::Anybody,
+            joined_at: 0,
+            awaits_retry: false,
+        };
+        Self {
+            client,
+            socket,
+            limit,
+            stats,
+            state: Mutex::new(empty),
+        }
     }
 
     pub(super) fn client(&self) -> ClientId {
@@ -86,22 +137,24 @@ impl Mailbox {
         self.state.lock().outbox.unsent()
     }
 
-    /// The client joined the room when its batch had this length.
-    pub(super) fn joined_at(&self, from: usize) {
-        self.state.lock().batch_from = from;
+    /// The client joined the room when that had said so much.
+    pub(super) fn joined_at(&self, said: u64) {
+        self.state.lock().joined_at = said;
     }
 
-    /// What of the batch up to `until` is still owed to a client that leaves the room.
-    pub(super) fn share_until(&self, until: usize, batch: &[u8]) -> Bytes {
-        let from = std::mem::take(&mut self.state.lock().batch_from);
-        Bytes::copy_from_slice(batch.get(from..until).unwrap_or_default())
+    /// What of the room's batch is for this client.
+    pub(super) fn share_of(&self, batch: &Batch) -> Bytes {
+        self.state.lock().share_of(batch)
     }
 
-    /// Adds frames, `owed` bytes of them beyond the limit. Its own thread does so.
-    pub(super) fn push(&self, frames: Bytes, owed: usize) {
+    /// Adds what answers its client, which may wait beyond the limit. Its own thread does so.
+    pub(super) fn push(&self, frames: Bytes) {
+        if frames.is_empty() {
+            return;
+        }
         let mut state = self.state.lock();
-        if !matches!(state.sender, Sender::Closed | Sender::Nobody) {
-            state.outbox.allow(owed);
+        if state.intake != Intake::Closed && state.sender != Sender::Nobody {
+            state.outbox.allow(frames.len());
             self.add(&mut state, frames);
         }
     }
@@ -109,23 +162,64 @@ impl Mailbox {
     /// Adds frames from another thread, which sends them later.
     pub(super) fn put(&self, frames: &Bytes) {
         let mut state = self.state.lock();
-        if matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
+        if state.takes_from_others() {
             self.add(&mut state, frames.clone());
         }
     }
 
     /// Sends its share of the room's batch, as far as the kernel takes it.
-    pub(super) fn deliver(&self, batch: &Bytes) -> Delivered {
+    pub(super) fn deliver(&self, batch: &Batch) -> Delivered {
         let mut state = self.state.lock();
-        let from = std::mem::take(&mut state.batch_from);
-        if from < batch.len() && matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
-            self.add(&mut state, batch.slice(from..));
+        let mut share = state.share_of(batch);
+        // The common case: nothing waits, the kernel takes all, and nothing is queued.
+        if state.sender == Sender::Anybody && state.outbox.is_empty() && !share.is_empty() {
+            match AtOnce(&self.socket).write(&share) {
+                Ok(written) => {
+                    self.stats.bytes_out.inc_by(written as u64);
+                    share.advance(written);
+                }
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
+                // Of an error its own thread hears when it reads.
+                Err(_) => return Delivered::Settled,
+            }
         }
+        self.add(&mut state, share);
         self.send(&mut state)
+    }
+
+    /// Adds its share of the room's batch, for somebody to send later.
+    pub(super) fn put_share(&self, batch: &Batch) {
+        let mut state = self.state.lock();
+        let share = state.share_of(batch);
+        self.add(&mut state, share);
+    }
+
+    /// Writes its share of the room's batch and waits for the client, holding the lock: the plain way, which makes every
+    /// thread that comes to a slow client wait for it.
+    pub(super) fn write_through(&self, batch: &Batch) {
+        let mut state = self.state.lock();
+        let share = state.share_of(batch);
+        self.add(&mut state, share);
+        // In the middle of a frame, only its own thread can go on.
+        while state.sender == Sender::Anybody
+            && let Some(slice) = state.outbox.front()
+        {
+            let written = (&self.socket).write(&slice);
+            self.account_for(&mut state, written);
+        }
     }
 
     /// Sends what waits, as far as the kernel takes it.
     pub(super) fn send_waiting(&self) -> Delivered {
+        self.send(&mut self.state.lock())
+    }
+
+    /// The same for one that was left behind.
+    pub(super) fn retry(&self) -> Delivered {
         let mut state = self.state.lock();
         state.awaits_retry = false;
         self.send(&mut state)
@@ -141,56 +235,68 @@ impl Mailbox {
             if state.sender == Sender::Nobody {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
-            let before = state.outbox.unsent();
-            let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
-            self.stats.bytes_out.inc_by((before - state.outbox.unsent()) as u64);
-            let Some(slice) = (match flushed? {
-                Flushed::All => None,
-                Flushed::Blocked => state.outbox.take_front(),
-            }) else {
-                if state.sender == Sender::OwnThread {
-                    state.sender = Sender::Anybody;
-                }
+            state.sender = Sender::Anybody;
+            self.flush(&mut state)?;
+            let Some(slice) = state.outbox.front() else {
                 return Ok(());
             };
-            if state.sender == Sender::Anybody {
-                state.sender = Sender::OwnThread;
-            }
+            state.sender = Sender::OwnThread;
             drop(state);
-            if let Err(error) = (&self.socket).write_all(&slice) {
-                self.cut_off(&mut self.state.lock());
-                return Err(error);
-            }
-            self.stats.bytes_out.inc_by(slice.len() as u64);
+            let written = (&self.socket).write(&slice);
+            self.account_for(&mut self.state.lock(), written);
         }
     }
 
-    /// From now on only its own thread adds anything, so that a Close stays the last frame.
-    pub(super) fn start_closing(&self) {
+    /// The client has left the engine; its own thread has last words for it.
+    pub(super) fn leave(&self) {
         let mut state = self.state.lock();
-        if matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
-            state.sender = Sender::Closing;
+        if state.intake == Intake::Open {
+            state.intake = Intake::Leaving;
         }
     }
 
-    /// Sends a Close from another thread than its own, as the last frame.
-    pub(super) fn close(&self, close: Close) {
+    /// Adds the last of what is for the client. From now on only its own thread adds anything, so that a Close stays the
+    /// last frame.
+    pub(super) fn part(&self, share: Bytes, replies: Bytes) {
         let mut state = self.state.lock();
-        if !matches!(state.sender, Sender::Anybody | Sender::OwnThread) {
-            return;
+        if state.takes_from_others() {
+            state.outbox.allow(share.len() + replies.len());
+            self.add(&mut state, share);
+            self.add(&mut state, replies);
+            state.intake = Intake::LastWords;
+        }
+    }
+
+    /// Adds a Close from another thread than its own, as the last frame, and sends what the kernel takes at once.
+    pub(super) fn close(&self, close: Close) -> Delivered {
+        let mut state = self.state.lock();
+        if !state.takes_from_others() {
+            return Delivered::Settled;
         }
         let mut last = Vec::new();
         frame::close(&mut last, close.code, close.reason);
         self.add(&mut state, last.into());
-        self.send(&mut state);
-        if state.sender != Sender::Nobody {
-            state.sender = Sender::Closed;
+        state.intake = Intake::Closed;
+        self.send(&mut state)
+    }
+
+    /// The client has not answered that Close in time.
+    pub(super) fn hang_up(&self) {
+        let mut state = self.state.lock();
+        if state.intake == Intake::Closed && state.sender != Sender::Nobody {
+            self.cut_off(&mut state, "close_timeout");
         }
+    }
+
+    /// Whether all that there is for the client has been sent.
+    pub(super) fn is_quiet(&self) -> bool {
+        let state = self.state.lock();
+        state.sender == Sender::Nobody || state.outbox.is_empty() && state.intake != Intake::Leaving
     }
 
     /// Whether another thread has sent a Close.
     pub(super) fn is_closed(&self) -> bool {
-        self.state.lock().sender == Sender::Closed
+        self.state.lock().intake == Intake::Closed
     }
 
     /// There is no thread for this client.
@@ -203,7 +309,7 @@ impl Mailbox {
 
     fn add(&self, state: &mut State, frames: Bytes) {
         if state.outbox.push(frames, self.limit).is_err() {
-            self.cut_off(state);
+            self.cut_off(state, "slow_consumer");
         }
     }
 
@@ -212,10 +318,7 @@ impl Mailbox {
         if state.sender != Sender::Anybody || state.outbox.is_empty() {
             return Delivered::Settled;
         }
-        let before = state.outbox.unsent();
-        let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
-        self.stats.bytes_out.inc_by((before - state.outbox.unsent()) as u64);
-        match flushed {
+        match self.flush(state) {
             Ok(Flushed::Blocked) if !state.awaits_retry => {
                 state.awaits_retry = true;
                 Delivered::Behind
@@ -225,12 +328,42 @@ impl Mailbox {
         }
     }
 
+    /// Sends what the kernel takes at once.
+    fn flush(&self, state: &mut State) -> io::Result<Flushed> {
+        let before = state.outbox.unsent();
+        let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
+        self.stats
+            .bytes_out
+            .inc_by((before - state.outbox.unsent()) as u64);
+        flushed
+    }
+
+    /// What came of a write that waited for the client.
+    fn account_for(&self, state: &mut State, written: io::Result<usize>) {
+        match written {
+            Ok(written) if written > 0 => {
+                state.outbox.sent(written);
+                self.stats.bytes_out.inc_by(written as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
+                self.cut_off(state, "slow_consumer");
+            }
+            Ok(_) | Err(_) => state.sender = Sender::Nobody,
+        }
+    }
+
     /// A slow client is dropped, with a reset, so that the kernel forgets what it has queued too; its thread wakes up
     /// from reading and ends.
-    fn cut_off(&self, state: &mut State) {
+    fn cut_off(&self, state: &mut State, reason: &'static str) {
         if state.sender != Sender::Nobody {
             state.sender = Sender::Nobody;
-            self.stats.refused("slow_consumer");
+            self.stats.refused(reason);
             let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
             let _ = self.socket.shutdown(Shutdown::Both);
         }
@@ -273,5 +406,9 @@ impl Write for AtOnce<'_> {
 
 #[cfg(not(unix))]
 fn timeout_means_blocked(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::TimedOut { io::ErrorKind::WouldBlock.into() } else { error }
+    if error.kind() == io::ErrorKind::TimedOut {
+        io::ErrorKind::WouldBlock.into()
+    } else {
+        error
+    }
 }

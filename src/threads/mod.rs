@@ -37,7 +37,12 @@ const LISTENERS: Token = Token(usize::MAX - 1);
 ///
 /// # Errors
 /// Those of setting up, and of waiting for clients; nothing a client does is one.
-pub fn run(listeners: Vec<TcpListener>, config: Arc<Config>, founding: Founding, shutdown: Shutdown) -> io::Result<()> {
+pub fn run(
+    listeners: Vec<TcpListener>,
+    config: Arc<Config>,
+    founding: Founding,
+    shutdown: Shutdown,
+) -> io::Result<()> {
     let shared = Arc::new(Shared::new(config, founding));
     ticker::start(&shared)?;
     Reception::new(listeners, shutdown, shared)?.run()
@@ -51,16 +56,37 @@ struct Reception {
     shared: Arc<Shared>,
     resume_at: Option<Instant>,
     stop_requests: usize,
-    drain_until: Option<Instant>,
+    drain: Option<Drain>,
+}
+
+/// How long a stopping server waits.
+#[derive(Clone, Copy)]
+struct Drain {
+    /// For its clients to answer the Close.
+    closes_until: Instant,
+    /// For everything.
+    until: Instant,
 }
 
 impl Reception {
-    fn new(listeners: Vec<TcpListener>, shutdown: Shutdown, shared: Arc<Shared>) -> io::Result<Self> {
+    fn new(
+        listeners: Vec<TcpListener>,
+        shutdown: Shutdown,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut stop = StopRequests::new(shutdown)?;
         stop.register(poll.registry(), SHUTDOWN)?;
         let acceptor = Acceptor::new(listeners, poll.registry(), LISTENERS)?;
-        Ok(Self { poll, acceptor, stop, shared, resume_at: None, stop_requests: 0, drain_until: None })
+        Ok(Self {
+            poll,
+            acceptor,
+            stop,
+            shared,
+            resume_at: None,
+            stop_requests: 0,
+            drain: None,
+        })
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -74,7 +100,9 @@ impl Reception {
                 }
             }
             self.accept();
-            if self.may_stop() {
+            if let Some(drain) = self.drain
+                && self.is_over(drain)
+            {
                 return Ok(());
             }
         }
@@ -89,7 +117,7 @@ impl Reception {
         let resume = self.resume_at.map(|resume_at| resume_at - now);
         let timeout = if self.acceptor.is_ready() {
             Some(Duration::ZERO)
-        } else if self.drain_until.is_some() {
+        } else if self.drain.is_some() {
             Some(DRAIN_LOOK)
         } else {
             resume
@@ -124,7 +152,9 @@ impl Reception {
             return warn!("[SERVER] Cannot use the socket of {peer}: {error}");
         }
         let (number, client) = shared.enter(socket);
-        let thread = thread::Builder::new().name(format!("client-{number}")).stack_size(CLIENT_STACK);
+        let thread = thread::Builder::new()
+            .name(format!("client-{number}"))
+            .stack_size(CLIENT_STACK);
         let mailbox = Arc::clone(&client.mailbox);
         let spawned = thread.spawn({
             let shared = Arc::clone(shared);
@@ -141,14 +171,24 @@ impl Reception {
         let before = self.stop_requests;
         self.stop_requests += self.stop.take();
         if before == 0 && self.stop_requests > 0 {
-            self.drain_until = Some(Instant::now() + self.shared.config.drain_timeout);
-            info!("[SERVER] Shutting down: {} clients are told to leave", self.shared.client_count());
+            let (now, config) = (Instant::now(), &self.shared.config);
+            self.drain = Some(Drain {
+                closes_until: now + config.close_timeout,
+                until: now + config.drain_timeout,
+            });
+            info!(
+                "[SERVER] Shutting down: {} clients are told to leave",
+                self.shared.client_count()
+            );
             self.shared.drain();
         }
     }
 
-    fn may_stop(&self) -> bool {
-        let Some(until) = self.drain_until else { return false };
-        self.stop_requests > 1 || Instant::now() >= until || self.shared.client_count() == 0
+    fn is_over(&self, drain: Drain) -> bool {
+        let now = Instant::now();
+        if now >= drain.closes_until {
+            self.shared.hang_up_on_the_silent();
+        }
+        self.stop_requests > 1 || now >= drain.until || self.shared.is_quiet()
     }
 }

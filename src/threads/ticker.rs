@@ -20,23 +20,33 @@ const RETRY: Duration = Duration::from_millis(5);
 /// There is no thread for it.
 pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
     let shared = Arc::clone(shared);
-    thread::Builder::new().name("ticker".to_owned()).spawn(move || run(&shared)).map(drop)
+    thread::Builder::new()
+        .name("ticker".to_owned())
+        .spawn(move || run(&shared))
+        .map(drop)
 }
 
 fn run(shared: &Shared) {
     let mut sources = Sources::new(Instant::now(), shared.config.simulate_cpu, &mut rand::rng());
     let mut effects = Effects::new(Arc::clone(&shared.stats));
+    let mut retry_at = Instant::now();
     loop {
-        let work = wait_for_work(shared);
+        let work = wait_for_work(shared, retry_at);
         if work.tick {
             tick(shared, &mut sources, &mut effects);
         }
         let elected = shared.hall().elect();
         if work.relieve || elected {
-            shared.send_rounds(usize::MAX);
+            shared.send_rounds();
         }
-        let behind = work.behind.into_iter().filter(|mailbox| mailbox.send_waiting() == Delivered::Behind);
-        shared.retry_later(behind.collect());
+        if !work.behind.is_empty() {
+            let behind = work
+                .behind
+                .into_iter()
+                .filter(|mailbox| mailbox.retry() == Delivered::Behind);
+            shared.retry_later(behind.collect());
+            retry_at = Instant::now() + RETRY;
+        }
     }
 }
 
@@ -50,16 +60,27 @@ struct Work {
     behind: Vec<Arc<Mailbox>>,
 }
 
-fn wait_for_work(shared: &Shared) -> Work {
-    let retry_at = Instant::now() + RETRY;
+fn wait_for_work(shared: &Shared, retry_at: Instant) -> Work {
     let mut hall = shared.hall();
     loop {
         let deadline = hall.engine.deadline();
-        let wake = if hall.behind.is_empty() { deadline } else { deadline.min(retry_at) };
+        let wake = if hall.behind.is_empty() {
+            deadline
+        } else {
+            deadline.min(retry_at)
+        };
         let now = Instant::now();
         if wake <= now || hall.relief {
-            let behind = if retry_at <= now { std::mem::take(&mut hall.behind) } else { Vec::new() };
-            return Work { tick: deadline <= now, relieve: std::mem::take(&mut hall.relief), behind };
+            let behind = if retry_at <= now {
+                std::mem::take(&mut hall.behind)
+            } else {
+                Vec::new()
+            };
+            return Work {
+                tick: deadline <= now,
+                relieve: std::mem::take(&mut hall.relief),
+                behind,
+            };
         }
         hall.ticker_wakes = deadline;
         shared.ticker.wait_until(&mut hall, wake);
@@ -74,10 +95,15 @@ fn tick(shared: &Shared, sources: &mut Sources, effects: &mut Effects) {
         (hall.engine.tick_is_due(now), hall.engine.client_count())
     };
     if due {
-        shared.stats.unsent_bytes.set(i64::try_from(shared.unsent()).unwrap_or(i64::MAX));
+        shared
+            .stats
+            .unsent_bytes
+            .set(i64::try_from(shared.unsent()).unwrap_or(i64::MAX));
         let values = sources.sample(now.instant, clients, &shared.stats);
         let watchers = shared.hall().tick(now, &values);
-        let behind = watchers.into_iter().filter(|watcher| watcher.send_waiting() == Delivered::Behind);
+        let behind = watchers
+            .into_iter()
+            .filter(|watcher| watcher.send_waiting() == Delivered::Behind);
         shared.retry_later(behind.collect());
     }
 }

@@ -101,7 +101,7 @@ for (const binary of SERVERS) {
             witness.start();
           }
         });
-        for (const box of document.querySelectorAll('[id^=metric-][type=checkbox]')) box.click();
+        for (const box of document.querySelectorAll('#metric-choices input')) box.click();
       }));
       assert.equal(frames, 0);
     });

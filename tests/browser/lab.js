@@ -1,10 +1,12 @@
 // Starts servers and pages for the tests, and waits for what they do. Nothing here sleeps: a wait ends with the
 // event it is for, or fails with what it saw instead.
 
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { basename, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { resolve } from 'node:path';
+import { after, afterEach, before, describe } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { chromium } from 'playwright-core';
 
@@ -58,7 +60,7 @@ export function startBrowser() {
 
 /**
  * A page in a browser profile of its own. What the page throws or logs as an error, a violated content security
- * policy among it, is collected in `page.faults`; a refused WebSocket is logged by the browser and is no fault.
+ * policy among it, is collected in `page.faults`.
  */
 export async function openPage(browser, url, contextOptions = {}) {
   const context = await browser.newContext({ locale: 'vi-VN', ...contextOptions });
@@ -67,10 +69,58 @@ export async function openPage(browser, url, contextOptions = {}) {
   page.faults = [];
   page.on('pageerror', (error) => page.faults.push(String(error)));
   page.on('console', (message) => {
-    if (message.type() === 'error' && !message.text().startsWith('WebSocket connection to')) page.faults.push(message.text());
+    if (message.type() === 'error' && !isExpected(message)) page.faults.push(message.text());
   });
   if (url) await page.goto(url);
   return page;
+}
+
+/** The browser logs a refused WebSocket, and the answer that there is no report; a page cannot keep it from that. */
+function isExpected(message) {
+  return message.text().startsWith('WebSocket connection to') || message.location().url.endsWith('/report');
+}
+
+/**
+ * A suite on each of the servers: one browser, one server. `define` gets what is to be had in a test:
+ * `open(name, { prepare, connected, ...context })` for a page that must have no faults and ends with its test,
+ * `restart()` for another server on the same port, and the `server` itself.
+ */
+export function onEachServer(title, flags, define) {
+  for (const binary of SERVERS) {
+    describe(`${title} on ${basename(binary)}`, () => {
+      let browser;
+      let pages = [];
+      const lab = {
+        async open(name, { prepare, connected = true, ...context } = {}) {
+          const page = await openPage(browser, null, context);
+          pages.push(page);
+          await prepare?.(page);
+          await page.goto(`${lab.server.url}/${name}.html`);
+          if (connected) await untilConnected(page);
+          return page;
+        },
+        async restart() {
+          await lab.server.stop();
+          lab.server = await startServer(binary, { port: lab.server.port, flags });
+        },
+      };
+      before(async () => {
+        browser = await startBrowser();
+        lab.server = await startServer(binary, { flags });
+      });
+      afterEach(async () => {
+        const faults = pages.flatMap((page) => page.faults);
+        for (const page of pages) await page.context().close();
+        pages = [];
+        assert.deepEqual(faults, []);
+      });
+      after(async () => {
+        await browser.close();
+        await lab.server.stop();
+      });
+      define(lab);
+    });
+  }
 }
 
 /** The page as a file of the work tree, as a reader opens it with Ctrl+O. */
@@ -87,7 +137,8 @@ export async function untilText(page, selector, pattern) {
       [selector, source, flags],
     );
   } catch {
-    throw new Error(`${selector} does not say ${pattern}, but: ${await page.locator(selector).first().textContent()}`);
+    const said = await page.locator(selector).first().textContent();
+    throw new Error([`${selector} does not say ${pattern}, but: ${said}`, ...(page.faults ?? [])].join('\n'));
   }
 }
 
@@ -109,6 +160,14 @@ export async function say(page, name, text) {
 /** The texts of the messages shown, in order. */
 export function shownTexts(page) {
   return page.locator('.message.user .message-text').allTextContents();
+}
+
+/** Makes the page believe that its tab went to the background, or came back. */
+export async function setHidden(page, hidden) {
+  await page.evaluate((hidden) => {
+    Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+  }, hidden);
 }
 
 /** Keeps every text the status line shows from now on, however short. */

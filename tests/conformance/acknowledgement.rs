@@ -23,8 +23,11 @@ fn acknowledged(client: &mut Client, text: &str, cid: &str) -> u64 {
     while received.iter().all(|value| value["type"] != "ack") {
         received.push(client.next_json());
     }
-    received.extend(client.everything_so_far());
-    let acks: Vec<_> = received.iter().filter(|value| value["type"] == "ack").collect();
+    received.extend(client.answers_so_far());
+    let acks: Vec<_> = received
+        .iter()
+        .filter(|value| value["type"] == "ack")
+        .collect();
     assert_eq!(acks.len(), 1, "{received:?}");
     assert_eq!(acks[0]["cid"], cid);
     acks[0]["id"].as_u64().expect("an id")
@@ -32,7 +35,9 @@ fn acknowledged(client: &mut Client, text: &str, cid: &str) -> u64 {
 
 fn texts_of_chats(received: &[Value]) -> Vec<&str> {
     let chats = received.iter().filter(|value| value["type"] == "chat");
-    chats.map(|chat| chat["text"].as_str().expect("a text")).collect()
+    chats
+        .map(|chat| chat["text"].as_str().expect("a text"))
+        .collect()
 }
 
 fn the_sender_alone_is_acknowledged(program: Program) {
@@ -44,10 +49,17 @@ fn the_sender_alone_is_acknowledged(program: Program) {
     let mut received = [sender.next_json(), sender.next_json()];
     received.sort_by_key(|value| value["type"].to_string());
     let [ack, chat] = received;
-    assert_eq!((&chat["type"], &chat["text"], &chat["id"]), (&json!("chat"), &json!("Hello"), &json!(1)));
+    assert_eq!(
+        (&chat["type"], &chat["text"], &chat["id"]),
+        (&json!("chat"), &json!("Hello"), &json!(1))
+    );
     assert_eq!(chat.get("cid"), None, "the broadcast is the same for all");
-    assert_eq!(ack, json!({"type": "ack", "cid": "mine", "id": 1, "ts": chat["ts"]}));
-    assert_eq!(bystander.everything_so_far(), [chat]);
+    assert_eq!(
+        ack,
+        json!({"type": "ack", "cid": "mine", "id": 1, "ts": chat["ts"]})
+    );
+    assert_eq!(bystander.next_json(), chat);
+    assert_eq!(bystander.heard_so_far(), [] as [Value; 0]);
 }
 
 fn without_a_cid_there_is_no_acknowledgement(program: Program) {
@@ -55,7 +67,7 @@ fn without_a_cid_there_is_no_acknowledgement(program: Program) {
     let mut client = server.join();
     client.say("Alice", "Hello");
     assert_eq!(client.next_json()["type"], "chat");
-    assert_eq!(client.everything_so_far(), [] as [Value; 0]);
+    assert_eq!(client.answers_so_far(), [] as [Value; 0]);
 }
 
 fn a_cid_has_1_to_64_characters(program: Program) {
@@ -66,14 +78,28 @@ fn a_cid_has_1_to_64_characters(program: Program) {
         assert_eq!(acknowledged(&mut client, "Hello", cid), id);
     }
     let too_long = ["x".repeat(65), "🦀".repeat(65), "x".repeat(5_000)].map(Value::from);
-    let bad = [json!(""), json!(17), json!(null), json!(true), json!(["x"]), json!({"cid": "x"})];
+    let bad = [
+        json!(""),
+        json!(17),
+        json!(null),
+        json!(true),
+        json!(["x"]),
+        json!({"cid": "x"}),
+    ];
     for cid in bad.into_iter().chain(too_long) {
         client.json(&json!({"type": "chat", "name": "Alice", "text": "Hello", "cid": cid}));
         let error = client.next_json();
-        assert_eq!(error["code"], "bad_message", "{cid} is answered with {error}");
+        assert_eq!(
+            error["code"], "bad_message",
+            "{cid} is answered with {error}"
+        );
         assert_eq!(error.get("cid"), None, "no valid cid to carry");
     }
-    assert_eq!(acknowledged(&mut client, "Hello", "the next one"), 6, "what is refused takes no id");
+    assert_eq!(
+        acknowledged(&mut client, "Hello", "the next one"),
+        6,
+        "what is refused takes no id"
+    );
 }
 
 fn a_repeated_cid_is_acknowledged_but_not_broadcast(program: Program) {
@@ -88,20 +114,30 @@ fn a_repeated_cid_is_acknowledged_but_not_broadcast(program: Program) {
     let mut reconnected = server.join();
     assert_eq!(acknowledged(&mut reconnected, "Hello", "mine"), 1);
     assert_eq!(acknowledged(&mut reconnected, "at last", "new"), 3);
-    assert_eq!(texts_of_chats(&bystander.everything_so_far()), ["Hello", "something else", "at last"]);
+    assert_eq!(
+        texts_of_chats(&bystander.heard_so_far()),
+        ["Hello", "something else", "at last"]
+    );
 }
 
 fn a_repeated_cid_does_not_use_the_rate_limit_up(program: Program) {
     let server = program.start("--chat-interval 1h");
     let mut sender = server.join();
     assert_eq!(acknowledged(&mut sender, "Hello", "mine"), 1);
-    assert_eq!(acknowledged(&mut sender, "Hello", "mine"), 1, "nor is it held up by the limit");
+    assert_eq!(
+        acknowledged(&mut sender, "Hello", "mine"),
+        1,
+        "nor is it held up by the limit"
+    );
     sender.say_with_cid("too soon", "another");
     assert_eq!(sender.next_of_type("error")["code"], "rate_limited");
     sender.vanish();
     let mut reconnected = server.join();
     assert_eq!(acknowledged(&mut reconnected, "Hello", "mine"), 1);
-    assert_eq!(acknowledged(&mut reconnected, "the first of this client", "third"), 2);
+    assert_eq!(
+        acknowledged(&mut reconnected, "the first of this client", "third"),
+        2
+    );
 }
 
 fn a_cid_is_forgotten_with_its_message(program: Program) {
@@ -109,10 +145,22 @@ fn a_cid_is_forgotten_with_its_message(program: Program) {
     let mut client = server.join();
     assert_eq!(acknowledged(&mut client, "Hello", "first"), 1);
     assert_eq!(acknowledged(&mut client, "Hello", "second"), 2);
-    assert_eq!(acknowledged(&mut client, "Hello", "first"), 1, "still in the history kept");
+    assert_eq!(
+        acknowledged(&mut client, "Hello", "first"),
+        1,
+        "still in the history kept"
+    );
     assert_eq!(acknowledged(&mut client, "Hello", "third"), 3);
-    assert_eq!(acknowledged(&mut client, "Hello", "second"), 2, "still in the history kept");
-    assert_eq!(acknowledged(&mut client, "Hello", "first"), 4, "no longer in the history");
+    assert_eq!(
+        acknowledged(&mut client, "Hello", "second"),
+        2,
+        "still in the history kept"
+    );
+    assert_eq!(
+        acknowledged(&mut client, "Hello", "first"),
+        4,
+        "no longer in the history"
+    );
 }
 
 fn what_was_refused_may_be_sent_again_under_its_cid(program: Program) {

@@ -15,10 +15,19 @@ conformance! {
 }
 
 fn assert_refused(server: &Server, path: &str) {
-    let refusal = server.try_open(path, "").err().unwrap_or_else(|| panic!("{path} is let in over the limit"));
+    let refusal = server
+        .try_open(path, "")
+        .err()
+        .unwrap_or_else(|| panic!("{path} is let in over the limit"));
     assert_eq!(refusal.status, 503, "{path}");
-    let seconds = refusal.header("retry-after").expect("when to try again").parse::<u32>();
-    assert!(seconds.is_ok_and(|seconds| (1..=3600).contains(&seconds)), "{refusal:?}");
+    let seconds = refusal
+        .header("retry-after")
+        .expect("when to try again")
+        .parse::<u32>();
+    assert!(
+        seconds.is_ok_and(|seconds| (1..=3600).contains(&seconds)),
+        "{refusal:?}"
+    );
 }
 
 fn over_the_limit_clients_are_refused_with_503(program: Program) {

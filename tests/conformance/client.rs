@@ -24,14 +24,23 @@ pub(crate) struct Client {
 
 impl Client {
     /// Sends the handshake over `wire` and reads the answer, which may be a refusal.
-    pub(crate) fn upgrade(mut wire: Wire, address: SocketAddr, path: &str, headers: &str) -> Result<Self, Response> {
+    pub(crate) fn upgrade(
+        mut wire: Wire,
+        address: SocketAddr,
+        path: &str,
+        headers: &str,
+    ) -> Result<Self, Response> {
         wire.send(request("GET", address, path, &format!("{UPGRADE}{headers}")).as_bytes());
         let response = read_response(&mut wire, "GET");
         if response.status != 101 {
             return Err(response);
         }
         assert_eq!(response.header("sec-websocket-accept"), Some(ACCEPT));
-        assert_eq!(response.header("sec-websocket-extensions"), None, "nothing was offered");
+        assert_eq!(
+            response.header("sec-websocket-extensions"),
+            None,
+            "nothing was offered"
+        );
         Ok(Self::after_upgrade(wire))
     }
 
@@ -137,12 +146,10 @@ impl Client {
         }
     }
 
-    /// Everything that the server had for this client when it read a ping sent now. A client's output is one
-    /// queue in one order, so what does not come before the answer was not sent: no waiting, no sleeping.
-    ///
-    /// What this client itself has just caused must have been answered first: a server may reply to all that it
-    /// read at once before it broadcasts what was in it.
-    pub(crate) fn everything_so_far(&mut self) -> Vec<Value> {
+    /// Every answer that the server had for this client when it read a ping sent now, and perhaps some of what the
+    /// room said: no waiting, no sleeping. What this client itself has just caused must have been answered first,
+    /// since a server may reply to all that it read at once before it broadcasts what was in it.
+    pub(crate) fn answers_so_far(&mut self) -> Vec<Value> {
         self.send(&Frame::new(frame::PING, "so far?"));
         let mut values = Vec::new();
         loop {
@@ -154,6 +161,21 @@ impl Client {
                 }
                 other => panic!("{other:?} instead of a text message or the pong"),
             }
+        }
+    }
+
+    /// What the room has said so far: all that comes before a message of this client's own, since the room has one
+    /// order for all. The message uses this client's rate limit up, and an id.
+    pub(crate) fn heard_so_far(&mut self) -> Vec<Value> {
+        let own = format!("so far? {}", self.local_port());
+        self.say("Fence", &own);
+        let mut values = Vec::new();
+        loop {
+            let value = self.next_json();
+            if value["text"] == own {
+                return values;
+            }
+            values.push(value);
         }
     }
 
@@ -173,17 +195,34 @@ impl Client {
 
     /// The closing handshake, begun by the server, which then ends the connection.
     pub(crate) fn expect_close(&mut self, code: u16) {
-        assert_eq!(self.await_close(), Some(code), "the code of the server's Close");
+        assert_eq!(
+            self.await_close(),
+            Some(code),
+            "the code of the server's Close"
+        );
         // After an error the server may be gone before it reads this.
         let _ = self.wire.try_send(&Frame::close(code, "").encode());
-        self.wire.read_to_end();
+        self.expect_nothing_more();
+    }
+
+    /// What follows a Close: no frame, but the end of the connection.
+    pub(crate) fn expect_nothing_more(&mut self) {
+        let after = self.try_frame(Instant::now() + PATIENCE);
+        assert!(
+            matches!(after, Err(Ending::Closed | Ending::Reset)),
+            "{after:?} after the Close"
+        );
     }
 
     /// The closing handshake, begun by the client; the server ends the connection.
     pub(crate) fn leave(mut self) {
         self.send(&Frame::close(1000, ""));
-        assert_eq!(self.await_close(), Some(1000), "the code of the server's Close");
-        assert_eq!(self.wire.read_to_end(), Ending::Closed);
+        assert_eq!(
+            self.await_close(),
+            Some(1000),
+            "the code of the server's Close"
+        );
+        self.expect_nothing_more();
     }
 
     pub(crate) fn vanish(self) {
@@ -192,7 +231,10 @@ impl Client {
 }
 
 pub(crate) fn close_code(frame: &Frame) -> Option<u16> {
-    frame.payload.first_chunk().map(|code| u16::from_be_bytes(*code))
+    frame
+        .payload
+        .first_chunk()
+        .map(|code| u16::from_be_bytes(*code))
 }
 
 fn whole_message(opcode: u8, payload: Vec<u8>) -> Message {

@@ -41,12 +41,25 @@ const FLAGS: [(&str, &[&str]); 18] = [
 
 /// The part of the help that is about one flag: from its line to that of the next.
 fn help_of<'a>(help: &'a [String], flag: &str) -> &'a [String] {
-    let names =
-        |line: &String| line.trim_start().trim_start_matches("-h, ").trim_start_matches("-V, ").starts_with("--");
-    let first_word =
-        |line: &String| line.split_whitespace().next().is_some_and(|word| word.trim_end_matches("...") == flag);
-    let start = help.iter().position(first_word).unwrap_or_else(|| panic!("no {flag} in {help:#?}"));
-    let length = help[start + 1..].iter().position(names).unwrap_or(help.len() - start - 1);
+    let names = |line: &String| {
+        line.trim_start()
+            .trim_start_matches("-h, ")
+            .trim_start_matches("-V, ")
+            .starts_with("--")
+    };
+    let first_word = |line: &String| {
+        line.split_whitespace()
+            .next()
+            .is_some_and(|word| word.trim_end_matches("...") == flag)
+    };
+    let start = help
+        .iter()
+        .position(first_word)
+        .unwrap_or_else(|| panic!("no {flag} in {help:#?}"));
+    let length = help[start + 1..]
+        .iter()
+        .position(names)
+        .unwrap_or(help.len() - start - 1);
     &help[start..=start + length]
 }
 
@@ -56,8 +69,14 @@ fn help_lists_each_flag_with_its_default(program: Program) {
     assert!(finished.stderr.is_empty(), "{:?}", finished.stderr);
     for (flag, expected) in FLAGS {
         let help = help_of(&finished.stdout, flag).join("\n");
-        let variable = flag.trim_start_matches('-').replace('-', "_").to_uppercase();
-        assert!(help.contains(&format!("WSLAB_{variable}")), "no variable in {help}");
+        let variable = flag
+            .trim_start_matches('-')
+            .replace('-', "_")
+            .to_uppercase();
+        assert!(
+            help.contains(&format!("WSLAB_{variable}")),
+            "no variable in {help}"
+        );
         for word in expected {
             assert!(help.contains(word), "no {word} in {help}");
         }
@@ -66,13 +85,24 @@ fn help_lists_each_flag_with_its_default(program: Program) {
 
 fn the_banner_is_the_documents(program: Program) {
     let server = program.start("");
-    server.process.stdout.wait_for("the end of the banner", |line| line.contains("Press Ctrl+C to stop."));
+    server
+        .process
+        .stdout
+        .wait_for("the end of the banner", |line| {
+            line.contains("Press Ctrl+C to stop.")
+        });
     let port = server.address.port();
     let as_in_document = |line: String| {
         let line = line.replace(&format!("127.0.0.1:{port}"), "localhost:8765");
         line.replace(&format!("localhost:{port}"), "localhost:8765")
     };
-    let lines: Vec<_> = server.process.stdout.all().into_iter().map(as_in_document).collect();
+    let lines: Vec<_> = server
+        .process
+        .stdout
+        .all()
+        .into_iter()
+        .map(as_in_document)
+        .collect();
     let bar = "=".repeat(60);
     let banner = [
         &bar,
@@ -87,7 +117,10 @@ fn the_banner_is_the_documents(program: Program) {
     ];
     let mut rest = lines.iter();
     for expected in banner {
-        assert!(rest.any(|line| line == expected), "{expected:?} is not where it should be in {lines:#?}");
+        assert!(
+            rest.any(|line| line == expected),
+            "{expected:?} is not where it should be in {lines:#?}"
+        );
     }
 }
 
@@ -96,12 +129,22 @@ fn each_address_is_announced_and_served(program: Program) {
     if TcpListener::bind("[::1]:0").is_ok() {
         addresses.push("[::1]:0");
     }
-    let flags: Vec<_> = addresses.iter().map(|address| format!("--bind {address}")).collect();
+    let flags: Vec<_> = addresses
+        .iter()
+        .map(|address| format!("--bind {address}"))
+        .collect();
     let mut server = Server::start(&mut program.command(&flags.join(" ")));
-    let announced =
-        server.process.stdout.wait_for_many(addresses.len(), "an address", |line| line.starts_with("listening"));
+    let announced = server
+        .process
+        .stdout
+        .wait_for_many(addresses.len(), "an address", |line| {
+            line.starts_with("listening")
+        });
     for address in announced {
-        server.address = address.trim_start_matches("listening on http://").parse().expect("an address and a port");
+        server.address = address
+            .trim_start_matches("listening on http://")
+            .parse()
+            .expect("an address and a port");
         assert_eq!(server.get("/healthz").status, 200, "{address}");
         server.join().leave();
     }
@@ -112,7 +155,10 @@ fn an_unknown_flag_is_exit_2(program: Program) {
         let finished = program.run(flags);
         assert_eq!(finished.status, Some(2), "{flags}");
         let told = finished.stderr.join("\n");
-        assert!(told.contains(flags.split(' ').next().unwrap_or_default()) && told.contains("--help"), "{told}");
+        assert!(
+            told.contains(flags.split(' ').next().unwrap_or_default()) && told.contains("--help"),
+            "{told}"
+        );
         assert!(finished.stdout.is_empty(), "{:?}", finished.stdout);
     }
 }
@@ -137,7 +183,10 @@ fn a_value_that_makes_no_sense_is_exit_2(program: Program) {
         let finished = program.run(flags);
         assert_eq!(finished.status, Some(2), "{flags}: {:?}", finished.stderr);
         let told = finished.stderr.join("\n");
-        assert!(told.contains(flags.split([' ', '=']).next().unwrap_or_default()), "{told}");
+        assert!(
+            told.contains(flags.split([' ', '=']).next().unwrap_or_default()),
+            "{told}"
+        );
     }
 }
 
@@ -146,33 +195,63 @@ fn assert_tells_of_port(finished: &Finished, port: u16) {
     assert_eq!(finished.status, Some(1), "{:?}", finished.stderr);
     assert_eq!(finished.stderr.len(), 1, "{:#?}", finished.stderr);
     let told = &finished.stderr[0];
-    assert!(told.contains(&port.to_string()) && told.contains("--bind"), "{told}");
-    assert!(!finished.stdout.iter().any(|line| line.starts_with("listening")), "{:?}", finished.stdout);
+    assert!(
+        told.contains(&port.to_string()) && told.contains("--bind"),
+        "{told}"
+    );
+    assert!(
+        !finished
+            .stdout
+            .iter()
+            .any(|line| line.starts_with("listening")),
+        "{:?}",
+        finished.stdout
+    );
 }
 
 fn a_taken_port_is_exit_1_and_one_line(program: Program) {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("an address").port();
-    assert_tells_of_port(&program.run(&format!("--max-clients 100 --bind 127.0.0.1:{port}")), port);
-    assert_tells_of_port(&program.run(&format!("--max-clients 100 --bind 127.0.0.1:0 --bind 127.0.0.1:{port}")), port);
+    assert_tells_of_port(
+        &program.run(&format!("--max-clients 100 --bind 127.0.0.1:{port}")),
+        port,
+    );
+    assert_tells_of_port(
+        &program.run(&format!(
+            "--max-clients 100 --bind 127.0.0.1:0 --bind 127.0.0.1:{port}"
+        )),
+        port,
+    );
 }
 
 fn a_port_taken_by_another_server_is_not_shared(program: Program) {
     let server = program.start("");
     let port = server.address.port();
-    assert_tells_of_port(&program.run(&format!("--max-clients 100 --bind 127.0.0.1:{port}")), port);
+    assert_tells_of_port(
+        &program.run(&format!("--max-clients 100 --bind 127.0.0.1:{port}")),
+        port,
+    );
 }
 
 fn settings_may_come_from_the_environment(program: Program) {
     let mut command = program.command("");
-    command.env("WSLAB_BIND", "127.0.0.1:0").env("WSLAB_CHAT_INTERVAL", "0s").env("WSLAB_MAX_CLIENTS", "1");
+    command
+        .env("WSLAB_BIND", "127.0.0.1:0")
+        .env("WSLAB_CHAT_INTERVAL", "0s")
+        .env("WSLAB_MAX_CLIENTS", "1");
     let server = Server::start(&mut command);
     let mut client = server.join();
     for id in 1..=3 {
         client.say("Alice", "no rate limit");
         assert_eq!(client.next_json()["id"], id);
     }
-    assert_eq!(server.try_open("/ws/chat", "").err().map(|refusal| refusal.status), Some(503));
+    assert_eq!(
+        server
+            .try_open("/ws/chat", "")
+            .err()
+            .map(|refusal| refusal.status),
+        Some(503)
+    );
 }
 
 fn a_flag_wins_over_the_environment(program: Program) {
@@ -189,5 +268,9 @@ fn a_flag_wins_over_the_environment(program: Program) {
 fn a_mistake_in_the_environment_is_exit_2(program: Program) {
     let finished = Finished::run(program.command("").env("WSLAB_HISTORY", "many"));
     assert_eq!(finished.status, Some(2), "{:?}", finished.stderr);
-    assert!(finished.stderr.join("\n").contains("--history"), "{:?}", finished.stderr);
+    assert!(
+        finished.stderr.join("\n").contains("--history"),
+        "{:?}",
+        finished.stderr
+    );
 }

@@ -17,28 +17,49 @@ pub(crate) struct Sample {
 pub(crate) fn samples(server: &Server) -> Vec<Sample> {
     let response = server.get("/metrics");
     assert_eq!(response.status, 200, "{response:?}");
-    response.text().lines().filter(|line| !line.starts_with('#')).map(parse_sample).collect()
+    response
+        .text()
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(parse_sample)
+        .collect()
 }
 
 /// Label values hold no spaces, commas or quotes in this server, so the line splits where it seems to.
 fn parse_sample(line: &str) -> Sample {
-    let (series, figure) = line.rsplit_once(' ').unwrap_or_else(|| panic!("not a sample: {line}"));
-    let (name, labels) = series.strip_suffix('}').map_or((series, ""), |open| open.split_once('{').expect("a brace"));
+    let (series, figure) = line
+        .rsplit_once(' ')
+        .unwrap_or_else(|| panic!("not a sample: {line}"));
+    let (name, labels) = series
+        .strip_suffix('}')
+        .map_or((series, ""), |open| open.split_once('{').expect("a brace"));
     let pair = |label: &str| {
-        let (key, value) = label.split_once('=').unwrap_or_else(|| panic!("not a label: {line}"));
+        let (key, value) = label
+            .split_once('=')
+            .unwrap_or_else(|| panic!("not a label: {line}"));
         (key.to_owned(), value.trim_matches('"').to_owned())
     };
     Sample {
         name: name.to_owned(),
-        labels: labels.split(',').filter(|label| !label.is_empty()).map(pair).collect(),
-        figure: figure.parse().unwrap_or_else(|_| panic!("not a figure: {line}")),
+        labels: labels
+            .split(',')
+            .filter(|label| !label.is_empty())
+            .map(pair)
+            .collect(),
+        figure: figure
+            .parse()
+            .unwrap_or_else(|_| panic!("not a figure: {line}")),
     }
 }
 
 /// How often something has been refused for `reason`, over all counters that name it in a label.
 fn refusals(server: &Server, reason: &str) -> f64 {
     let named = |sample: &Sample| sample.labels.iter().any(|(_, value)| value == reason);
-    samples(server).iter().filter(|sample| sample.name.ends_with("_total") && named(sample)).map(|s| s.figure).sum()
+    samples(server)
+        .iter()
+        .filter(|sample| sample.name.ends_with("_total") && named(sample))
+        .map(|s| s.figure)
+        .sum()
 }
 
 /// The count of refusals for one reason, taken before a test provokes them.
@@ -50,7 +71,11 @@ pub(crate) struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     pub(crate) fn new(server: &'a Server, reason: &'static str) -> Self {
-        Self { server, reason, before: refusals(server, reason) }
+        Self {
+            server,
+            reason,
+            before: refusals(server, reason),
+        }
     }
 
     /// Waits until there are more, however many.
@@ -69,11 +94,19 @@ impl<'a> Tally<'a> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let now = refusals(self.server, self.reason);
-            assert!(now <= expected, "{} counted {now} times, not {expected}", self.reason);
+            assert!(
+                now <= expected,
+                "{} counted {now} times, not {expected}",
+                self.reason
+            );
             if (now - expected).abs() < 0.5 {
                 return;
             }
-            assert!(Instant::now() < deadline, "{} counted {now} times, not {expected}", self.reason);
+            assert!(
+                Instant::now() < deadline,
+                "{} counted {now} times, not {expected}",
+                self.reason
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -10,12 +10,14 @@ use crate::texts;
 
 conformance! {
     a_newcomer_is_greeted_and_subscribed_to_three,
+    no_tick_comes_before_the_greeting,
     each_tick_brings_each_metric_once,
     a_tick_is_the_same_for_all,
     a_subscription_is_confirmed_in_the_order_asked_for,
     repeats_are_dropped,
     an_unknown_metric_is_left_out_and_named_an_error,
     an_empty_list_means_none,
+    a_confirmation_comes_before_what_it_confirms,
     only_what_is_subscribed_is_sent,
     what_is_no_subscription_is_refused,
     values_are_rounded_to_two_decimals,
@@ -41,9 +43,16 @@ fn next_answer(client: &mut Client) -> Value {
 }
 
 fn assert_confirms(answer: &Value, subscribed: &[&str]) {
-    assert_eq!((&answer["type"], &answer["code"]), (&json!("system"), &json!("subscribed")), "{answer}");
+    assert_eq!(
+        (&answer["type"], &answer["code"]),
+        (&json!("system"), &json!("subscribed")),
+        "{answer}"
+    );
     assert_eq!(answer["subscribed"], json!(subscribed));
-    assert_eq!(answer["text"], format!("Đã subscribe: {}", subscribed.join(", ")));
+    assert_eq!(
+        answer["text"],
+        format!("Đã subscribe: {}", subscribed.join(", "))
+    );
     assert!(answer["ts"].is_u64(), "{answer}");
 }
 
@@ -53,7 +62,10 @@ fn next_ticks(client: &mut Client, ticks: usize) -> Vec<Vec<Value>> {
     loop {
         let value = client.next_json();
         assert_eq!(value["type"], "metric", "{value}");
-        if groups.last().is_none_or(|group| group[0]["ts"] != value["ts"]) {
+        if groups
+            .last()
+            .is_none_or(|group| group[0]["ts"] != value["ts"])
+        {
             if groups.len() == ticks {
                 return groups;
             }
@@ -64,14 +76,19 @@ fn next_ticks(client: &mut Client, ticks: usize) -> Vec<Vec<Value>> {
 }
 
 fn names(tick: &[Value]) -> Vec<&str> {
-    tick.iter().map(|message| message["metric"].as_str().expect("a name")).collect()
+    tick.iter()
+        .map(|message| message["metric"].as_str().expect("a name"))
+        .collect()
 }
 
 /// The values of one metric over many ticks.
 fn values(client: &mut Client, metric: &str, ticks: usize) -> Vec<f64> {
     subscribe(client, &[metric]);
     assert_eq!(next_answer(client)["code"], "subscribed");
-    next_ticks(client, ticks).iter().map(|tick| tick[0]["value"].as_f64().expect("a number")).collect()
+    next_ticks(client, ticks)
+        .iter()
+        .map(|tick| tick[0]["value"].as_f64().expect("a number"))
+        .collect()
 }
 
 fn a_newcomer_is_greeted_and_subscribed_to_three(program: Program) {
@@ -79,10 +96,26 @@ fn a_newcomer_is_greeted_and_subscribed_to_three(program: Program) {
     let mut client = server.open("/ws/dashboard");
     let greeting = client.next_json();
     assert!(greeting["ts"].is_u64(), "{greeting}");
-    assert_eq!((&greeting["type"], &greeting["code"]), (&json!("system"), &json!("welcome")));
+    assert_eq!(
+        (&greeting["type"], &greeting["code"]),
+        (&json!("system"), &json!("welcome"))
+    );
     assert_eq!(greeting["text"], texts::DASHBOARD_WELCOME);
-    assert_eq!(greeting["subscribed"], json!(["temperature", "stock", "cpu"]));
-    assert_eq!(client.everything_so_far(), [] as [Value; 0]);
+    assert_eq!(
+        greeting["subscribed"],
+        json!(["temperature", "stock", "cpu"])
+    );
+    assert_eq!(client.answers_so_far(), [] as [Value; 0]);
+}
+
+/// However often the clock ticks: the answer to the handshake comes first, then the greeting, then values.
+fn no_tick_comes_before_the_greeting(program: Program) {
+    let server = program.start("--metric-interval 1ms");
+    for round in 0..500 {
+        let mut client = server.open("/ws/dashboard");
+        assert_eq!(client.next_json()["code"], "welcome", "round {round}");
+        client.vanish();
+    }
 }
 
 fn each_tick_brings_each_metric_once(program: Program) {
@@ -92,8 +125,15 @@ fn each_tick_brings_each_metric_once(program: Program) {
     for tick in &ticks {
         assert_eq!(names(tick), ["temperature", "stock", "cpu"]);
         for message in tick {
-            assert_eq!(message.as_object().expect("an object").len(), 4, "{message}");
-            assert!(message["value"].is_number() && message["ts"].is_u64(), "{message}");
+            assert_eq!(
+                message.as_object().expect("an object").len(),
+                4,
+                "{message}"
+            );
+            assert!(
+                message["value"].is_number() && message["ts"].is_u64(),
+                "{message}"
+            );
         }
     }
     let times: Vec<_> = ticks.iter().map(|tick| tick[0]["ts"].as_u64()).collect();
@@ -104,16 +144,26 @@ fn a_tick_is_the_same_for_all(program: Program) {
     let server = program.start(QUICK);
     let mut clients = [server.watch(), server.watch()];
     let [first, second] = clients.each_mut().map(|client| next_ticks(client, 10));
-    let common: Vec<_> =
-        first.iter().filter(|tick| second.iter().any(|other| other[0]["ts"] == tick[0]["ts"])).collect();
+    let common: Vec<_> = first
+        .iter()
+        .filter(|tick| second.iter().any(|other| other[0]["ts"] == tick[0]["ts"]))
+        .collect();
     assert!(common.len() >= 3, "{first:?} {second:?}");
-    assert!(common.iter().all(|tick| second.contains(tick)), "{first:?} {second:?}");
+    assert!(
+        common.iter().all(|tick| second.contains(tick)),
+        "{first:?} {second:?}"
+    );
 }
 
 fn a_subscription_is_confirmed_in_the_order_asked_for(program: Program) {
     let server = program.start(QUICK);
     let mut client = server.watch();
-    for metrics in [&["cpu", "stock"][..], &["stock", "cpu"], &["stock", "temperature", "cpu"], &["cpu"]] {
+    for metrics in [
+        &["cpu", "stock"][..],
+        &["stock", "cpu"],
+        &["stock", "temperature", "cpu"],
+        &["cpu"],
+    ] {
         subscribe(&mut client, metrics);
         assert_confirms(&next_answer(&mut client), metrics);
     }
@@ -142,9 +192,15 @@ fn an_unknown_metric_is_left_out_and_named_an_error(program: Program) {
         subscribe(&mut client, asked);
         assert_confirms(&client.next_json(), known);
         let error = client.next_json();
-        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!("unknown_metric")));
-        assert!(error["text"].as_str().is_some_and(|text| !text.is_empty()) && error["ts"].is_u64(), "{error}");
-        assert_eq!(client.everything_so_far(), [] as [Value; 0]);
+        assert_eq!(
+            (&error["type"], &error["code"]),
+            (&json!("error"), &json!("unknown_metric"))
+        );
+        assert!(
+            error["text"].as_str().is_some_and(|text| !text.is_empty()) && error["ts"].is_u64(),
+            "{error}"
+        );
+        assert_eq!(client.answers_so_far(), [] as [Value; 0]);
     }
     tally.rises_by(3);
 }
@@ -156,12 +212,23 @@ fn an_empty_list_means_none(program: Program) {
     subscribe(&mut client, &[]);
     assert_confirms(&next_answer(&mut client), &[]);
     // The other client's ticks tell that there was time for a few.
-    clock.everything_so_far();
+    clock.answers_so_far();
     next_ticks(&mut clock, 4);
-    assert_eq!(client.everything_so_far(), [] as [Value; 0]);
+    assert_eq!(client.answers_so_far(), [] as [Value; 0]);
     subscribe(&mut client, &["cpu"]);
     assert_confirms(&client.next_json(), &["cpu"]);
     assert_eq!(client.next_json()["metric"], "cpu");
+}
+
+fn a_confirmation_comes_before_what_it_confirms(program: Program) {
+    let server = program.start("--metric-interval 1ms");
+    let mut client = server.watch();
+    for _ in 0..2000 {
+        subscribe(&mut client, &[]);
+        assert_confirms(&next_answer(&mut client), &[]);
+        subscribe(&mut client, &["cpu"]);
+        assert_confirms(&client.next_json(), &["cpu"]);
+    }
 }
 
 fn only_what_is_subscribed_is_sent(program: Program) {
@@ -177,10 +244,19 @@ fn only_what_is_subscribed_is_sent(program: Program) {
 fn what_is_no_subscription_is_refused(program: Program) {
     let server = program.start(SLOW);
     let mut client = server.watch();
-    for message in ["", "no JSON", "{\"type\":\"subscribe\",\"metrics\":[\"cpu\"", "{\"type\":\"subscribe\",}"] {
+    for message in [
+        "",
+        "no JSON",
+        "{\"type\":\"subscribe\",\"metrics\":[\"cpu\"",
+        "{\"type\":\"subscribe\",}",
+    ] {
         client.text(message);
         let error = client.next_json();
-        assert_eq!((&error["code"], &error["text"]), (&json!("bad_json"), &json!(texts::BAD_JSON)), "{message}");
+        assert_eq!(
+            (&error["code"], &error["text"]),
+            (&json!("bad_json"), &json!(texts::BAD_JSON)),
+            "{message}"
+        );
     }
     for message in [
         json!([]),
@@ -193,9 +269,16 @@ fn what_is_no_subscription_is_refused(program: Program) {
     ] {
         client.json(&message);
         let error = client.next_json();
-        assert_eq!((&error["code"], &error["text"]), (&json!("bad_message"), &json!(texts::BAD_MESSAGE)), "{message}");
+        assert_eq!(
+            (&error["code"], &error["text"]),
+            (&json!("bad_message"), &json!(texts::BAD_MESSAGE)),
+            "{message}"
+        );
     }
-    client.send(&Frame::new(frame::BINARY, "{\"type\":\"subscribe\",\"metrics\":[\"cpu\"]}"));
+    client.send(&Frame::new(
+        frame::BINARY,
+        "{\"type\":\"subscribe\",\"metrics\":[\"cpu\"]}",
+    ));
     assert_confirms(&client.next_json(), &["cpu"]);
 }
 
@@ -204,7 +287,9 @@ fn values_are_rounded_to_two_decimals(program: Program) {
     let mut client = server.watch();
     for message in next_ticks(&mut client, 20).concat() {
         let value = message["value"].to_string();
-        let decimals = value.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+        let decimals = value
+            .split_once('.')
+            .map_or(0, |(_, decimals)| decimals.len());
         assert!(decimals <= 2 && !value.contains('e'), "{message}");
     }
 }
@@ -215,17 +300,44 @@ fn simulated_values_walk_within_their_bounds(program: Program) {
     // Rounding moves each of two neighbours by at most half a cent.
     let rounding = 0.011;
     let temperatures = values(&mut client, "temperature", 20);
-    assert!(temperatures.iter().all(|value| (20.0..=35.0).contains(value)), "{temperatures:?}");
-    assert!(temperatures.windows(2).all(|pair| (pair[0] - pair[1]).abs() <= 1.5 + rounding), "{temperatures:?}");
+    assert!(
+        temperatures
+            .iter()
+            .all(|value| (20.0..=35.0).contains(value)),
+        "{temperatures:?}"
+    );
+    assert!(
+        temperatures
+            .windows(2)
+            .all(|pair| (pair[0] - pair[1]).abs() <= 1.5 + rounding),
+        "{temperatures:?}"
+    );
     let stocks = values(&mut client, "stock", 20);
-    assert!(stocks.iter().all(|value| (50.0..=200.0).contains(value)), "{stocks:?}");
-    assert!(stocks.windows(2).all(|pair| (pair[0] - pair[1]).abs() <= pair[0] * 0.02 + rounding), "{stocks:?}");
+    assert!(
+        stocks.iter().all(|value| (50.0..=200.0).contains(value)),
+        "{stocks:?}"
+    );
+    assert!(
+        stocks
+            .windows(2)
+            .all(|pair| (pair[0] - pair[1]).abs() <= pair[0] * 0.02 + rounding),
+        "{stocks:?}"
+    );
     let loads = values(&mut client, "cpu", 20);
-    assert!(loads.iter().all(|value| (10.0..=90.0).contains(value)), "{loads:?}");
-    assert!(loads.windows(2).all(|pair| (pair[0] - pair[1]).abs() <= 10.0 + rounding), "{loads:?}");
+    assert!(
+        loads.iter().all(|value| (10.0..=90.0).contains(value)),
+        "{loads:?}"
+    );
+    assert!(
+        loads
+            .windows(2)
+            .all(|pair| (pair[0] - pair[1]).abs() <= 10.0 + rounding),
+        "{loads:?}"
+    );
     for walk in [temperatures, stocks, loads] {
         assert!(
-            walk.windows(2).any(|pair| pair[0] < pair[1]) && walk.windows(2).any(|pair| pair[0] > pair[1]),
+            walk.windows(2).any(|pair| pair[0] < pair[1])
+                && walk.windows(2).any(|pair| pair[0] > pair[1]),
             "{walk:?}"
         );
     }
@@ -234,5 +346,8 @@ fn simulated_values_walk_within_their_bounds(program: Program) {
 fn the_hosts_cpu_is_a_percentage(program: Program) {
     let server = program.start(QUICK);
     let loads = values(&mut server.watch(), "cpu", 5);
-    assert!(loads.iter().all(|value| (0.0..=100.0).contains(value)), "{loads:?}");
+    assert!(
+        loads.iter().all(|value| (0.0..=100.0).contains(value)),
+        "{loads:?}"
+    );
 }

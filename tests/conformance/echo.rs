@@ -19,7 +19,12 @@ conformance! {
 fn text_comes_back(program: Program) {
     let server = program.start("");
     let mut client = server.open("/ws/echo");
-    for text in ["Hello", "Chào 🌊 \0 \u{202e}", "{\"type\":\"chat\"}", "no JSON"] {
+    for text in [
+        "Hello",
+        "Chào 🌊 \0 \u{202e}",
+        "{\"type\":\"chat\"}",
+        "no JSON",
+    ] {
         client.text(text);
         assert_eq!(client.message(), Message::Text(text.to_owned()));
     }
@@ -66,7 +71,9 @@ fn many_messages_come_back_in_order(program: Program) {
 fn messages_right_behind_each_other_come_back(program: Program) {
     let server = program.start("");
     let mut client = server.open("/ws/echo");
-    let burst: Vec<u8> = (0..200).flat_map(|number| Frame::new(frame::TEXT, format!("{number}")).encode()).collect();
+    let burst: Vec<u8> = (0..200)
+        .flat_map(|number| Frame::new(frame::TEXT, format!("{number}")).encode())
+        .collect();
     client.wire().send(&burst);
     for number in 0..200 {
         assert_eq!(client.next_text(), number.to_string());
@@ -91,7 +98,11 @@ fn a_ping_is_answered_with_its_payload(program: Program) {
         }
         for payload in [&b""[..], b"are you there?", &[0xFF; 125]] {
             client.send(&Frame::new(frame::PING, payload));
-            assert_eq!(client.next_frame(), Frame::new(frame::PONG, payload), "{path}");
+            assert_eq!(
+                client.next_frame(),
+                Frame::new(frame::PONG, payload),
+                "{path}"
+            );
         }
     }
 }

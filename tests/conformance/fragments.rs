@@ -19,7 +19,10 @@ fn send_in_pieces(client: &mut Client, opcode: u8, pieces: &[&[u8]]) {
     for (index, piece) in pieces.iter().enumerate() {
         let opcode = if index == 0 { opcode } else { CONTINUATION };
         let last = index + 1 == pieces.len();
-        client.send(&Frame { last, ..Frame::new(opcode, piece) });
+        client.send(&Frame {
+            last,
+            ..Frame::new(opcode, piece)
+        });
     }
 }
 
@@ -39,7 +42,11 @@ fn control_frames_may_come_between_fragments(program: Program) {
     let mut client = server.open("/ws/echo");
     client.send(&Frame::unfinished(frame::TEXT, "Hel"));
     client.send(&Frame::new(frame::PING, "between"));
-    assert_eq!(client.message(), Message::Pong(b"between".to_vec()), "before the message is whole");
+    assert_eq!(
+        client.message(),
+        Message::Pong(b"between".to_vec()),
+        "before the message is whole"
+    );
     client.send(&Frame::new(frame::PONG, ""));
     client.send(&Frame::new(CONTINUATION, "lo"));
     assert_eq!(client.next_text(), "Hello");
@@ -57,8 +64,12 @@ fn a_character_may_break_across_fragments(program: Program) {
 fn utf8_that_breaks_for_good_is_1007(program: Program) {
     let server = program.start("");
     let crab = "🦀".as_bytes();
-    let broken: [&[&[u8]]; 4] =
-        [&[&crab[..2], b"x"], &[&crab[..3], b""], &[b"fine", &crab[1..]], &[b"fine", b"too", &[0xED, 0xA0], &[0x80]]];
+    let broken: [&[&[u8]]; 4] = [
+        &[&crab[..2], b"x"],
+        &[&crab[..3], b""],
+        &[b"fine", &crab[1..]],
+        &[b"fine", b"too", &[0xED, 0xA0], &[0x80]],
+    ];
     for pieces in broken {
         let mut client = server.open("/ws/echo");
         send_in_pieces(&mut client, frame::TEXT, pieces);
@@ -69,9 +80,17 @@ fn utf8_that_breaks_for_good_is_1007(program: Program) {
 fn the_limit_is_the_whole_messages(program: Program) {
     let server = program.start("--max-message 1KiB");
     let mut client = server.open("/ws/echo");
-    send_in_pieces(&mut client, frame::BINARY, &[&[1; 500], &[1; 500], &[1; 24]]);
+    send_in_pieces(
+        &mut client,
+        frame::BINARY,
+        &[&[1; 500], &[1; 500], &[1; 24]],
+    );
     assert_eq!(client.message(), Message::Binary(vec![1; 1024]));
-    send_in_pieces(&mut client, frame::BINARY, &[&[1; 500], &[1; 500], &[1; 25]]);
+    send_in_pieces(
+        &mut client,
+        frame::BINARY,
+        &[&[1; 500], &[1; 500], &[1; 25]],
+    );
     client.expect_close(1009);
 }
 

@@ -23,12 +23,19 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn new(opcode: u8, payload: impl AsRef<[u8]>) -> Self {
-        Self { last: true, opcode, payload: payload.as_ref().to_vec() }
+        Self {
+            last: true,
+            opcode,
+            payload: payload.as_ref().to_vec(),
+        }
     }
 
     /// A frame of a message that goes on in the next one.
     pub(crate) fn unfinished(opcode: u8, payload: impl AsRef<[u8]>) -> Self {
-        Self { last: false, ..Self::new(opcode, payload) }
+        Self {
+            last: false,
+            ..Self::new(opcode, payload)
+        }
     }
 
     pub(crate) fn close(code: u16, reason: &str) -> Self {
@@ -47,13 +54,20 @@ impl Frame {
     /// `reserved` is any of RSV1 to RSV3 (0x40, 0x20, 0x10); no extension gives them a meaning.
     pub(crate) fn encode_with_reserved_bits(&self, reserved: u8) -> Vec<u8> {
         let mut bytes = header(self.first_byte() | reserved, self.payload.len() as u64);
-        bytes.extend(self.payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        bytes.extend(
+            self.payload
+                .iter()
+                .zip(MASK.iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
         bytes
     }
 
     /// What a client must not send: RFC 6455, 5.1 has the server close the connection.
     pub(crate) fn encode_unmasked(&self) -> Vec<u8> {
-        let length = u8::try_from(self.payload.len()).ok().filter(|length| *length < MEDIUM);
+        let length = u8::try_from(self.payload.len())
+            .ok()
+            .filter(|length| *length < MEDIUM);
         let mut bytes = vec![self.first_byte(), length.expect("a short payload")];
         bytes.extend(&self.payload);
         bytes
@@ -65,12 +79,19 @@ impl Frame {
         assert_eq!(first & 0x70, 0, "the server set a reserved bit");
         assert_eq!(second & MASKED, 0, "the server masked a frame");
         let (start, length) = match second {
-            MEDIUM => (4, u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
+            MEDIUM => (
+                4,
+                u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)),
+            ),
             LONG => (10, u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?)),
             short => (2, u64::from(short)),
         };
         let end = start + usize::try_from(length).expect("a length that fits in memory");
-        let frame = Self { last: first & FIN != 0, opcode: first & 0x0F, payload: bytes.get(start..end)?.to_vec() };
+        let frame = Self {
+            last: first & FIN != 0,
+            opcode: first & 0x0F,
+            payload: bytes.get(start..end)?.to_vec(),
+        };
         Some((frame, end))
     }
 }

@@ -1,7 +1,10 @@
 //! A server of one's own for each test, and the promise that it outlives whatever the test did to it.
 
 use std::env;
+#[cfg(target_os = "linux")]
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,9 +27,15 @@ impl Program {
 
     /// The command with these flags, free of settings from the environment.
     pub(crate) fn command(self, flags: &str) -> Command {
-        let mut command = Command::new(self.path);
+        Self::command_of(Path::new(self.path), flags)
+    }
+
+    fn command_of(path: &Path, flags: &str) -> Command {
+        let mut command = Command::new(path);
         command.args(flags.split_whitespace());
-        for (variable, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WSLAB_")) {
+        for (variable, _) in
+            env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WSLAB_"))
+        {
             command.env_remove(variable);
         }
         command
@@ -36,13 +45,46 @@ impl Program {
     #[cfg(unix)]
     pub(crate) fn command_after(self, line: &str, flags: &str) -> Command {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("{line}; exec \"$0\" \"$@\""), self.path]).args(flags.split_whitespace());
+        command
+            .args(["-c", &format!("{line}; exec \"$0\" \"$@\""), self.path])
+            .args(flags.split_whitespace());
         command
     }
 
     /// Starts the server on a free port and waits until it accepts.
     pub(crate) fn start(self, flags: &str) -> Server {
         Server::start(&mut self.command(&format!("--bind 127.0.0.1:0 {flags}")))
+    }
+
+    /// The same as a user without privileges: for root there is no limit on threads.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn start_unprivileged(self, flags: &str) -> Server {
+        use std::os::unix::fs::MetadataExt;
+        use std::os::unix::process::CommandExt;
+        const NOBODY: u32 = 65_534;
+        if fs::metadata("/proc/self").expect("this process").uid() != 0 {
+            return self.start(flags);
+        }
+        // Where it was built, nobody else may be able to reach it. Another process copies it, since a file that this
+        // one still has open for writing, or a child that it forks meanwhile, cannot be run.
+        let path = Path::new(self.path);
+        let name = path
+            .file_name()
+            .expect("a program's name")
+            .to_string_lossy();
+        let copy = env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        assert!(
+            Command::new("cp")
+                .arg(path)
+                .arg(&copy)
+                .status()
+                .expect("cp")
+                .success()
+        );
+        let mut command = Self::command_of(&copy, &format!("--bind 127.0.0.1:0 {flags}"));
+        let server = Server::start(command.uid(NOBODY).gid(NOBODY));
+        fs::remove_file(copy).expect("a running program's file may be removed");
+        server
     }
 
     /// Runs a command line that is expected to end by itself.
@@ -61,7 +103,11 @@ impl Finished {
     pub(crate) fn run(command: &mut Command) -> Self {
         let mut process = Process::spawn(command);
         let status = process.wait().code();
-        Self { status, stdout: process.stdout.all(), stderr: process.stderr.all() }
+        Self {
+            status,
+            stdout: process.stdout.all(),
+            stderr: process.stderr.all(),
+        }
     }
 }
 
@@ -82,7 +128,9 @@ impl Server {
     }
 
     fn listening(process: Process) -> Self {
-        let line = process.stdout.wait_for("an address", |line| line.starts_with("listening on "));
+        let line = process
+            .stdout
+            .wait_for("an address", |line| line.starts_with("listening on "));
         let address = line.trim_start_matches("listening on http://").parse();
         let address = address.unwrap_or_else(|error| panic!("{error} in {line}"));
         Self { process, address }
@@ -94,7 +142,8 @@ impl Server {
 
     /// A client that has been let in.
     pub(crate) fn open(&self, path: &str) -> Client {
-        self.try_open(path, "").unwrap_or_else(|response| panic!("{path} is refused: {response:?}"))
+        self.try_open(path, "")
+            .unwrap_or_else(|response| panic!("{path} is refused: {response:?}"))
     }
 
     pub(crate) fn try_open(&self, path: &str, headers: &str) -> Result<Client, Response> {
@@ -149,7 +198,13 @@ impl Server {
     fn assert_unharmed(&self) {
         let mut client = self.open_when_free("/ws/chat");
         assert_eq!(client.next_json()["code"], "welcome");
-        let panics: Vec<_> = self.process.stderr.all().into_iter().filter(|line| line.contains("panicked")).collect();
+        let panics: Vec<_> = self
+            .process
+            .stderr
+            .all()
+            .into_iter()
+            .filter(|line| line.contains("panicked"))
+            .collect();
         assert!(panics.is_empty(), "{panics:#?}");
     }
 }
@@ -157,7 +212,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if thread::panicking() {
-            println!("the server's standard error: {:#?}", self.process.stderr.all());
+            println!(
+                "the server's standard error: {:#?}",
+                self.process.stderr.all()
+            );
         } else if !self.process.has_exited() {
             self.assert_unharmed();
         }

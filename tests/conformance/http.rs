@@ -30,9 +30,15 @@ const PAGES: [&str; 4] = ["/", "/index.html", "/chat.html", "/dashboard.html"];
 /// The files of this host that a page names in `src` and `href`.
 fn files_of(page: &Response) -> BTreeSet<String> {
     let named = page.text().split(['"', '\'']).collect::<Vec<_>>();
-    let attributes = named.windows(2).filter(|pair| pair[0].ends_with("src=") || pair[0].ends_with("href="));
-    let local = attributes.map(|pair| pair[1]).filter(|name| !name.contains(':') && !name.starts_with('#'));
-    local.map(|name| format!("/{}", name.trim_start_matches("./").trim_start_matches('/'))).collect()
+    let attributes = named
+        .windows(2)
+        .filter(|pair| pair[0].ends_with("src=") || pair[0].ends_with("href="));
+    let local = attributes
+        .map(|pair| pair[1])
+        .filter(|name| !name.contains(':') && !name.starts_with('#'));
+    local
+        .map(|name| format!("/{}", name.trim_start_matches("./").trim_start_matches('/')))
+        .collect()
 }
 
 /// Every path that serves a page or one of its files.
@@ -41,20 +47,28 @@ fn all_paths(server: &Server) -> BTreeSet<String> {
     for page in PAGES {
         let files = files_of(&server.get(page));
         assert!(!files.is_empty(), "{page} names no file");
-        paths.extend(files.into_iter().map(|file| file.split(['?', '#']).next().unwrap_or_default().to_owned()));
+        paths.extend(
+            files
+                .into_iter()
+                .map(|file| file.split(['?', '#']).next().unwrap_or_default().to_owned()),
+        );
     }
     paths
 }
 
 fn has_extension(path: &str, extension: &str) -> bool {
-    path.rsplit_once('.').is_some_and(|(_, found)| found == extension)
+    path.rsplit_once('.')
+        .is_some_and(|(_, found)| found == extension)
 }
 
 fn the_pages_and_their_files_are_served(program: Program) {
     let server = program.start("");
     let paths = all_paths(&server);
     assert!(paths.contains("/styles.css"), "{paths:?}");
-    assert!(paths.iter().any(|path| has_extension(path, "js")), "{paths:?}");
+    assert!(
+        paths.iter().any(|path| has_extension(path, "js")),
+        "{paths:?}"
+    );
     for path in &paths {
         let response = server.get(path);
         assert_eq!(response.status, 200, "{path}");
@@ -69,7 +83,10 @@ fn files_have_their_types(program: Program) {
     let server = program.start("");
     for path in all_paths(&server) {
         let response = server.get(&path);
-        let kind = response.header("content-type").expect("a type").to_ascii_lowercase();
+        let kind = response
+            .header("content-type")
+            .expect("a type")
+            .to_ascii_lowercase();
         let expected = match path.rsplit_once('.') {
             None if path == "/healthz" => "text/plain; charset=utf-8",
             None if path == "/metrics" => continue,
@@ -89,12 +106,24 @@ fn pages_are_guarded_by_their_headers(program: Program) {
     let server = program.start("");
     for path in all_paths(&server) {
         let response = server.get(&path);
-        assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(
+            response.header("x-content-type-options"),
+            Some("nosniff"),
+            "{path}"
+        );
         assert!(response.header("cache-control").is_some(), "{path}");
         assert!(response.header("date").is_some(), "{path}: RFC 9110, 6.6.1");
-        if response.header("content-type").is_some_and(|kind| kind.starts_with("text/html")) {
-            let policy = response.header("content-security-policy").expect("a policy");
-            assert!(policy.contains("default-src") && !policy.contains("unsafe"), "{path}: {policy}");
+        if response
+            .header("content-type")
+            .is_some_and(|kind| kind.starts_with("text/html"))
+        {
+            let policy = response
+                .header("content-security-policy")
+                .expect("a policy");
+            assert!(
+                policy.contains("default-src") && !policy.contains("unsafe"),
+                "{path}: {policy}"
+            );
         }
     }
 }
@@ -104,13 +133,26 @@ fn what_has_not_changed_is_not_sent_again(program: Program) {
     for path in PAGES {
         let first = server.get(path);
         let tag = first.header("etag").expect("an entity tag");
-        for known in [tag.to_owned(), format!("\"another\", {tag}"), format!("W/{tag}"), "*".to_owned()] {
+        for known in [
+            tag.to_owned(),
+            format!("\"another\", {tag}"),
+            format!("W/{tag}"),
+            "*".to_owned(),
+        ] {
             let again = server.request("GET", path, &format!("If-None-Match: {known}\r\n"));
-            assert_eq!((again.status, again.body.len()), (304, 0), "{path} known as {known}");
+            assert_eq!(
+                (again.status, again.body.len()),
+                (304, 0),
+                "{path} known as {known}"
+            );
             assert_eq!(again.header("etag"), Some(tag), "{path}");
         }
         let changed = server.request("GET", path, "If-None-Match: \"another\"\r\n");
-        assert_eq!((changed.status, &changed.body), (200, &first.body), "{path}");
+        assert_eq!(
+            (changed.status, &changed.body),
+            (200, &first.body),
+            "{path}"
+        );
     }
 }
 
@@ -120,7 +162,11 @@ fn head_is_get_without_the_body(program: Program) {
         let (get, head) = (server.get(path), server.request("HEAD", path, ""));
         assert_eq!(head.status, 200, "{path}");
         for header in ["content-type", "content-length", "etag", "cache-control"] {
-            assert_eq!(head.header(header), get.header(header), "{header} of {path}");
+            assert_eq!(
+                head.header(header),
+                get.header(header),
+                "{header} of {path}"
+            );
         }
     }
     assert_eq!(server.request("HEAD", "/metrics", "").status, 200);
@@ -129,7 +175,11 @@ fn head_is_get_without_the_body(program: Program) {
     wire.send(request("HEAD", server.address, "/", "Connection: close\r\n").as_bytes());
     assert_eq!(read_response(&mut wire, "HEAD").status, 200);
     assert!(wire.unread().is_empty(), "a body after HEAD");
-    assert!(wire.fill(std::time::Instant::now() + crate::wire::PATIENCE).is_err(), "a body after HEAD");
+    assert!(
+        wire.fill(std::time::Instant::now() + crate::wire::PATIENCE)
+            .is_err(),
+        "a body after HEAD"
+    );
 }
 
 fn health_is_ok(program: Program) {
@@ -143,7 +193,8 @@ fn figures_are_in_the_prometheus_text_format(program: Program) {
     let response = server.get("/metrics");
     let kind = response.header("content-type").expect("a type");
     assert!(
-        kind.starts_with("text/plain; version=0.0.4") || kind.starts_with("application/openmetrics-text"),
+        kind.starts_with("text/plain; version=0.0.4")
+            || kind.starts_with("application/openmetrics-text"),
         "{kind}"
     );
     let samples = samples(&server);
@@ -151,12 +202,18 @@ fn figures_are_in_the_prometheus_text_format(program: Program) {
     for sample in &samples {
         let described = |word: &str| {
             let family = |line: &str| {
-                let name = line.strip_prefix(word).and_then(|rest| rest.split(' ').next());
+                let name = line
+                    .strip_prefix(word)
+                    .and_then(|rest| rest.split(' ').next());
                 name.is_some_and(|name| sample.name.starts_with(name))
             };
             response.text().lines().any(family)
         };
-        assert!(described("# HELP ") && described("# TYPE "), "{} is not described", sample.name);
+        assert!(
+            described("# HELP ") && described("# TYPE "),
+            "{} is not described",
+            sample.name
+        );
     }
 }
 
@@ -164,9 +221,14 @@ fn clients_messages_and_deliveries_are_counted(program: Program) {
     let server = program.start("--chat-interval 0s");
     let sum = |word: &str, label: &str| {
         let named = |sample: &crate::counters::Sample| {
-            sample.name.contains(word) && (label.is_empty() || sample.labels.iter().any(|(_, value)| value == label))
+            sample.name.contains(word)
+                && (label.is_empty() || sample.labels.iter().any(|(_, value)| value == label))
         };
-        samples(&server).iter().filter(|sample| named(sample)).map(|sample| sample.figure).sum::<f64>()
+        samples(&server)
+            .iter()
+            .filter(|sample| named(sample))
+            .map(|sample| sample.figure)
+            .sum::<f64>()
     };
     let (messages, deliveries) = (sum("messages", ""), sum("deliveries", ""));
     let mut clients = [server.join(), server.join(), server.join()];
@@ -189,11 +251,24 @@ fn clients_messages_and_deliveries_are_counted(program: Program) {
 
 fn what_is_not_there_is_404(program: Program) {
     let server = program.start("");
-    for path in ["/nowhere", "/ws", "/ws/", "/ws/other", "/ws/chat/", "/ws/CHAT", "//", "/index.html/", "/favicon.icon"]
-    {
+    for path in [
+        "/nowhere",
+        "/ws",
+        "/ws/",
+        "/ws/other",
+        "/ws/chat/",
+        "/ws/CHAT",
+        "//",
+        "/index.html/",
+        "/favicon.icon",
+    ] {
         let response = server.get(path);
         assert_eq!(response.status, 404, "{path}");
-        assert_eq!(response.header("content-length"), Some(response.body.len().to_string().as_str()), "{path}");
+        assert_eq!(
+            response.header("content-length"),
+            Some(response.body.len().to_string().as_str()),
+            "{path}"
+        );
     }
 }
 
@@ -226,8 +301,13 @@ fn other_methods_are_405_and_told_which_are_not(program: Program) {
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
             let response = server.request(method, path, "Content-Length: 0\r\n");
             assert_eq!(response.status, 405, "{method} {path}");
-            let allowed = response.header("allow").expect("the methods that are allowed");
-            assert!(allowed.split(',').any(|method| method.trim() == "GET"), "{allowed}");
+            let allowed = response
+                .header("allow")
+                .expect("the methods that are allowed");
+            assert!(
+                allowed.split(',').any(|method| method.trim() == "GET"),
+                "{allowed}"
+            );
         }
     }
     tally.rises_by(35);
@@ -235,15 +315,28 @@ fn other_methods_are_405_and_told_which_are_not(program: Program) {
 
 fn a_query_does_not_matter_to_a_page(program: Program) {
     let server = program.start("");
-    assert_eq!(server.get("/chat.html?server=ws://localhost:9").body, server.get("/chat.html").body);
+    assert_eq!(
+        server.get("/chat.html?server=ws://localhost:9").body,
+        server.get("/chat.html").body
+    );
     assert_eq!(server.get("/healthz?verbose").status, 200);
 }
 
 /// RFC 9112, 3.2.2: "a server MUST accept the absolute-form in requests".
 fn a_request_may_name_the_whole_address(program: Program) {
     let server = program.start("");
-    assert_eq!(server.get(&format!("http://{}/healthz", server.address)).status, 200);
-    assert_eq!(server.get(&format!("http://{}/nowhere", server.address)).status, 404);
+    assert_eq!(
+        server
+            .get(&format!("http://{}/healthz", server.address))
+            .status,
+        200
+    );
+    assert_eq!(
+        server
+            .get(&format!("http://{}/nowhere", server.address))
+            .status,
+        404
+    );
 }
 
 fn requests_on_one_connection_are_answered_in_turn(program: Program) {
@@ -252,7 +345,11 @@ fn requests_on_one_connection_are_answered_in_turn(program: Program) {
     for path in ["/healthz", "/", "/nowhere", "/healthz"] {
         wire.send(request("GET", server.address, path, "").as_bytes());
         let response = read_response(&mut wire, "GET");
-        assert_eq!(response.status, if path == "/nowhere" { 404 } else { 200 }, "{path}");
+        assert_eq!(
+            response.status,
+            if path == "/nowhere" { 404 } else { 200 },
+            "{path}"
+        );
         if response.ends_connection() {
             wire.read_to_end();
             wire = server.wire();
@@ -263,7 +360,8 @@ fn requests_on_one_connection_are_answered_in_turn(program: Program) {
 fn requests_in_one_segment_are_answered_in_turn(program: Program) {
     let server = program.start("");
     let mut wire = server.wire();
-    let both = request("GET", server.address, "/healthz", "") + &request("GET", server.address, "/styles.css", "");
+    let both = request("GET", server.address, "/healthz", "")
+        + &request("GET", server.address, "/styles.css", "");
     wire.send(both.as_bytes());
     let first = read_response(&mut wire, "GET");
     assert_eq!((first.status, first.text().trim_end()), (200, "ok"));
@@ -272,14 +370,20 @@ fn requests_in_one_segment_are_answered_in_turn(program: Program) {
         wire.read_to_end();
     } else {
         let second = read_response(&mut wire, "GET");
-        assert_eq!(second.header("content-type"), Some("text/css; charset=utf-8"));
+        assert_eq!(
+            second.header("content-type"),
+            Some("text/css; charset=utf-8")
+        );
     }
 }
 
 fn a_client_may_ask_for_the_connection_to_end(program: Program) {
     let server = program.start("");
     let old = format!("GET /healthz HTTP/1.0\r\nHost: {}\r\n\r\n", server.address);
-    for bytes in [request("GET", server.address, "/healthz", "Connection: close\r\n"), old] {
+    for bytes in [
+        request("GET", server.address, "/healthz", "Connection: close\r\n"),
+        old,
+    ] {
         let mut wire = server.wire();
         wire.send(bytes.as_bytes());
         assert_eq!(read_response(&mut wire, "GET").status, 200);

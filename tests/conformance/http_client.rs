@@ -15,7 +15,10 @@ pub(crate) struct Response {
 impl Response {
     /// The value of the header, which must not stand there twice.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.headers.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name));
+        let mut values = self
+            .headers
+            .iter()
+            .filter(|(header, _)| header.eq_ignore_ascii_case(name));
         let value = values.next().map(|(_, value)| value.as_str());
         assert!(values.next().is_none(), "two headers {name}: {self:?}");
         value
@@ -26,7 +29,8 @@ impl Response {
     }
 
     pub(crate) fn ends_connection(&self) -> bool {
-        self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+        self.header("connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 }
 
@@ -49,13 +53,16 @@ pub(crate) fn read_response(wire: &mut Wire, method: &str) -> Response {
         if let Some(parsed) = parse_head(wire.unread()) {
             break parsed;
         }
-        wire.fill(deadline).unwrap_or_else(|ending| panic!("{ending:?} before a whole response head"));
+        wire.fill(deadline)
+            .unwrap_or_else(|ending| panic!("{ending:?} before a whole response head"));
     };
     wire.take(head);
     if method == "HEAD" || matches!(response.status, 101 | 204 | 304) {
         return response;
     }
-    let length = response.header("content-length").map(|length| length.parse::<usize>().expect("a length"));
+    let length = response
+        .header("content-length")
+        .map(|length| length.parse::<usize>().expect("a length"));
     while length.is_none_or(|length| wire.unread().len() < length) {
         match wire.fill(deadline) {
             Ok(()) => {}
@@ -70,13 +77,18 @@ pub(crate) fn read_response(wire: &mut Wire, method: &str) -> Response {
 fn parse_head(bytes: &[u8]) -> Option<(Response, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(length) = head.parse(bytes).expect("a well-formed response") else {
+    let httparse::Status::Complete(length) = head.parse(bytes).expect("a well-formed response")
+    else {
         return None;
     };
     let text = |value: &[u8]| String::from_utf8(value.to_vec()).expect("a header in UTF-8");
     let response = Response {
         status: head.code.expect("a whole head has a status"),
-        headers: head.headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect(),
+        headers: head
+            .headers
+            .iter()
+            .map(|header| (header.name.to_owned(), text(header.value)))
+            .collect(),
         body: Vec::new(),
     };
     Some((response, length))

@@ -17,7 +17,8 @@ conformance! {
     dashboards_are_pinged_though_they_are_busy,
 }
 
-const QUICK: &str = "--ping-interval 200ms --ping-timeout 500ms --close-timeout 200ms --metric-interval 20ms";
+const QUICK: &str =
+    "--ping-interval 200ms --ping-timeout 800ms --close-timeout 200ms --metric-interval 20ms";
 
 /// Waits for a ping and does not answer it.
 fn next_ping(client: &mut Client) -> Frame {
@@ -57,7 +58,10 @@ fn pings_come_at_the_interval(program: Program) {
     }
     // The first may come early, since pings are spread over the interval; the other three cannot.
     let elapsed = start.elapsed();
-    assert!(elapsed >= Duration::from_millis(550), "four pings in {elapsed:?}");
+    assert!(
+        elapsed >= Duration::from_millis(550),
+        "four pings in {elapsed:?}"
+    );
 }
 
 fn a_client_that_answers_stays(program: Program) {
@@ -81,7 +85,11 @@ fn a_client_that_does_not_answer_is_closed(program: Program) {
     // The bystander answers its own pings while it waits.
     assert_eq!(bystander.next_json()["code"], "joined");
     assert_eq!(bystander.next_json()["code"], "left");
-    assert!(start.elapsed() >= Duration::from_millis(500), "closed after {:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(800),
+        "closed after {:?}",
+        start.elapsed()
+    );
     next_ping(&mut client);
     await_end(&mut client);
     tally.rises_by(1);
@@ -96,12 +104,21 @@ fn any_frame_counts_as_life(program: Program) {
         client.text("alive");
         // The echo comes at once, then perhaps a ping that is not answered.
         while let Ok(frame) = client.try_frame(Instant::now() + Duration::from_millis(50)) {
-            assert!(frame.opcode == frame::TEXT || frame.opcode == frame::PING, "{frame:?}");
+            assert!(
+                frame.opcode == frame::TEXT || frame.opcode == frame::PING,
+                "{frame:?}"
+            );
             pings += u32::from(frame.opcode == frame::PING);
         }
     }
     client.text("still here");
-    assert_eq!(client.next_text(), "still here", "after {pings} pings without a pong");
+    // On a busy machine an echo may come later than it was waited for.
+    let last = std::iter::repeat_with(|| client.next_text()).find(|text| text != "alive");
+    assert_eq!(
+        last.as_deref(),
+        Some("still here"),
+        "after {pings} pings without a pong"
+    );
 }
 
 /// Half a frame is no frame; a client that hangs in the middle of one is as dead as any.

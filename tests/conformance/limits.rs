@@ -18,7 +18,11 @@ conformance! {
 fn a_message_over_64_kib_is_1009(program: Program) {
     let server = program.start("");
     let tally = Tally::new(&server, "too_big");
-    for (path, opcode) in [("/ws/chat", frame::TEXT), ("/ws/dashboard", frame::TEXT), ("/ws/echo", frame::BINARY)] {
+    for (path, opcode) in [
+        ("/ws/chat", frame::TEXT),
+        ("/ws/dashboard", frame::TEXT),
+        ("/ws/echo", frame::BINARY),
+    ] {
         let mut client = server.open(path);
         client.send(&Frame::new(opcode, " ".repeat(64 * 1024 + 1)));
         client.expect_close(1009);

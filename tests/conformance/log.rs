@@ -15,7 +15,10 @@ conformance! {
 }
 
 fn wait_for_log(server: &Server, text: &str) -> String {
-    server.process.stderr.wait_for(text, |line| line.contains(text))
+    server
+        .process
+        .stderr
+        .wait_for(text, |line| line.contains(text))
 }
 
 fn a_new_client_is_logged_with_its_address(program: Program) {
@@ -24,9 +27,19 @@ fn a_new_client_is_logged_with_its_address(program: Program) {
     let mut numbers = Vec::new();
     for client in &clients {
         let end = format!(" connected from 127.0.0.1:{}", client.local_port());
-        let line = server.process.stderr.wait_for(&end, |line| line.ends_with(&end));
-        let (_, number) = line.split_once("[CHAT] Client ").unwrap_or_else(|| panic!("{line}"));
-        numbers.push(number.trim_end_matches(&end).parse::<u64>().unwrap_or_else(|error| panic!("{error}: {line}")));
+        let line = server
+            .process
+            .stderr
+            .wait_for(&end, |line| line.ends_with(&end));
+        let (_, number) = line
+            .split_once("[CHAT] Client ")
+            .unwrap_or_else(|| panic!("{line}"));
+        numbers.push(
+            number
+                .trim_end_matches(&end)
+                .parse::<u64>()
+                .unwrap_or_else(|error| panic!("{error}: {line}")),
+        );
     }
     assert_ne!(numbers[0], numbers[1]);
 }
@@ -39,7 +52,10 @@ fn a_message_is_logged_up_to_50_characters(program: Program) {
     assert!(line.ends_with("[CHAT] Alice: Hello everyone..."), "{line}");
     client.say("Bảo", &format!("{}and no more", "ế".repeat(50)));
     let line = wait_for_log(&server, "Bảo");
-    assert!(line.ends_with(&format!("[CHAT] Bảo: {}...", "ế".repeat(50))), "{line}");
+    assert!(
+        line.ends_with(&format!("[CHAT] Bảo: {}...", "ế".repeat(50))),
+        "{line}"
+    );
 }
 
 fn a_name_cannot_forge_a_line(program: Program) {
@@ -59,17 +75,25 @@ fn a_name_cannot_forge_a_line(program: Program) {
         "\u{2028}",
         "\u{2029}",
     ] {
-        client.say(&format!("Eve{separator}{forged}"), &format!("Hello{separator}{forged}"));
+        client.say(
+            &format!("Eve{separator}{forged}"),
+            &format!("Hello{separator}{forged}"),
+        );
         assert_eq!(client.next_json()["type"], "chat");
     }
     client.say("Alice", "the end");
     wait_for_log(&server, "the end");
     let lines = server.process.stderr.all();
-    let about_eve: Vec<_> = lines.iter().filter(|line| line.contains("666")).collect();
+    let about_eve: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("6.6.6.6"))
+        .collect();
     assert_eq!(about_eve.len(), 11, "{lines:#?}");
     for line in about_eve {
         assert!(line.contains("[CHAT] Eve"), "forged: {line:?}");
-        let breaks = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
+        let breaks = |character: char| {
+            character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
+        };
         assert!(!line.contains(breaks), "a control character in {line:?}");
     }
 }
@@ -100,7 +124,10 @@ fn the_log_goes_to_standard_error_alone(program: Program) {
     client.say("Alice", "Hello everyone");
     wait_for_log(&server, "[CHAT] Alice");
     let stdout = server.process.stdout.all();
-    assert!(!stdout.iter().any(|line| line.contains("[CHAT]")), "{stdout:#?}");
+    assert!(
+        !stdout.iter().any(|line| line.contains("[CHAT]")),
+        "{stdout:#?}"
+    );
 }
 
 /// `evloop-server 2>&1 | head` must not end the server when `head` ends.

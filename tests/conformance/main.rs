@@ -67,7 +67,7 @@ mod violations;
 
 mod command_line;
 #[cfg(unix)]
-mod descriptors;
+mod exhaustion;
 mod log;
 #[cfg(unix)]
 mod shutdown;

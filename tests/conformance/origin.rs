@@ -2,6 +2,7 @@
 
 use crate::counters::Tally;
 use crate::harness::{Program, Server};
+use crate::http_client::UPGRADE;
 
 conformance! {
     a_client_without_an_origin_is_let_in,
@@ -9,6 +10,7 @@ conformance! {
     loopback_pages_are_let_in_while_the_server_is_on_loopback,
     other_pages_are_refused_with_403,
     an_origin_that_only_looks_like_loopback_is_refused,
+    a_foreign_name_that_leads_here_is_refused,
     allowed_origins_are_let_in,
     beyond_loopback_only_the_same_host_is_let_in,
     every_endpoint_asks_for_the_origin,
@@ -90,15 +92,40 @@ fn an_origin_that_only_looks_like_loopback_is_refused(program: Program) {
         "",
     ] {
         assert!(!lets_in(&server, origin), "{origin}");
-        assert!(!lets_in(&server, &format!("{origin}.example.com:{port}")), "{origin} with a tail");
+        assert!(
+            !lets_in(&server, &format!("{origin}.example.com:{port}")),
+            "{origin} with a tail"
+        );
     }
 }
 
+/// DNS rebinding: a page makes its own name point to this host, so that `Host` and `Origin` agree.
+fn a_foreign_name_that_leads_here_is_refused(program: Program) {
+    let server = program.start("");
+    let port = server.address.port();
+    let foreign = format!("Host: evil.example:{port}\r\nOrigin: http://evil.example:{port}\r\n");
+    let response = server.exchange(
+        "GET",
+        format!("GET /ws/chat HTTP/1.1\r\n{foreign}{UPGRADE}\r\n"),
+    );
+    assert_eq!(response.status, 403);
+    let own = format!("Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n");
+    let response = server.exchange(
+        "GET",
+        format!("GET /ws/chat HTTP/1.1\r\n{own}{UPGRADE}\r\n"),
+    );
+    assert_eq!(response.status, 101);
+}
+
 fn allowed_origins_are_let_in(program: Program) {
-    let server = program.start("--allow-origin https://app.example --allow-origin http://other.example:8080");
+    let server = program
+        .start("--allow-origin https://app.example --allow-origin http://other.example:8080");
     assert!(lets_in(&server, "https://app.example"));
     assert!(lets_in(&server, "http://other.example:8080"));
-    assert!(lets_in(&server, "http://localhost:5500"), "what was allowed before still is");
+    assert!(
+        lets_in(&server, "http://localhost:5500"),
+        "what was allowed before still is"
+    );
     for origin in [
         "http://app.example",
         "https://app.example:8443",
@@ -111,11 +138,18 @@ fn allowed_origins_are_let_in(program: Program) {
 }
 
 fn beyond_loopback_only_the_same_host_is_let_in(program: Program) {
-    let mut server = Server::start(&mut program.command("--bind 0.0.0.0:0 --allow-origin https://app.example"));
+    let mut server =
+        Server::start(&mut program.command("--bind 0.0.0.0:0 --allow-origin https://app.example"));
     server.address.set_ip([127, 0, 0, 1].into());
     assert!(lets_in(&server, &format!("http://{}", server.address)));
     assert!(lets_in(&server, "https://app.example"));
-    for origin in ["http://localhost:5500", "http://127.0.0.1:1", "http://[::1]:5500", "null", "http://example.com"] {
+    for origin in [
+        "http://localhost:5500",
+        "http://127.0.0.1:1",
+        "http://[::1]:5500",
+        "null",
+        "http://example.com",
+    ] {
         assert!(!lets_in(&server, origin), "{origin}");
     }
 }
@@ -123,7 +157,9 @@ fn beyond_loopback_only_the_same_host_is_let_in(program: Program) {
 fn every_endpoint_asks_for_the_origin(program: Program) {
     let server = program.start("");
     for path in ["/ws/chat", "/ws/dashboard", "/ws/echo"] {
-        let refusal = server.try_open(path, "Origin: http://example.com\r\n").err();
+        let refusal = server
+            .try_open(path, "Origin: http://example.com\r\n")
+            .err();
         assert_eq!(refusal.map(|response| response.status), Some(403), "{path}");
     }
     let page = server.request("GET", "/chat.html", "Origin: http://example.com\r\n");

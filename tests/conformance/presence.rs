@@ -1,5 +1,7 @@
 //! Large rooms: over `--notice-limit` clients, one summary a second in place of a notice for each.
 
+use std::time::{Duration, Instant};
+
 use crate::client::Client;
 use crate::harness::Program;
 use crate::texts;
@@ -42,10 +44,22 @@ fn over_the_limit_a_summary_takes_the_place_of_notices(program: Program) {
     assert_eq!(codes_until(&mut first, 2), ["joined"]);
     let others: Vec<_> = (3..=12).map(|_| server.join()).collect();
     let codes = codes_until(&mut first, 12);
-    assert!(codes.len() <= 3 && codes.iter().all(|code| code == "presence"), "{codes:?}");
+    assert!(
+        codes.len() <= 3 && codes.iter().all(|code| code == "presence"),
+        "{codes:?}"
+    );
+    let summary = Instant::now();
     second.leave();
     let codes = codes_until(&mut first, 11);
-    assert!(codes.len() <= 2 && codes.iter().all(|code| code == "presence"), "{codes:?}");
+    assert!(
+        codes.len() <= 2 && codes.iter().all(|code| code == "presence"),
+        "{codes:?}"
+    );
+    assert!(
+        summary.elapsed() >= Duration::from_millis(900),
+        "the next after {:?}",
+        summary.elapsed()
+    );
     drop(others);
 }
 
@@ -58,5 +72,9 @@ fn a_room_that_shrinks_announces_newcomers_again(program: Program) {
     codes_until(&mut first, 1);
     let _newcomer = server.join();
     let codes = codes_until(&mut first, 2);
-    assert_eq!(codes.last().map(String::as_str), Some("joined"), "{codes:?}");
+    assert_eq!(
+        codes.last().map(String::as_str),
+        Some("joined"),
+        "{codes:?}"
+    );
 }

@@ -20,7 +20,12 @@ impl Process {
         let mut child = start(command.stderr(Stdio::piped()));
         let stdout = Lines::collect(child.stdout.take().expect("piped"));
         let stderr = Lines::collect(child.stderr.take().expect("piped"));
-        Self { child, exit: None, stdout, stderr }
+        Self {
+            child,
+            exit: None,
+            stdout,
+            stderr,
+        }
     }
 
     pub(crate) fn spawn_without_log_reader(command: &mut Command) -> Self {
@@ -28,7 +33,12 @@ impl Process {
         drop(reader);
         let mut child = start(command.stderr(writer));
         let stdout = Lines::collect(child.stdout.take().expect("piped"));
-        Self { child, exit: None, stdout, stderr: Lines::collect(io::empty()) }
+        Self {
+            child,
+            exit: None,
+            stdout,
+            stderr: Lines::collect(io::empty()),
+        }
     }
 
     /// Waits until the process is over: its outputs end when it does.
@@ -50,44 +60,89 @@ impl Process {
     /// Sends the signal of that name: `TERM`, `INT`.
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.child.id())])
+            .status();
         assert!(sent.expect("sh").success());
     }
 
     /// A figure in KiB from `/proc/PID/status`, such as `VmRSS`.
     #[cfg(target_os = "linux")]
     pub(crate) fn memory_kib(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a live process");
-        let line = status.lines().find(|line| line.starts_with(field)).expect("a field of the kernel's");
-        line.split_whitespace().nth(1).expect("a figure").parse().expect("a number")
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .expect("a live process");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(field))
+            .expect("a field of the kernel's");
+        line.split_whitespace()
+            .nth(1)
+            .expect("a figure")
+            .parse()
+            .expect("a number")
     }
 
-    /// Changes under the running process how many descriptors it may have.
+    /// Changes a soft limit of the running process (`nofile`, `nproc`), and returns what it was.
     #[cfg(target_os = "linux")]
-    pub(crate) fn limit_descriptors(&self, most: u64) {
-        let id = self.child.id().try_into().expect("a process id");
-        rlimit::prlimit(id, rlimit::Resource::NOFILE, Some((most, most)), None)
-            .expect("a child's limit can be lowered");
+    pub(crate) fn limit(&self, resource: &str, most: &str) -> String {
+        use std::os::unix::{fs::MetadataExt, process::CommandExt};
+        let id = self.child.id().to_string();
+        // Its owner may do so; root may not where a container has taken that from it.
+        let owner = std::fs::metadata(format!("/proc/{id}")).expect("a live process");
+        let prlimit = |option: &str| {
+            let options = [
+                "--pid",
+                &id,
+                "--output=SOFT",
+                "--noheadings",
+                "--raw",
+                option,
+            ];
+            let output = Command::new("prlimit")
+                .args(options)
+                .uid(owner.uid())
+                .gid(owner.gid())
+                .output();
+            let output = output.expect("prlimit of util-linux");
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        };
+        let before = prlimit(&format!("--{resource}"));
+        prlimit(&format!("--{resource}={most}:"));
+        before
     }
 
     #[cfg(target_os = "linux")]
     pub(crate) fn threads(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a live process").count()
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id()))
+            .expect("a live process")
+            .count()
     }
 
     /// The processor time that the process has used, in hundredths of a second.
     #[cfg(target_os = "linux")]
     pub(crate) fn cpu_ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a live process");
-        let after_name = stat.rsplit_once(')').expect("the name stands in brackets").1;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
+            .expect("a live process");
+        let after_name = stat
+            .rsplit_once(')')
+            .expect("the name stands in brackets")
+            .1;
         // Fields 14 and 15 of proc(5), the user's and the system's time; field 3 is the first after the name.
-        after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+        after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().expect("a number"))
+            .sum()
     }
 }
 
 fn start(command: &mut Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
 impl Drop for Process {
@@ -114,13 +169,19 @@ struct Output {
 
 impl Lines {
     fn collect(source: impl Read + Send + 'static) -> Self {
-        let lines = Self { output: Arc::default() };
+        let lines = Self {
+            output: Arc::default(),
+        };
         let collector = lines.clone();
         thread::spawn(move || {
             let mut source = BufReader::new(source);
             let mut line = Vec::new();
-            while source.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-                let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line)).into_owned();
+            while source
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|length| length > 0)
+            {
+                let text =
+                    String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line)).into_owned();
                 collector.update(|output| output.lines.push(text));
                 line.clear();
             }
@@ -130,7 +191,12 @@ impl Lines {
     }
 
     pub(crate) fn all(&self) -> Vec<String> {
-        self.output.0.lock().expect("no panic under the lock").lines.clone()
+        self.output
+            .0
+            .lock()
+            .expect("no panic under the lock")
+            .lines
+            .clone()
     }
 
     /// Waits for the first line that `matches`.
@@ -139,12 +205,29 @@ impl Lines {
     }
 
     /// Waits for as many lines that match.
-    pub(crate) fn wait_for_many(&self, count: usize, what: &str, matches: impl Fn(&str) -> bool) -> Vec<String> {
+    pub(crate) fn wait_for_many(
+        &self,
+        count: usize,
+        what: &str,
+        matches: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
         let found = self.wait(Instant::now() + PATIENCE, |output| {
-            let lines: Vec<_> = output.lines.iter().filter(|line| matches(line)).take(count).cloned().collect();
-            if lines.len() == count { Some(Ok(lines)) } else { output.ended.then_some(Err(())) }
+            let lines: Vec<_> = output
+                .lines
+                .iter()
+                .filter(|line| matches(line))
+                .take(count)
+                .cloned()
+                .collect();
+            if lines.len() == count {
+                Some(Ok(lines))
+            } else {
+                output.ended.then_some(Err(()))
+            }
         });
-        found.and_then(Result::ok).unwrap_or_else(|| panic!("not {count} lines with {what} in {:#?}", self.all()))
+        found
+            .and_then(Result::ok)
+            .unwrap_or_else(|| panic!("not {count} lines with {what} in {:#?}", self.all()))
     }
 
     fn wait_for_end(&self, deadline: Instant) {
@@ -164,7 +247,12 @@ impl Lines {
                 return Some(found);
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            output = self.output.1.wait_timeout(output, left).expect("no panic under the lock").0;
+            output = self
+                .output
+                .1
+                .wait_timeout(output, left)
+                .expect("no panic under the lock")
+                .0;
         }
     }
 }

@@ -27,7 +27,11 @@ fn answer_to(client: &mut Client, text: &str) -> Value {
 fn retry_after(answer: &Value) -> Duration {
     assert_eq!(answer["code"], "rate_limited", "{answer}");
     assert_eq!(answer["text"], texts::RATE_LIMITED);
-    Duration::from_millis(answer["retry_after_ms"].as_u64().expect("whole milliseconds"))
+    Duration::from_millis(
+        answer["retry_after_ms"]
+            .as_u64()
+            .expect("whole milliseconds"),
+    )
 }
 
 fn the_default_is_one_message_a_second(program: Program) {
@@ -37,14 +41,21 @@ fn the_default_is_one_message_a_second(program: Program) {
     assert_eq!(answer_to(&mut client, "first")["type"], "chat");
     let wait = retry_after(&answer_to(&mut client, "second"));
     let least = Duration::from_secs(1).saturating_sub(sent.elapsed());
-    assert!(least <= wait && wait <= Duration::from_secs(1), "{wait:?} is not {least:?} to 1 s");
+    assert!(
+        least <= wait && wait <= Duration::from_secs(1),
+        "{wait:?} is not {least:?} to 1 s"
+    );
 }
 
 fn a_message_is_accepted_when_the_server_said(program: Program) {
     let server = program.start("--chat-interval 500ms");
     let mut client = server.join();
     for round in 0..2 {
-        assert_eq!(answer_to(&mut client, "in time")["type"], "chat", "round {round}");
+        assert_eq!(
+            answer_to(&mut client, "in time")["type"],
+            "chat",
+            "round {round}"
+        );
         let wait = retry_after(&answer_to(&mut client, "too soon"));
         assert!(wait <= Duration::from_millis(500), "{wait:?}");
         // The time itself is the event here: the server named the moment, and it must be right to the millisecond.
@@ -60,7 +71,10 @@ fn refusals_do_not_push_the_next_message_back(program: Program) {
     for _ in 0..3 {
         thread::sleep(wait / 4);
         let left = retry_after(&answer_to(&mut client, "still too soon"));
-        assert!(left < wait, "{left:?} left after {wait:?}: a refusal pushed the message back");
+        assert!(
+            left < wait,
+            "{left:?} left after {wait:?}: a refusal pushed the message back"
+        );
         wait = left;
     }
     thread::sleep(wait);
@@ -74,7 +88,10 @@ fn what_was_refused_does_not_use_the_limit_up(program: Program) {
     assert_eq!(answer_to(&mut client, &"a".repeat(501))["code"], "too_long");
     client.text("no JSON");
     assert_eq!(client.next_json()["code"], "bad_json");
-    assert_eq!(answer_to(&mut client, "the first to be accepted")["type"], "chat");
+    assert_eq!(
+        answer_to(&mut client, "the first to be accepted")["type"],
+        "chat"
+    );
     assert_eq!(answer_to(&mut client, "the second")["code"], "rate_limited");
 }
 
@@ -83,7 +100,10 @@ fn each_client_has_a_limit_of_its_own(program: Program) {
     let mut first = server.join();
     assert_eq!(answer_to(&mut first, "first")["type"], "chat");
     let mut second = server.join();
-    assert_eq!(answer_to(&mut second, "of the same name, but another client")["type"], "chat");
+    assert_eq!(
+        answer_to(&mut second, "of the same name, but another client")["type"],
+        "chat"
+    );
     assert_eq!(answer_to(&mut second, "again")["code"], "rate_limited");
 }
 

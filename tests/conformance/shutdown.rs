@@ -2,17 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::Message;
+use crate::client::{Client, Message};
 use crate::harness::{Program, Server};
 use crate::http_client::{read_response, request};
-use crate::wire::{Ending, PATIENCE};
+use crate::wire::{Ending, PATIENCE, Wire};
 
 conformance! {
     a_signal_closes_every_client_with_1001,
     ctrl_c_is_as_good,
     an_idle_server_stops_at_once,
     what_is_queued_is_sent_before_the_close,
+    who_reads_late_gets_all_that_is_queued_and_the_close,
+    an_answer_on_its_way_is_sent_to_its_end,
     clients_that_do_not_answer_do_not_hold_the_exit_up,
+    an_unanswered_close_is_given_up_after_its_own_timeout,
     a_client_that_does_not_read_does_not_hold_the_exit_up,
     half_a_request_does_not_hold_the_exit_up,
     a_draining_server_says_so_and_lets_nobody_in,
@@ -20,7 +23,7 @@ conformance! {
     the_port_is_free_for_the_next_server,
 }
 
-const SHORT: &str = "--drain-timeout 500ms --close-timeout 500ms";
+const SHORT: &str = "--drain-timeout 500ms --close-timeout 1h";
 const LONG: &str = "--drain-timeout 1h --close-timeout 1h";
 
 /// Sees the server exit with status 0 before `limit` has passed.
@@ -30,8 +33,13 @@ fn assert_exits(mut server: Server, limit: Duration) {
 }
 
 fn closes_every_client(program: Program, signal: &str) {
-    let server = program.start("");
-    let mut clients = [server.join(), server.join(), server.watch(), server.open("/ws/echo")];
+    let server = program.start("--metric-interval 1ms");
+    let mut clients = [
+        server.join(),
+        server.join(),
+        server.watch(),
+        server.open("/ws/echo"),
+    ];
     server.process.signal(signal);
     for client in &mut clients {
         client.expect_close(1001);
@@ -72,6 +80,50 @@ fn what_is_queued_is_sent_before_the_close(program: Program) {
     assert_exits(server, Duration::from_secs(3));
 }
 
+/// The kernels hold 4 MiB at most for a client; what is beyond that waits in the server when it is told to stop.
+fn who_reads_late_gets_all_that_is_queued_and_the_close(program: Program) {
+    let server = program.start(&format!(
+        "{LONG} --ping-interval 1h --chat-interval 0s --max-unsent 64MiB"
+    ));
+    let mut speaker = server.join();
+    let wire = Wire::connect_with_small_window(server.address);
+    let mut late = Client::upgrade(wire, server.address, "/ws/chat", "").expect("let in");
+    let mut last = server.join();
+    let text = "🦀".repeat(500);
+    for id in 1..=2_500 {
+        speaker.say("Alice", &text);
+        assert_eq!(speaker.next_of_type("chat")["id"], id);
+        assert_eq!(last.next_of_type("chat")["id"], id);
+    }
+    server.process.signal("TERM");
+    speaker.expect_close(1001);
+    last.expect_close(1001);
+    for id in 1..=2_500 {
+        assert_eq!(late.next_of_type("chat")["id"], id);
+    }
+    late.expect_close(1001);
+    assert_exits(server, Duration::from_secs(3));
+}
+
+fn an_answer_on_its_way_is_sent_to_its_end(program: Program) {
+    let report = std::env::temp_dir().join(format!("report-on-its-way-{}", std::process::id()));
+    let html = vec![b'x'; 12 << 20];
+    std::fs::write(&report, &html).expect("a temporary file");
+    let server = program.start(&format!("{LONG} --report {}", report.display()));
+    std::fs::remove_file(&report).expect("it was there a moment ago");
+    let mut wire = Wire::connect_with_small_window(server.address);
+    wire.send(request("GET", server.address, "/report", "").as_bytes());
+    wire.fill(Instant::now() + PATIENCE)
+        .expect("the beginning of the answer");
+    server.process.signal("TERM");
+    server
+        .process
+        .stderr
+        .wait_for("the drain", |line| line.contains("Shutting down"));
+    assert_eq!(read_response(&mut wire, "GET").body.len(), html.len());
+    assert_exits(server, Duration::from_secs(3));
+}
+
 fn clients_that_do_not_answer_do_not_hold_the_exit_up(program: Program) {
     let server = program.start(SHORT);
     let mut silent = server.join();
@@ -81,14 +133,28 @@ fn clients_that_do_not_answer_do_not_hold_the_exit_up(program: Program) {
     // Nor does one that goes on talking.
     silent.text("not yet");
     assert_exits(server, Duration::from_secs(5));
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+fn an_unanswered_close_is_given_up_after_its_own_timeout(program: Program) {
+    let server = program.start("--drain-timeout 1h --close-timeout 200ms");
+    let mut silent = [server.join(), server.watch(), server.open("/ws/echo")];
+    server.process.signal("TERM");
+    for client in &mut silent {
+        assert_eq!(client.await_close(), Some(1001));
+    }
+    assert_exits(server, Duration::from_secs(5));
 }
 
 fn a_client_that_does_not_read_does_not_hold_the_exit_up(program: Program) {
     let server = program.start(&format!("{SHORT} --chat-interval 0s --max-unsent 64MiB"));
     let mut speaker = server.join();
-    let wire = crate::wire::Wire::connect_with_small_window(server.address);
-    let deaf = crate::client::Client::upgrade(wire, server.address, "/ws/chat", "");
+    let wire = Wire::connect_with_small_window(server.address);
+    let deaf = Client::upgrade(wire, server.address, "/ws/chat", "");
     assert!(deaf.is_ok());
     let text = "🦀".repeat(500);
     // More than any kernel buffers, so that the server itself has something left to send.
@@ -106,7 +172,11 @@ fn half_a_request_does_not_hold_the_exit_up(program: Program) {
     let mut half = server.wire();
     half.send(b"GET /ws/chat HTTP/1.1\r\n");
     let _says_nothing = server.wire();
-    assert_eq!(server.get("/healthz").status, 200, "both have been accepted by now");
+    assert_eq!(
+        server.get("/healthz").status,
+        200,
+        "both have been accepted by now"
+    );
     server.process.signal("TERM");
     assert_exits(server, Duration::from_secs(5));
 }
@@ -116,9 +186,15 @@ fn a_draining_server_says_so_and_lets_nobody_in(program: Program) {
     let mut stays = server.join();
     server.process.signal("TERM");
     // Whoever does not answer the Close keeps the drain going, so that it can be looked at.
-    assert_eq!(stays.try_message(Instant::now() + PATIENCE), Ok(Message::Close(Some(1001))));
+    assert_eq!(
+        stays.try_message(Instant::now() + PATIENCE),
+        Ok(Message::Close(Some(1001)))
+    );
     assert_eq!(server.get("/healthz").status, 503);
-    let refusal = server.try_open("/ws/chat", "").err().unwrap_or_else(|| panic!("let in while draining"));
+    let refusal = server
+        .try_open("/ws/chat", "")
+        .err()
+        .unwrap_or_else(|| panic!("let in while draining"));
     assert_eq!(refusal.status, 503);
     stays.send(&crate::frame::Frame::close(1001, ""));
     assert_ne!(stays.wire().read_to_end(), Ending::TimedOut);
@@ -132,7 +208,9 @@ fn a_second_signal_stops_at_once(program: Program) {
         server.process.signal(signals[0]);
         assert_eq!(stays.await_close(), Some(1001));
         server.process.signal(signals[1]);
-        server.process.wait_until(Instant::now() + Duration::from_secs(3));
+        server
+            .process
+            .wait_until(Instant::now() + Duration::from_secs(3));
     }
 }
 

@@ -15,7 +15,12 @@ conformance! {
 fn as_broadcast(client: &mut Client, name: &str, text: &str) -> (String, String) {
     client.say(name, text);
     let message = client.next_json();
-    let field = |key: &str| message[key].as_str().unwrap_or_else(|| panic!("{key} of {message}")).to_owned();
+    let field = |key: &str| {
+        message[key]
+            .as_str()
+            .unwrap_or_else(|| panic!("{key} of {message}"))
+            .to_owned()
+    };
     (field("name"), field("text"))
 }
 
@@ -25,12 +30,24 @@ fn a_name_over_50_is_cut(program: Program) {
     for letter in ["a", "ế", "🦀", "م"] {
         let longest = letter.repeat(50);
         assert_eq!(as_broadcast(&mut client, &longest, "50").0, longest);
-        assert_eq!(as_broadcast(&mut client, &format!("{longest}b"), "51").0, longest);
-        assert_eq!(as_broadcast(&mut client, &letter.repeat(500), "500").0, longest);
-        assert_eq!(as_broadcast(&mut client, &format!("  {longest}  "), "50 and spaces").0, longest);
+        assert_eq!(
+            as_broadcast(&mut client, &format!("{longest}b"), "51").0,
+            longest
+        );
+        assert_eq!(
+            as_broadcast(&mut client, &letter.repeat(500), "500").0,
+            longest
+        );
+        assert_eq!(
+            as_broadcast(&mut client, &format!("  {longest}  "), "50 and spaces").0,
+            longest
+        );
     }
     let combined = "e\u{301}".repeat(25);
-    assert_eq!(as_broadcast(&mut client, &combined, "marks count").0, combined);
+    assert_eq!(
+        as_broadcast(&mut client, &combined, "marks count").0,
+        combined
+    );
     assert_eq!(
         as_broadcast(&mut client, &format!("a{combined}"), "cut between").0,
         format!("a{}e", "e\u{301}".repeat(24))
@@ -41,9 +58,18 @@ fn white_space_is_trimmed_at_the_ends_only(program: Program) {
     let server = program.start("--chat-interval 0s");
     let mut client = server.join();
     for space in [" ", "\t", "\n", "\r\n", "\u{a0}", "\u{2003}", "\u{3000}"] {
-        let (name, text) = (format!("Al{space}ice"), format!("Hello{space}{space}everyone"));
-        let padded = (format!("{space}{name}{space}"), format!("{space}{space}{text}{space}"));
-        assert_eq!(as_broadcast(&mut client, &padded.0, &padded.1), (name, text));
+        let (name, text) = (
+            format!("Al{space}ice"),
+            format!("Hello{space}{space}everyone"),
+        );
+        let padded = (
+            format!("{space}{name}{space}"),
+            format!("{space}{space}{text}{space}"),
+        );
+        assert_eq!(
+            as_broadcast(&mut client, &padded.0, &padded.1),
+            (name, text)
+        );
     }
 }
 
@@ -69,8 +95,12 @@ fn every_script_and_control_character_comes_back(program: Program) {
         assert_eq!(as_broadcast(&mut client, text, text), expected);
         assert_eq!(bystander.next_json()["text"], text);
     }
-    let escaped = "{\"type\":\"chat\",\"name\":\"\\u0000\\u00e9\\uD83E\\uDD80\",\"text\":\"/\\u2028\\/\\b\"}";
+    let escaped =
+        "{\"type\":\"chat\",\"name\":\"\\u0000\\u00e9\\uD83E\\uDD80\",\"text\":\"/\\u2028\\/\\b\"}";
     client.text(escaped);
     let message = client.next_json();
-    assert_eq!((&message["name"], &message["text"]), (&json!("\0é🦀"), &json!("/\u{2028}/\u{8}")));
+    assert_eq!(
+        (&message["name"], &message["text"]),
+        (&json!("\0é🦀"), &json!("/\u{2028}/\u{8}"))
+    );
 }

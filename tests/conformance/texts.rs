@@ -7,7 +7,8 @@ pub(crate) const BAD_MESSAGE: &str = "Invalid message type";
 pub(crate) const EMPTY: &str = "Tên và nội dung không được để trống";
 pub(crate) const TOO_LONG: &str = "Tin nhắn quá dài (tối đa 500 ký tự)";
 pub(crate) const RATE_LIMITED: &str = "Bạn đang gửi tin nhắn quá nhanh. Vui lòng đợi 1 giây.";
-pub(crate) const DASHBOARD_WELCOME: &str = "Kết nối dashboard thành công. Đang nhận dữ liệu realtime...";
+pub(crate) const DASHBOARD_WELCOME: &str =
+    "Kết nối dashboard thành công. Đang nhận dữ liệu realtime...";
 
 pub(crate) fn welcome(online: usize) -> String {
     format!("Chào mừng đến chat room! Hiện có {online} người online.")

@@ -4,6 +4,7 @@ use crate::client::Client;
 use crate::counters::Tally;
 use crate::frame::{self, CONTINUATION, Frame, header};
 use crate::harness::{Program, Server};
+use crate::wire::Ending;
 
 conformance! {
     an_unmasked_frame_is_1002,
@@ -15,6 +16,8 @@ conformance! {
     text_that_is_not_utf8_is_1007,
     violations_are_counted,
     what_came_before_a_violation_is_answered_first,
+    what_was_said_before_a_violation_is_heard,
+    a_close_is_not_lost_to_what_is_still_on_its_way,
     the_others_only_hear_that_it_left,
     noise_after_the_upgrade_is_survived,
     many_bad_clients_do_not_grow_memory,
@@ -33,16 +36,31 @@ fn closed_with(server: &Server, code: u16, what: &str, bytes: &[u8]) {
 fn an_unmasked_frame_is_1002(program: Program) {
     let server = program.start("");
     for opcode in [frame::TEXT, frame::BINARY, frame::PING, frame::CLOSE] {
-        closed_with(&server, 1002, "an unmasked frame", &Frame::new(opcode, "").encode_unmasked());
+        closed_with(
+            &server,
+            1002,
+            "an unmasked frame",
+            &Frame::new(opcode, "").encode_unmasked(),
+        );
     }
-    closed_with(&server, 1002, "an unmasked text", &Frame::new(frame::TEXT, "{}").encode_unmasked());
+    closed_with(
+        &server,
+        1002,
+        "an unmasked text",
+        &Frame::new(frame::TEXT, "{}").encode_unmasked(),
+    );
 }
 
 fn a_reserved_bit_is_1002(program: Program) {
     let server = program.start("");
     for bits in [0x40, 0x20, 0x10, 0x70] {
         for opcode in [frame::TEXT, frame::PING] {
-            closed_with(&server, 1002, "a reserved bit", &Frame::new(opcode, "{}").encode_with_reserved_bits(bits));
+            closed_with(
+                &server,
+                1002,
+                "a reserved bit",
+                &Frame::new(opcode, "{}").encode_with_reserved_bits(bits),
+            );
         }
     }
 }
@@ -50,42 +68,95 @@ fn a_reserved_bit_is_1002(program: Program) {
 fn a_reserved_opcode_is_1002(program: Program) {
     let server = program.start("");
     for opcode in [0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF] {
-        closed_with(&server, 1002, "a reserved opcode", &Frame::new(opcode, "").encode());
+        closed_with(
+            &server,
+            1002,
+            "a reserved opcode",
+            &Frame::new(opcode, "").encode(),
+        );
     }
 }
 
 fn a_bad_control_frame_is_1002(program: Program) {
     let server = program.start("");
     for opcode in [frame::PING, frame::PONG, frame::CLOSE] {
-        closed_with(&server, 1002, "a control frame in fragments", &Frame::unfinished(opcode, "").encode());
-        closed_with(&server, 1002, "a long control frame", &Frame::new(opcode, [b'x'; 126]).encode());
+        closed_with(
+            &server,
+            1002,
+            "a control frame in fragments",
+            &Frame::unfinished(opcode, "").encode(),
+        );
+        closed_with(
+            &server,
+            1002,
+            "a long control frame",
+            &Frame::new(opcode, [b'x'; 126]).encode(),
+        );
     }
 }
 
 fn fragments_out_of_turn_are_1002(program: Program) {
     let server = program.start("");
-    closed_with(&server, 1002, "a continuation of nothing", &Frame::new(CONTINUATION, "x").encode());
-    closed_with(&server, 1002, "a continuation of nothing", &Frame::unfinished(CONTINUATION, "x").encode());
+    closed_with(
+        &server,
+        1002,
+        "a continuation of nothing",
+        &Frame::new(CONTINUATION, "x").encode(),
+    );
+    closed_with(
+        &server,
+        1002,
+        "a continuation of nothing",
+        &Frame::unfinished(CONTINUATION, "x").encode(),
+    );
     for second in [frame::TEXT, frame::BINARY] {
         let frames = [Frame::unfinished(frame::TEXT, "x"), Frame::new(second, "y")];
-        closed_with(&server, 1002, "a message in a message", &frames.map(|frame| frame.encode()).concat());
+        closed_with(
+            &server,
+            1002,
+            "a message in a message",
+            &frames.map(|frame| frame.encode()).concat(),
+        );
     }
-    let frames = [Frame::unfinished(frame::TEXT, "x"), Frame::new(CONTINUATION, "y"), Frame::new(CONTINUATION, "z")];
+    let frames = [
+        Frame::unfinished(frame::TEXT, "x"),
+        Frame::new(CONTINUATION, "y"),
+        Frame::new(CONTINUATION, "z"),
+    ];
     let mut client = server.open("/ws/echo");
-    client.wire().send(&frames.map(|frame| frame.encode()).concat());
+    client
+        .wire()
+        .send(&frames.map(|frame| frame.encode()).concat());
     assert_eq!(client.next_text(), "xy");
     client.expect_close(1002);
 }
 
 fn a_bad_close_code_is_1002(program: Program) {
     let server = program.start("");
-    for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
-        closed_with(&server, 1002, &format!("close code {code}"), &Frame::close(code, "").encode());
+    for code in [
+        0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535,
+    ] {
+        closed_with(
+            &server,
+            1002,
+            &format!("close code {code}"),
+            &Frame::close(code, "").encode(),
+        );
     }
-    closed_with(&server, 1002, "half a close code", &Frame::new(frame::CLOSE, [3]).encode());
+    closed_with(
+        &server,
+        1002,
+        "half a close code",
+        &Frame::new(frame::CLOSE, [3]).encode(),
+    );
     let mut reason = 1000_u16.to_be_bytes().to_vec();
     reason.extend(b"\xFF\xFE");
-    closed_with(&server, 1007, "a close reason that is not UTF-8", &Frame::new(frame::CLOSE, reason).encode());
+    closed_with(
+        &server,
+        1007,
+        "a close reason that is not UTF-8",
+        &Frame::new(frame::CLOSE, reason).encode(),
+    );
 }
 
 fn text_that_is_not_utf8_is_1007(program: Program) {
@@ -101,16 +172,39 @@ fn text_that_is_not_utf8_is_1007(program: Program) {
         b"{\"type\":\"chat\",\"name\":\"\xFF\",\"text\":\"Hello\"}",
     ];
     for bytes in bad {
-        closed_with(&server, 1007, "not UTF-8", &Frame::new(frame::TEXT, bytes).encode());
+        closed_with(
+            &server,
+            1007,
+            "not UTF-8",
+            &Frame::new(frame::TEXT, bytes).encode(),
+        );
     }
 }
 
 fn violations_are_counted(program: Program) {
     let server = program.start("");
-    let (protocol, utf8) = (Tally::new(&server, "protocol_error"), Tally::new(&server, "bad_utf8"));
-    closed_with(&server, 1002, "an unmasked frame", &Frame::new(frame::TEXT, "").encode_unmasked());
-    closed_with(&server, 1002, "a bad close code", &Frame::close(1005, "").encode());
-    closed_with(&server, 1007, "not UTF-8", &Frame::new(frame::TEXT, b"\xFF").encode());
+    let (protocol, utf8) = (
+        Tally::new(&server, "protocol_error"),
+        Tally::new(&server, "bad_utf8"),
+    );
+    closed_with(
+        &server,
+        1002,
+        "an unmasked frame",
+        &Frame::new(frame::TEXT, "").encode_unmasked(),
+    );
+    closed_with(
+        &server,
+        1002,
+        "a bad close code",
+        &Frame::close(1005, "").encode(),
+    );
+    closed_with(
+        &server,
+        1007,
+        "not UTF-8",
+        &Frame::new(frame::TEXT, b"\xFF").encode(),
+    );
     // On two endpoints each.
     protocol.rises_by(4);
     utf8.rises_by(2);
@@ -122,7 +216,10 @@ fn what_came_before_a_violation_is_answered_first(program: Program) {
     let bad_endings = [
         (Frame::new(frame::TEXT, "unmasked").encode_unmasked(), 1002),
         (Frame::new(frame::TEXT, b"\xFF").encode(), 1007),
-        (Frame::new(frame::BINARY, vec![1; 64 * 1024 + 1]).encode(), 1009),
+        (
+            Frame::new(frame::BINARY, vec![1; 64 * 1024 + 1]).encode(),
+            1009,
+        ),
     ];
     for (bad_ending, code) in bad_endings {
         let mut client = server.open("/ws/echo");
@@ -135,8 +232,59 @@ fn what_came_before_a_violation_is_answered_first(program: Program) {
         assert_eq!(client.next_frame(), Frame::new(frame::TEXT, "one"));
         assert_eq!(client.next_frame(), Frame::new(frame::PONG, "two"));
         assert_eq!(client.next_frame(), Frame::new(frame::BINARY, "three"));
-        assert_eq!(crate::client::close_code(&client.next_frame()), Some(code), "and nothing before the Close");
+        assert_eq!(
+            crate::client::close_code(&client.next_frame()),
+            Some(code),
+            "and nothing before the Close"
+        );
         client.wire().read_to_end();
+    }
+}
+
+fn what_was_said_before_a_violation_is_heard(program: Program) {
+    let server = program.start("");
+    let mut bystander = server.join();
+    let mut client = server.join();
+    assert_eq!(bystander.next_json()["code"], "joined");
+    let message = Frame::new(
+        frame::TEXT,
+        "{\"type\":\"chat\",\"name\":\"Alice\",\"text\":\"last words\"}",
+    );
+    client.wire().send(
+        &[
+            message.encode(),
+            Frame::new(frame::TEXT, "unmasked").encode_unmasked(),
+        ]
+        .concat(),
+    );
+    assert_eq!(
+        client.next_json()["text"],
+        "last words",
+        "everyone hears it, the sender included"
+    );
+    assert_eq!(crate::client::close_code(&client.next_frame()), Some(1002));
+    assert_eq!(bystander.next_json()["text"], "last words");
+    assert_eq!(bystander.next_json()["code"], "left");
+}
+
+/// Closing a socket with unread input sends a reset, which can overtake the Close and destroy it.
+fn a_close_is_not_lost_to_what_is_still_on_its_way(program: Program) {
+    let server = program.start("");
+    let rest = Frame::new(frame::BINARY, vec![1; 60_000])
+        .encode()
+        .repeat(10);
+    for _ in 0..20 {
+        let mut client = server.open("/ws/echo");
+        client
+            .wire()
+            .send(&Frame::new(frame::TEXT, "unmasked").encode_unmasked());
+        client.wire().send(&rest);
+        assert_eq!(client.await_close(), Some(1002));
+        assert_eq!(
+            client.wire().read_to_end(),
+            Ending::Closed,
+            "in order, not with a reset"
+        );
     }
 }
 
@@ -178,7 +326,9 @@ fn noise_after_the_upgrade_is_survived(program: Program) {
     let server = program.start("");
     let mut bystander = server.open("/ws/echo");
     for seed in 0..100 {
-        let mut client = server.open(["/ws/chat", "/ws/dashboard", "/ws/echo"][usize::try_from(seed % 3).unwrap_or(0)]);
+        let mut client = server.open(
+            ["/ws/chat", "/ws/dashboard", "/ws/echo"][usize::try_from(seed % 3).unwrap_or(0)],
+        );
         // The server may close at any byte of it.
         let _ = client.wire().try_send(&noise(seed, 300));
         client.wire().finish_writing();
@@ -197,7 +347,11 @@ fn many_bad_clients_do_not_grow_memory(program: Program) {
                 0 => Frame::new(frame::TEXT, "unmasked").encode_unmasked(),
                 1 => Frame::new(frame::TEXT, b"\xFF").encode(),
                 2 => header(0x80 | frame::TEXT, 1 << 40),
-                _ => [Frame::unfinished(frame::TEXT, [b' '; 10_000]).encode(), header(0x83, 0)].concat(),
+                _ => [
+                    Frame::unfinished(frame::TEXT, [b' '; 10_000]).encode(),
+                    header(0x83, 0),
+                ]
+                .concat(),
             };
             client.wire().send(&bytes);
             client.await_close();

@@ -33,12 +33,17 @@ fn watch(server: &Server, metrics: &[&str]) -> Client {
 
 fn next_value(client: &mut Client) -> f64 {
     let value = client.next_json();
-    value["value"].as_f64().unwrap_or_else(|| panic!("no value in {value}"))
+    value["value"]
+        .as_f64()
+        .unwrap_or_else(|| panic!("no value in {value}"))
 }
 
 /// Reads values until one is as it should be; the tests below say what must come to pass.
 fn await_value(client: &mut Client, expected: impl Fn(f64) -> bool) {
-    let values: Vec<_> = (0..100).map(|_| next_value(client)).take_while(|value| !expected(*value)).collect();
+    let values: Vec<_> = (0..100)
+        .map(|_| next_value(client))
+        .take_while(|value| !expected(*value))
+        .collect();
     assert!(values.len() < 100, "{values:?}");
 }
 
@@ -46,7 +51,14 @@ fn vitals_are_confirmed_and_sent_by_name(program: Program) {
     let server = program.start(QUICK);
     let vitals = ["clients", "deliveries", "lag", "memory", "threads"];
     let mut client = watch(&server, &vitals);
-    let mut names: Vec<_> = (0..5).map(|_| client.next_json()["metric"].as_str().expect("a name").to_owned()).collect();
+    let mut names: Vec<_> = (0..5)
+        .map(|_| {
+            client.next_json()["metric"]
+                .as_str()
+                .expect("a name")
+                .to_owned()
+        })
+        .collect();
     names.sort_unstable();
     assert_eq!(names, vitals);
 }
@@ -65,7 +77,9 @@ fn deliveries_follow_the_traffic(program: Program) {
     let server = program.start(QUICK);
     let mut client = watch(&server, &["deliveries"]);
     // This client alone is sent one frame in each 50 ms, which is 20 a second.
-    await_value(&mut client, |deliveries| deliveries > 1.0 && deliveries < 100.0);
+    await_value(&mut client, |deliveries| {
+        deliveries > 1.0 && deliveries < 100.0
+    });
     let mut speaker = server.join();
     for _ in 0..500 {
         speaker.say("Alice", "Hello");
@@ -79,7 +93,10 @@ fn lag_is_a_short_time(program: Program) {
     let server = program.start(QUICK);
     let mut client = watch(&server, &["lag"]);
     let lags: Vec<_> = (0..5).map(|_| next_value(&mut client)).collect();
-    assert!(lags.iter().all(|lag| (0.0..5_000.0).contains(lag)), "{lags:?}");
+    assert!(
+        lags.iter().all(|lag| (0.0..5_000.0).contains(lag)),
+        "{lags:?}"
+    );
 }
 
 fn memory_is_the_process_own(program: Program) {
@@ -90,7 +107,10 @@ fn memory_is_the_process_own(program: Program) {
     #[cfg(target_os = "linux")]
     {
         let resident = server.process.memory_kib("VmRSS") as f64 / 1024.0;
-        assert!((memory - resident).abs() < 0.2 * resident, "{memory} MiB is not {resident} MiB");
+        assert!(
+            (memory - resident).abs() < 0.2 * resident,
+            "{memory} MiB is not {resident} MiB"
+        );
     }
 }
 

@@ -27,38 +27,58 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the server accepts connections");
+        let stream =
+            TcpStream::connect_timeout(&address, PATIENCE).expect("the server accepts connections");
         Self::over(stream)
     }
 
     /// Connects from `source`, any address of the loopback network.
     pub(crate) fn connect_from(source: SocketAddr, address: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
-        socket.bind(&source.into()).expect("the source address is this host's");
-        socket.connect_timeout(&address.into(), PATIENCE).expect("the server accepts connections");
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        socket
+            .bind(&source.into())
+            .expect("the source address is this host's");
+        socket
+            .connect_timeout(&address.into(), PATIENCE)
+            .expect("the server accepts connections");
         Self::over(socket.into())
     }
 
     /// Connects with a receive window so small that what is not read soon stays on the server.
     pub(crate) fn connect_with_small_window(address: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(4096).expect("the buffer is set before the window is announced");
-        socket.connect_timeout(&address.into(), PATIENCE).expect("the server accepts connections");
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        socket
+            .set_recv_buffer_size(4096)
+            .expect("the buffer is set before the window is announced");
+        socket
+            .connect_timeout(&address.into(), PATIENCE)
+            .expect("the server accepts connections");
         Self::over(socket.into())
     }
 
     fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("no delay");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a write deadline");
-        Self { stream, unread: Vec::new() }
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .expect("a write deadline");
+        Self {
+            stream,
+            unread: Vec::new(),
+        }
     }
 
     pub(crate) fn local_port(&self) -> u16 {
-        self.stream.local_addr().expect("a connected socket has an address").port()
+        self.stream
+            .local_addr()
+            .expect("a connected socket has an address")
+            .port()
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        self.try_send(bytes).expect("the server takes what it is sent");
+        self.try_send(bytes)
+            .expect("the server takes what it is sent");
     }
 
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -80,7 +100,9 @@ impl Wire {
         if left.is_zero() {
             return Err(Ending::TimedOut);
         }
-        self.stream.set_read_timeout(Some(left)).expect("a read deadline");
+        self.stream
+            .set_read_timeout(Some(left))
+            .expect("a read deadline");
         let mut chunk = [0; 16 * 1024];
         match self.stream.read(&mut chunk) {
             Ok(0) => Err(Ending::Closed),
@@ -91,7 +113,9 @@ impl Wire {
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => Err(Ending::TimedOut),
                 ErrorKind::Interrupted => Ok(()),
-                ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Err(Ending::Reset),
+                ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe => Err(Ending::Reset),
                 _ => panic!("reading from the server: {error}"),
             },
         }
@@ -103,7 +127,11 @@ impl Wire {
         loop {
             self.unread.clear();
             if let Err(ending) = self.fill(deadline) {
-                assert_ne!(ending, Ending::TimedOut, "the server did not end the connection");
+                assert_ne!(
+                    ending,
+                    Ending::TimedOut,
+                    "the server did not end the connection"
+                );
                 return ending;
             }
         }
@@ -111,11 +139,15 @@ impl Wire {
 
     /// The server reads the end of the stream, and may still answer.
     pub(crate) fn finish_writing(&self) {
-        self.stream.shutdown(Shutdown::Write).expect("a connected socket");
+        self.stream
+            .shutdown(Shutdown::Write)
+            .expect("a connected socket");
     }
 
     /// Goes with a reset and without a word.
     pub(crate) fn vanish(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("linger");
+        SockRef::from(&self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .expect("linger");
     }
 }

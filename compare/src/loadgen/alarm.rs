@@ -25,10 +25,16 @@ impl Alarm {
         use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
         use std::os::fd::AsRawFd;
 
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
         let mut source = mio::unix::SourceFd(&timer.as_raw_fd());
         mio::event::Source::register(&mut source, poll.registry(), token, mio::Interest::READABLE)?;
-        Ok(Self { timer, set_for_ns: 0 })
+        Ok(Self {
+            timer,
+            set_for_ns: 0,
+        })
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -54,10 +60,20 @@ impl Alarm {
     fn arm(&mut self, wait: Duration) -> io::Result<()> {
         use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 
-        let once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         let value = Timespec::try_from(wait).map_err(|_| io::ErrorKind::InvalidInput)?;
         // Setting it anew also clears its old expiry, so it need not be read.
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: once, it_value: value })?;
+        timerfd_settime(
+            &self.timer,
+            TimerfdTimerFlags::empty(),
+            &Itimerspec {
+                it_interval: once,
+                it_value: value,
+            },
+        )?;
         Ok(())
     }
 

@@ -104,7 +104,12 @@ pub(crate) enum ReadOutcome {
 }
 
 impl Client {
-    pub(crate) fn new(group: usize, member: usize, reader: FrameReader, witness: Option<Witness>) -> Self {
+    pub(crate) fn new(
+        group: usize,
+        member: usize,
+        reader: FrameReader,
+        witness: Option<Witness>,
+    ) -> Self {
         Self {
             group,
             member,
@@ -130,14 +135,28 @@ impl Client {
     ) -> io::Result<()> {
         let mut stream = connecting_stream(source, target)?;
         // Both at once and never again: the poll is edge-triggered, so WRITABLE costs nothing while it holds.
-        poll.register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-        self.stage = Stage::Connecting { stream, since_ns: now_ns };
+        poll.register(
+            &mut stream,
+            Token(index),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        self.stage = Stage::Connecting {
+            stream,
+            since_ns: now_ns,
+        };
         Ok(())
     }
 
     /// Sends the upgrade request once the connection stands.
-    pub(crate) fn request_upgrade(&mut self, path: &str, target: SocketAddr, part: Request) -> Result<(), Trouble> {
-        let Stage::Connecting { stream, .. } = &mut self.stage else { return Ok(()) };
+    pub(crate) fn request_upgrade(
+        &mut self,
+        path: &str,
+        target: SocketAddr,
+        part: Request,
+    ) -> Result<(), Trouble> {
+        let Stage::Connecting { stream, .. } = &mut self.stage else {
+            return Ok(());
+        };
         match stream.take_error() {
             Ok(None) => {}
             Ok(Some(_)) | Err(_) => return Err(Trouble::ConnectFailed),
@@ -151,7 +170,11 @@ impl Client {
             "GET {path} HTTP/1.1\r\nHost: {target}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {UPGRADE_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
-        let Stage::Connecting { mut stream, since_ns } = std::mem::replace(&mut self.stage, Stage::Gone) else {
+        let Stage::Connecting {
+            mut stream,
+            since_ns,
+        } = std::mem::replace(&mut self.stage, Stage::Gone)
+        else {
             unreachable!("matched above")
         };
         let request = match part {
@@ -159,9 +182,15 @@ impl Client {
             Request::Half => &request.as_bytes()[..request.len() / 2],
         };
         // A new connection's send buffer has room for one small request; if not, something is badly wrong.
-        stream.write_all(request).map_err(|_| Trouble::ConnectFailed)?;
+        stream
+            .write_all(request)
+            .map_err(|_| Trouble::ConnectFailed)?;
         self.stage = match part {
-            Request::Whole => Stage::Upgrading { stream, since_ns, head: Vec::new() },
+            Request::Whole => Stage::Upgrading {
+                stream,
+                since_ns,
+                head: Vec::new(),
+            },
             Request::Half => Stage::HalfOpen { stream },
         };
         Ok(())
@@ -175,15 +204,26 @@ impl Client {
                 ReadOutcome::WouldBlock => return Ok(Upgrade::NotYet),
                 ReadOutcome::Ended(_) => return Err(Trouble::UpgradeRefused),
             };
-            let Stage::Upgrading { head, .. } = &mut self.stage else { return Ok(Upgrade::NotYet) };
+            let Stage::Upgrading { head, .. } = &mut self.stage else {
+                return Ok(Upgrade::NotYet);
+            };
             head.extend_from_slice(&buffer[..count]);
-            let Some(head_len) = check_response(head)? else { continue };
-            let Stage::Upgrading { stream, since_ns, mut head } = std::mem::replace(&mut self.stage, Stage::Gone)
+            let Some(head_len) = check_response(head)? else {
+                continue;
+            };
+            let Stage::Upgrading {
+                stream,
+                since_ns,
+                mut head,
+            } = std::mem::replace(&mut self.stage, Stage::Gone)
             else {
                 unreachable!("matched above")
             };
             self.stage = Stage::Open { stream };
-            return Ok(Upgrade::Done { since_ns, after_head: head.split_off(head_len) });
+            return Ok(Upgrade::Done {
+                since_ns,
+                after_head: head.split_off(head_len),
+            });
         }
     }
 
@@ -209,7 +249,9 @@ impl Client {
 
     /// Sends whole frames, after what is unsent. What the kernel does not take now goes when it can.
     pub(crate) fn write(&mut self, frames: &[u8]) -> Result<(), Trouble> {
-        let Stage::Open { stream } = &mut self.stage else { return Ok(()) };
+        let Stage::Open { stream } = &mut self.stage else {
+            return Ok(());
+        };
         if !self.unsent.is_empty() {
             self.unsent.extend_from_slice(frames);
             return Ok(());
@@ -221,7 +263,9 @@ impl Client {
 
     /// Sends more of what is unsent.
     pub(crate) fn flush(&mut self) -> Result<(), Trouble> {
-        let Stage::Open { stream } = &mut self.stage else { return Ok(()) };
+        let Stage::Open { stream } = &mut self.stage else {
+            return Ok(());
+        };
         let written = write_some(stream, &self.unsent)?;
         self.unsent.drain(..written);
         Ok(())
@@ -247,7 +291,9 @@ impl Client {
 
     /// Stops hearing of anything to read: a client that does not read.
     pub(crate) fn go_deaf(&mut self, index: usize, poll: &Registry) -> io::Result<()> {
-        let Stage::Open { stream } = &mut self.stage else { return Ok(()) };
+        let Stage::Open { stream } = &mut self.stage else {
+            return Ok(());
+        };
         poll.reregister(stream, Token(index), Interest::WRITABLE)
     }
 
@@ -285,11 +331,15 @@ fn check_response(head: &[u8]) -> Result<Option<usize>, Trouble> {
         Ok(httparse::Status::Partial) | Err(_) => return Err(Trouble::UpgradeRefused),
     };
     let accept = derive_accept_key(UPGRADE_KEY.as_bytes());
-    let accepted = response
-        .headers
-        .iter()
-        .any(|header| header.name.eq_ignore_ascii_case("Sec-WebSocket-Accept") && header.value == accept.as_bytes());
-    if response.code == Some(101) && accepted { Ok(Some(head_len)) } else { Err(Trouble::UpgradeRefused) }
+    let accepted = response.headers.iter().any(|header| {
+        header.name.eq_ignore_ascii_case("Sec-WebSocket-Accept")
+            && header.value == accept.as_bytes()
+    });
+    if response.code == Some(101) && accepted {
+        Ok(Some(head_len))
+    } else {
+        Err(Trouble::UpgradeRefused)
+    }
 }
 
 /// A stream that is on its way to `target`.
@@ -309,11 +359,19 @@ fn connecting_stream(source: usize, target: SocketAddr) -> io::Result<TcpStream>
 
 #[cfg(target_os = "linux")]
 fn connecting_from(source: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::IPV4,
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
     socket.set_tcp_nodelay(true)?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
     match socket.connect(&target.into()) {
-        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(error),
+        Err(error)
+            if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
+        {
+            Err(error)
+        }
         Ok(()) | Err(_) => Ok(TcpStream::from_std(socket.into())),
     }
 }

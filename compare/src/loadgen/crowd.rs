@@ -52,7 +52,12 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    pub(crate) fn new(groups: &[Group], text_bytes: usize, target: SocketAddr, poll: Registry) -> Self {
+    pub(crate) fn new(
+        groups: &[Group],
+        text_bytes: usize,
+        target: SocketAddr,
+        poll: Registry,
+    ) -> Self {
         let mut crowd = Self {
             clients: Vec::new(),
             troops: Vec::new(),
@@ -78,22 +83,37 @@ impl Crowd {
     /// Lines the clients up in the order in which they will join: the groups mixed evenly.
     fn gather(&mut self, groups: &[Group]) {
         let sizes: Vec<usize> = groups.iter().map(|group| group.clients).collect();
-        self.troops = groups.iter().map(|group| Troop::new(group.clone(), Vec::new())).collect();
+        self.troops = groups
+            .iter()
+            .map(|group| Troop::new(group.clone(), Vec::new()))
+            .collect();
         let total: usize = sizes.iter().sum();
         let mut started = vec![0; groups.len()];
         for index in 0..total {
-            let furthest_behind = |&group: &usize| (2 * started[group] + 1) * total / sizes[group].max(1);
+            let furthest_behind =
+                |&group: &usize| (2 * started[group] + 1) * total / sizes[group].max(1);
             let open = (0..groups.len()).filter(|&group| started[group] < sizes[group]);
-            let group = open.min_by_key(furthest_behind).expect("total is the sum of the sizes");
+            let group = open
+                .min_by_key(furthest_behind)
+                .expect("total is the sum of the sizes");
             let member = started[group];
             started[group] += 1;
             self.troops[group].members.push(index);
             let sampled = is_sampled(member, &groups[group]);
             // Few messages to a client: looking into each costs next to nothing.
             let whole = sampled || matches!(groups[group].role, Role::Echo { .. } | Role::Watch);
-            let wanted = if whole { frames::WHOLE_BYTES_MAX } else { frames::PEEK_BYTES };
+            let wanted = if whole {
+                frames::WHOLE_BYTES_MAX
+            } else {
+                frames::PEEK_BYTES
+            };
             let witness = sampled.then(|| Witness::new(&sizes));
-            self.clients.push(Client::new(group, member, FrameReader::new(From::Server, wanted), witness));
+            self.clients.push(Client::new(
+                group,
+                member,
+                FrameReader::new(From::Server, wanted),
+                witness,
+            ));
         }
     }
 
@@ -107,7 +127,10 @@ impl Crowd {
     pub(crate) fn start_joining(&mut self, index: usize) {
         let now_ns = self.now_ns();
         self.connections += 1;
-        if self.clients[index].connect(now_ns, index, self.connections, self.target, &self.poll).is_err() {
+        if self.clients[index]
+            .connect(now_ns, index, self.connections, self.target, &self.poll)
+            .is_err()
+        {
             self.lose(index, Trouble::ConnectFailed);
         }
     }
@@ -132,12 +155,20 @@ impl Crowd {
     fn connected(&mut self, index: usize) -> Result<(), Trouble> {
         let client = &mut self.clients[index];
         let role = self.troops[client.group].group.role;
-        let part = if role == Role::HalfOpen { Request::Half } else { Request::Whole };
+        let part = if role == Role::HalfOpen {
+            Request::Half
+        } else {
+            Request::Whole
+        };
         client.request_upgrade(role.path(), self.target, part)
     }
 
     fn upgrade(&mut self, index: usize) -> Result<(), Trouble> {
-        let Upgrade::Done { since_ns, after_head } = self.clients[index].read_upgrade(&mut self.buffer)? else {
+        let Upgrade::Done {
+            since_ns,
+            after_head,
+        } = self.clients[index].read_upgrade(&mut self.buffer)?
+        else {
             return Ok(());
         };
         let now_ns = self.now_ns();
@@ -151,12 +182,16 @@ impl Crowd {
             return Ok(());
         }
         if role == Role::Deaf && !self.window_ns.is_empty() {
-            return self.clients[index].go_deaf(index, &self.poll).map_err(|_| Trouble::ConnectionReset);
+            return self.clients[index]
+                .go_deaf(index, &self.poll)
+                .map_err(|_| Trouble::ConnectionReset);
         }
         self.joined += 1;
         self.tally.joins.saturating_record(now_ns - since_ns);
         if role == Role::Deaf {
-            return self.clients[index].go_deaf(index, &self.poll).map_err(|_| Trouble::ConnectionReset);
+            return self.clients[index]
+                .go_deaf(index, &self.poll)
+                .map_err(|_| Trouble::ConnectionReset);
         }
         self.hear(index, &after_head)?;
         // Bytes behind the head have had their event already: under edge triggering there is no other.
@@ -185,7 +220,12 @@ impl Crowd {
     /// A client whose connection has ended begins anew: at once, or when its next visit is due.
     fn come_again(&mut self, index: usize) {
         self.clients[index].drop_connection();
-        let paced = matches!(self.role(&self.clients[index]), Role::Visit { pace: Pace::Rate { .. } });
+        let paced = matches!(
+            self.role(&self.clients[index]),
+            Role::Visit {
+                pace: Pace::Rate { .. }
+            }
+        );
         if !paced && self.now_ns() < self.window_ns.end {
             self.start_joining(index);
         }
@@ -198,7 +238,14 @@ impl Crowd {
         }
         let ending = event.is_read_closed() || event.is_error();
         if event.is_readable() || ending {
-            self.read(index, if ending { ReadUntil::WouldBlock } else { ReadUntil::ShortRead })?;
+            self.read(
+                index,
+                if ending {
+                    ReadUntil::WouldBlock
+                } else {
+                    ReadUntil::ShortRead
+                },
+            )?;
         }
         Ok(())
     }
@@ -224,22 +271,40 @@ impl Crowd {
     /// Takes in the bytes one client received, and answers what needs an answer.
     fn hear(&mut self, index: usize, bytes: &[u8]) -> Result<(), Trouble> {
         let now_ns = self.now_ns();
-        let Self { clients, troops, tally, ticks, text_bytes, epoch_unix_ns, .. } = self;
+        let Self {
+            clients,
+            troops,
+            tally,
+            ticks,
+            text_bytes,
+            epoch_unix_ns,
+            ..
+        } = self;
         let client = &mut clients[index];
         let reader = &mut client.reader;
         let role = troops[client.group].group.role;
         let heard = match (role, &mut client.witness) {
-            (Role::Echo { .. }, _) => Heard::echo(reader, bytes, client.group, *text_bytes, client.in_flight),
+            (Role::Echo { .. }, _) => {
+                Heard::echo(reader, bytes, client.group, *text_bytes, client.in_flight)
+            }
             (Role::Watch, _) => Heard::dashboard(reader, bytes),
             (_, None) => Heard::count_room(reader, bytes),
             (_, Some(witness)) => {
-                let context = Context { troops, text_bytes: *text_bytes, now_ns };
+                let context = Context {
+                    troops,
+                    text_bytes: *text_bytes,
+                    now_ns,
+                };
                 Heard::witness_room(reader, bytes, &context, witness, &mut tally.latency)
             }
         };
         let heard = heard.map_err(|_| Trouble::BadFrame)?;
         client.received += match role {
-            Role::Watch => heard.ticks.iter().filter(|&&ts| ticks.arrived(ts, *epoch_unix_ns + now_ns)).count() as u64,
+            Role::Watch => heard
+                .ticks
+                .iter()
+                .filter(|&&ts| ticks.arrived(ts, *epoch_unix_ns + now_ns))
+                .count() as u64,
             _ => heard.messages,
         };
         tally.delivered += heard.messages;
@@ -249,7 +314,9 @@ impl Crowd {
             Role::Spam { .. } => tally.ends.spam_refused += heard.errors,
             _ => tally.troubles.add(Trouble::ErrorAnswer, heard.errors),
         }
-        tally.troubles.add(Trouble::WrongContent, heard.wrong_content);
+        tally
+            .troubles
+            .add(Trouble::WrongContent, heard.wrong_content);
         tally.troubles.add(Trouble::WrongOrder, heard.wrong_order);
         self.answer(index, &heard, now_ns)
     }
@@ -260,14 +327,21 @@ impl Crowd {
         }
         for ping in &heard.pings {
             self.outgoing.clear();
-            frames::encode(OpCode::Control(Control::Pong), Some(MASK), ping, &mut self.outgoing);
+            frames::encode(
+                OpCode::Control(Control::Pong),
+                Some(MASK),
+                ping,
+                &mut self.outgoing,
+            );
             self.clients[index].write(&self.outgoing)?;
         }
         if heard.messages > 0
             && let Some(message) = self.clients[index].in_flight.take()
         {
             if self.window_ns.contains(&message.due_ns) {
-                self.tally.latency.record(message.due_ns, message.sent_ns, now_ns);
+                self.tally
+                    .latency
+                    .record(message.due_ns, message.sent_ns, now_ns);
             }
             self.send_owed(index)?;
             self.send_closed(index)?;
@@ -278,7 +352,8 @@ impl Crowd {
     /// Begins the load at `start_ns`; what is due within `window_ns` counts, and with it the load ends.
     pub(crate) fn begin(&mut self, start_ns: u64, window_ns: Range<u64>) {
         let unix_ms = |ns: u64| (self.epoch_unix_ns + ns) / 1_000_000;
-        self.ticks.count(unix_ms(window_ns.start)..unix_ms(window_ns.end));
+        self.ticks
+            .count(unix_ms(window_ns.start)..unix_ms(window_ns.end));
         for troop in &mut self.troops {
             troop.begin(start_ns, &window_ns);
         }
@@ -295,7 +370,9 @@ impl Crowd {
 
     /// Those that are there before the load begins.
     pub(crate) fn staying(&self) -> Vec<usize> {
-        (0..self.clients.len()).filter(|&index| self.role(&self.clients[index]).stays()).collect()
+        (0..self.clients.len())
+            .filter(|&index| self.role(&self.clients[index]).stays())
+            .collect()
     }
 
     /// Every connection goes at once; the clients have it before them to come back.
@@ -306,7 +383,9 @@ impl Crowd {
 
     /// Whether it is the answers that set the pace.
     pub(crate) fn is_closed_loop(&self) -> bool {
-        self.troops.iter().any(|troop| matches!(troop.work, Work::Closed { .. }))
+        self.troops
+            .iter()
+            .any(|troop| matches!(troop.work, Work::Closed { .. }))
     }
 
     /// Says goodbye, so that the server has no errors to report; what it answers is not waited for.
@@ -319,7 +398,9 @@ impl Crowd {
     /// Notes the length of a turn that began in the window.
     pub(crate) fn note_turn(&mut self, begin_ns: u64) {
         if self.window_ns.contains(&begin_ns) {
-            self.tally.generator_turns.saturating_record(self.now_ns() - begin_ns);
+            self.tally
+                .generator_turns
+                .saturating_record(self.now_ns() - begin_ns);
         }
     }
 
@@ -374,7 +455,9 @@ impl Crowd {
         let log = troop.work.log_mut()?;
         let slot = log.take_due(now_ns)?;
         if log.window.contains(&slot) {
-            self.tally.generator_late.saturating_record(now_ns - log.schedule.due_at_ns(slot));
+            self.tally
+                .generator_late
+                .saturating_record(now_ns - log.schedule.due_at_ns(slot));
         }
         Some((troop.members[log.schedule.member_of(slot)], slot))
     }
@@ -382,7 +465,9 @@ impl Crowd {
     /// Sends what came due while this client could not send.
     fn send_owed(&mut self, index: usize) -> Result<(), Trouble> {
         while self.clients[index].can_send() {
-            let Some(slot) = self.clients[index].backlog.pop_front() else { break };
+            let Some(slot) = self.clients[index].backlog.pop_front() else {
+                break;
+            };
             self.send_slot(index, slot)?;
         }
         Ok(())
@@ -392,7 +477,9 @@ impl Crowd {
     fn send_closed(&mut self, index: usize) -> Result<(), Trouble> {
         let group = self.clients[index].group;
         let over = self.now_ns() >= self.window_ns.end;
-        let Work::Closed { next_slot } = &mut self.troops[group].work else { return Ok(()) };
+        let Work::Closed { next_slot } = &mut self.troops[group].work else {
+            return Ok(());
+        };
         if over || !self.clients[index].can_send() {
             return Ok(());
         }
@@ -403,7 +490,10 @@ impl Crowd {
 
     fn send_slot(&mut self, index: usize, slot: u64) -> Result<(), Trouble> {
         let client = &mut self.clients[index];
-        let stamp = Stamp { group: client.group, slot };
+        let stamp = Stamp {
+            group: client.group,
+            slot,
+        };
         let role = self.troops[client.group].group.role;
         let text = match role {
             Role::Echo { .. } => stamp.text(self.text_bytes),
@@ -422,7 +512,11 @@ impl Crowd {
         let client = &mut self.clients[index];
         if matches!(role, Role::Echo { .. }) {
             client.echoes_sent += 1;
-            client.in_flight = Some(InFlight { slot, due_ns, sent_ns });
+            client.in_flight = Some(InFlight {
+                slot,
+                due_ns,
+                sent_ns,
+            });
         }
         client.write(&self.outgoing)
     }
@@ -466,12 +560,19 @@ enum ReadUntil {
 fn goodbye() -> Vec<u8> {
     let mut frame = Vec::new();
     let normal = u16::from(CloseCode::Normal).to_be_bytes();
-    frames::encode(OpCode::Control(Control::Close), Some(MASK), &normal, &mut frame);
+    frames::encode(
+        OpCode::Control(Control::Close),
+        Some(MASK),
+        &normal,
+        &mut frame,
+    );
     frame
 }
 
 fn unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_nanos()).expect("the year is below 2554")
 }
 
@@ -486,7 +587,11 @@ mod tests {
     use super::*;
 
     fn group(clients: usize, sampled: usize, role: Role) -> Group {
-        Group { clients, sampled, role }
+        Group {
+            clients,
+            sampled,
+            role,
+        }
     }
 
     fn crowd(groups: &[Group]) -> Crowd {
@@ -499,9 +604,15 @@ mod tests {
     fn samples_are_as_many_as_asked_for_and_spread_out() {
         for (clients, sampled) in [(1, 1), (10, 3), (1_000, 32), (7, 100), (5, 0)] {
             let group = group(clients, sampled, Role::Listen);
-            let chosen: Vec<usize> = (0..clients).filter(|&member| is_sampled(member, &group)).collect();
+            let chosen: Vec<usize> = (0..clients)
+                .filter(|&member| is_sampled(member, &group))
+                .collect();
             assert_eq!(chosen.len(), sampled.min(clients));
-            let widest = chosen.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+            let widest = chosen
+                .windows(2)
+                .map(|pair| pair[1] - pair[0])
+                .max()
+                .unwrap_or(0);
             assert!(widest <= clients / sampled.max(1) + 1, "{chosen:?}");
         }
     }
@@ -514,7 +625,10 @@ mod tests {
         assert!(deaf[0] < 5 && deaf[1] >= 5, "one in each half: {deaf:?}");
         for (number, troop) in crowd.troops.iter().enumerate() {
             for (member, &index) in troop.members.iter().enumerate() {
-                assert_eq!((crowd.clients[index].group, crowd.clients[index].member), (number, member));
+                assert_eq!(
+                    (crowd.clients[index].group, crowd.clients[index].member),
+                    (number, member)
+                );
             }
         }
     }

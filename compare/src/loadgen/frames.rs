@@ -30,13 +30,15 @@ impl Kind {
     pub(crate) fn of(payload: &[u8]) -> Self {
         // Eight bytes compare as one word.
         match payload.split_first_chunk() {
-            Some((br#"{"type":"#, [b'"', initial, ..] | [b' ', b'"', initial, ..])) => match initial {
-                b'c' => Self::Chat,
-                b's' => Self::System,
-                b'm' => Self::Metric,
-                b'e' => Self::Error,
-                _ => Self::Other,
-            },
+            Some((br#"{"type":"#, [b'"', initial, ..] | [b' ', b'"', initial, ..])) => {
+                match initial {
+                    b'c' => Self::Chat,
+                    b's' => Self::System,
+                    b'm' => Self::Metric,
+                    b'e' => Self::Error,
+                    _ => Self::Other,
+                }
+            }
             _ => Self::Other,
         }
     }
@@ -82,14 +84,25 @@ pub(crate) struct FrameReader {
 
 /// A frame's header and wanted payload, or how many bytes it takes to have them.
 enum Head {
-    Whole { opcode: OpCode, mask: Option<[u8; 4]>, payload_start: usize, payload_end: usize, frame_len: u64 },
+    Whole {
+        opcode: OpCode,
+        mask: Option<[u8; 4]>,
+        payload_start: usize,
+        payload_end: usize,
+        frame_len: u64,
+    },
     Needs(usize),
 }
 
 impl FrameReader {
     /// A reader that hands out at most `payload_wanted` bytes of each data frame.
     pub(crate) fn new(from: From, payload_wanted: usize) -> Self {
-        Self { from, payload_wanted, skip: 0, carry: Vec::new() }
+        Self {
+            from,
+            payload_wanted,
+            skip: 0,
+            carry: Vec::new(),
+        }
     }
 
     /// Forgets the stream so far: what comes next is the beginning of another.
@@ -99,7 +112,11 @@ impl FrameReader {
     }
 
     /// Takes the next `bytes` of the stream and calls `on_frame` for each frame whose wanted part is whole.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut on_frame: impl FnMut(Frame<'_>)) -> Result<(), FrameError> {
+    pub(crate) fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        mut on_frame: impl FnMut(Frame<'_>),
+    ) -> Result<(), FrameError> {
         if self.skip > 0 {
             bytes = self.step_over(bytes);
         }
@@ -112,13 +129,22 @@ impl FrameReader {
                     self.carry.extend_from_slice(bytes);
                     break;
                 }
-                Head::Whole { opcode, mask, payload_start, payload_end, frame_len } => {
+                Head::Whole {
+                    opcode,
+                    mask,
+                    payload_start,
+                    payload_end,
+                    frame_len,
+                } => {
                     let payload = &bytes[payload_start..payload_end];
                     match mask {
                         None => on_frame(Frame { opcode, payload }),
                         Some(key) => hand_out_unmasked(opcode, key, payload, &mut on_frame),
                     }
-                    let Some(rest) = usize::try_from(frame_len).ok().and_then(|len| bytes.get(len..)) else {
+                    let Some(rest) = usize::try_from(frame_len)
+                        .ok()
+                        .and_then(|len| bytes.get(len..))
+                    else {
                         self.skip = frame_len - bytes.len() as u64;
                         break;
                     };
@@ -152,7 +178,13 @@ impl FrameReader {
                         return Ok(bytes);
                     }
                 }
-                Head::Whole { opcode, mask, payload_start, payload_end, frame_len } => {
+                Head::Whole {
+                    opcode,
+                    mask,
+                    payload_start,
+                    payload_end,
+                    frame_len,
+                } => {
                     let payload = &self.carry[payload_start..payload_end];
                     match mask {
                         None => on_frame(Frame { opcode, payload }),
@@ -170,7 +202,9 @@ impl FrameReader {
     /// The tests hold it against that parser.
     #[inline]
     fn head(&self, bytes: &[u8]) -> Result<Head, FrameError> {
-        let &[first, second, ..] = bytes else { return Ok(Head::Needs(2)) };
+        let &[first, second, ..] = bytes else {
+            return Ok(Head::Needs(2));
+        };
         let opcode = opcode_of(first)?;
         let masked = second & 0x80 != 0;
         if masked != (self.from == From::Client) {
@@ -178,7 +212,10 @@ impl FrameReader {
         }
         let (mask_start, payload_len) = match second & 0x7f {
             126 => match bytes.get(2..4) {
-                Some(len) => (4, u64::from(u16::from_be_bytes(len.try_into().expect("two bytes")))),
+                Some(len) => (
+                    4,
+                    u64::from(u16::from_be_bytes(len.try_into().expect("two bytes"))),
+                ),
                 None => return Ok(Head::Needs(4)),
             },
             127 => match bytes.get(2..10) {
@@ -188,24 +225,45 @@ impl FrameReader {
             short => (2, u64::from(short)),
         };
         let wanted = match opcode {
-            OpCode::Control(_) if payload_len > CONTROL_PAYLOAD_MAX as u64 => return Err(FrameError::ControlTooLong),
+            OpCode::Control(_) if payload_len > CONTROL_PAYLOAD_MAX as u64 => {
+                return Err(FrameError::ControlTooLong);
+            }
             OpCode::Control(_) => CONTROL_PAYLOAD_MAX,
             OpCode::Data(_) => self.payload_wanted,
         };
         let payload_start = mask_start + if masked { 4 } else { 0 };
-        let payload_end = payload_start + usize::try_from(payload_len).map_or(wanted, |len| len.min(wanted));
+        let payload_end =
+            payload_start + usize::try_from(payload_len).map_or(wanted, |len| len.min(wanted));
         if bytes.len() < payload_end {
             return Ok(Head::Needs(payload_end));
         }
-        let mask = masked.then(|| bytes[mask_start..payload_start].try_into().expect("four bytes"));
-        Ok(Head::Whole { opcode, mask, payload_start, payload_end, frame_len: payload_start as u64 + payload_len })
+        let mask = masked.then(|| {
+            bytes[mask_start..payload_start]
+                .try_into()
+                .expect("four bytes")
+        });
+        Ok(Head::Whole {
+            opcode,
+            mask,
+            payload_start,
+            payload_end,
+            frame_len: payload_start as u64 + payload_len,
+        })
     }
 }
 
-fn hand_out_unmasked(opcode: OpCode, key: [u8; 4], payload: &[u8], on_frame: &mut impl FnMut(Frame<'_>)) {
+fn hand_out_unmasked(
+    opcode: OpCode,
+    key: [u8; 4],
+    payload: &[u8],
+    on_frame: &mut impl FnMut(Frame<'_>),
+) {
     let mut unmasked = payload.to_vec();
     apply_mask(&mut unmasked, key);
-    on_frame(Frame { opcode, payload: &unmasked });
+    on_frame(Frame {
+        opcode,
+        payload: &unmasked,
+    });
 }
 
 /// The opcode of a frame that is whole in itself: no reserved bits, not a fragment.
@@ -224,8 +282,14 @@ fn opcode_of(first: u8) -> Result<OpCode, FrameError> {
 
 /// Appends one frame; with a `mask` as a client sends it.
 pub(crate) fn encode(opcode: OpCode, mask: Option<[u8; 4]>, payload: &[u8], out: &mut Vec<u8>) {
-    let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
-    header.format(payload.len() as u64, out).expect("writing to memory does not fail");
+    let header = FrameHeader {
+        opcode,
+        mask,
+        ..FrameHeader::default()
+    };
+    header
+        .format(payload.len() as u64, out)
+        .expect("writing to memory does not fail");
     let start = out.len();
     out.extend_from_slice(payload);
     if let Some(key) = mask {
@@ -257,11 +321,17 @@ mod tests {
         bytes
     }
 
-    fn read(from: From, wanted: usize, pieces: &[&[u8]]) -> Result<Vec<(OpCode, Vec<u8>)>, FrameError> {
+    fn read(
+        from: From,
+        wanted: usize,
+        pieces: &[&[u8]],
+    ) -> Result<Vec<(OpCode, Vec<u8>)>, FrameError> {
         let mut reader = FrameReader::new(from, wanted);
         let mut frames = Vec::new();
         for piece in pieces {
-            reader.feed(piece, |frame| frames.push((frame.opcode, frame.payload.to_vec())))?;
+            reader.feed(piece, |frame| {
+                frames.push((frame.opcode, frame.payload.to_vec()))
+            })?;
         }
         Ok(frames)
     }
@@ -283,7 +353,12 @@ mod tests {
 
     #[test]
     fn every_cut_of_the_stream_gives_the_same_frames() {
-        let frames = [(TEXT, vec![b'a'; 3]), (PING, vec![b'p'; 20]), (TEXT, vec![b'b'; 130]), (TEXT, vec![])];
+        let frames = [
+            (TEXT, vec![b'a'; 3]),
+            (PING, vec![b'p'; 20]),
+            (TEXT, vec![b'b'; 130]),
+            (TEXT, vec![]),
+        ];
         for wanted in [0, 2, PEEK_BYTES, 1_000] {
             let bytes = stream(From::Server, &frames);
             let expected = read(From::Server, wanted, &[&bytes]).unwrap();
@@ -291,7 +366,11 @@ mod tests {
             for first in 0..bytes.len() {
                 for second in first..bytes.len() {
                     let pieces = [&bytes[..first], &bytes[first..second], &bytes[second..]];
-                    assert_eq!(read(From::Server, wanted, &pieces).unwrap(), expected, "cut at {first} and {second}");
+                    assert_eq!(
+                        read(From::Server, wanted, &pieces).unwrap(),
+                        expected,
+                        "cut at {first} and {second}"
+                    );
                 }
             }
         }
@@ -300,8 +379,16 @@ mod tests {
     #[test]
     fn lean_reader_hands_out_the_start_of_data_and_all_of_a_ping() {
         let bytes = stream(From::Server, &samples());
-        for (got, sent) in read(From::Server, 5, &[&bytes]).unwrap().iter().zip(samples()) {
-            let kept = if sent.0 == PING { sent.1.len() } else { sent.1.len().min(5) };
+        for (got, sent) in read(From::Server, 5, &[&bytes])
+            .unwrap()
+            .iter()
+            .zip(samples())
+        {
+            let kept = if sent.0 == PING {
+                sent.1.len()
+            } else {
+                sent.1.len().min(5)
+            };
             assert_eq!(got.1, sent.1[..kept]);
         }
     }
@@ -313,7 +400,15 @@ mod tests {
                 let bytes = [first, second, 0, 200, 0, 0, 0, 0, 0, 200];
                 let theirs = FrameHeader::parse(&mut Cursor::new(bytes)).ok().flatten();
                 let head = FrameReader::new(From::Server, 0).head(&bytes);
-                let Ok(Head::Whole { opcode, frame_len, payload_start, .. }) = head else { continue };
+                let Ok(Head::Whole {
+                    opcode,
+                    frame_len,
+                    payload_start,
+                    ..
+                }) = head
+                else {
+                    continue;
+                };
                 let (header, len) = theirs.expect("what this reader takes, tungstenite takes");
                 assert_eq!(opcode, header.opcode);
                 assert_eq!(frame_len - payload_start as u64, len);
@@ -330,14 +425,20 @@ mod tests {
         assert_eq!(refused(&[0x83, 1]), FrameError::Reserved);
         assert_eq!(refused(&[0x81, 0x81]), FrameError::Masking);
         assert_eq!(refused(&[0x89, 126, 0, 126]), FrameError::ControlTooLong);
-        assert_eq!(read(From::Client, 0, &[&[0x81, 1]]).unwrap_err(), FrameError::Masking);
+        assert_eq!(
+            read(From::Client, 0, &[&[0x81, 1]]).unwrap_err(),
+            FrameError::Masking
+        );
     }
 
     #[test]
     fn kind_is_told_with_and_without_the_space() {
         assert_eq!(Kind::of(br#"{"type":"chat","name":"#), Kind::Chat);
         assert_eq!(Kind::of(br#"{"type": "chat""#), Kind::Chat);
-        assert_eq!(Kind::of(&br#"{"type": "system""#[..PEEK_BYTES]), Kind::System);
+        assert_eq!(
+            Kind::of(&br#"{"type": "system""#[..PEEK_BYTES]),
+            Kind::System
+        );
         assert_eq!(Kind::of(br#"{"type":"metric"#), Kind::Metric);
         assert_eq!(Kind::of(br#"{"type":"error""#), Kind::Error);
         assert_eq!(Kind::of(br#"{"type":"ack""#), Kind::Other);

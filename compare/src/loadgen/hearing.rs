@@ -68,7 +68,10 @@ impl Heard {
         in_flight: Option<InFlight>,
     ) -> Result<Self, FrameError> {
         let mut heard = Self::default();
-        let expected = in_flight.map(|message| Stamp { group, slot: message.slot });
+        let expected = in_flight.map(|message| Stamp {
+            group,
+            slot: message.slot,
+        });
         reader.feed(bytes, |frame| match frame.opcode {
             OpCode::Control(control) => heard.control(control, frame.payload),
             OpCode::Data(_) if heard.messages == 1 => heard.wrong_order += 1,
@@ -111,7 +114,13 @@ impl Heard {
         Some(kind)
     }
 
-    fn check_chat(&mut self, payload: &[u8], context: &Context<'_>, witness: &mut Witness, latency: &mut Latency) {
+    fn check_chat(
+        &mut self,
+        payload: &[u8],
+        context: &Context<'_>,
+        witness: &mut Witness,
+        latency: &mut Latency,
+    ) {
         let stamp = Stamp::find(payload, context.text_bytes);
         let sent = stamp.and_then(|stamp| {
             let log = context.troops.get(stamp.group)?.log()?;

@@ -25,18 +25,27 @@ impl Stamp {
         let (slot, rest) = number(rest.strip_prefix(b".")?)?;
         let filler = rest.strip_prefix(b"#")?;
         let whole = filler.iter().all(|&byte| byte == b'.');
-        whole.then_some(Self { group: usize::try_from(group).ok()?, slot })
+        whole.then_some(Self {
+            group: usize::try_from(group).ok()?,
+            slot,
+        })
     }
 
     /// The JSON a chat client sends.
     pub(crate) fn chat(self, member: usize, text_bytes: usize) -> String {
-        format!(r#"{{"type":"chat","name":"u{member}","text":"{}"}}"#, self.text(text_bytes))
+        format!(
+            r#"{{"type":"chat","name":"u{member}","text":"{}"}}"#,
+            self.text(text_bytes)
+        )
     }
 }
 
 /// Reads the decimal digits at the start.
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = bytes
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
     let (number, rest) = bytes.split_at(digits);
     Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
 }
@@ -46,18 +55,27 @@ mod tests {
     use super::*;
     use crate::plan::TEXT_BYTES_MIN;
 
-    const STAMP: Stamp = Stamp { group: 2, slot: 4_071 };
+    const STAMP: Stamp = Stamp {
+        group: 2,
+        slot: 4_071,
+    };
 
     #[test]
     fn stamp_survives_the_servers_json() {
-        let spaced = format!(r#"{{"type": "chat", "name": "u1", "text": "{}", "ts": 17}}"#, STAMP.text(40));
+        let spaced = format!(
+            r#"{{"type": "chat", "name": "u1", "text": "{}", "ts": 17}}"#,
+            STAMP.text(40)
+        );
         assert_eq!(Stamp::find(spaced.as_bytes(), 40), Some(STAMP));
         assert_eq!(Stamp::find(STAMP.chat(5, 16).as_bytes(), 16), Some(STAMP));
     }
 
     #[test]
     fn longest_stamp_fits_the_shortest_text() {
-        let longest = Stamp { group: 255, slot: u64::from(u32::MAX) };
+        let longest = Stamp {
+            group: 255,
+            slot: u64::from(u32::MAX),
+        };
         assert_eq!(longest.text(TEXT_BYTES_MIN).len(), TEXT_BYTES_MIN);
     }
 

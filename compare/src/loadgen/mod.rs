@@ -149,9 +149,18 @@ impl Generator {
     fn new(plan: &Plan, target: SocketAddr, stop: Arc<AtomicBool>) -> Result<Self> {
         let poll = Poll::new().context("cannot make a poll")?;
         let alarm = Alarm::new(&poll, ALARM).context("cannot make a timer")?;
-        let registry = poll.registry().try_clone().context("cannot share the poll")?;
+        let registry = poll
+            .registry()
+            .try_clone()
+            .context("cannot share the poll")?;
         let crowd = Crowd::new(&plan.groups, plan.text_bytes, target, registry);
-        Ok(Self { poll, events: Events::with_capacity(EVENTS_PER_POLL), alarm, crowd, stop })
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            alarm,
+            crowd,
+            stop,
+        })
     }
 
     /// One turn of the loop: wait, no longer than until `until_ns`; then each client that is ready. What comes
@@ -161,7 +170,10 @@ impl Generator {
             bail!("interrupted");
         }
         let wake_ns = until_ns.min(self.crowd.next_due_ns());
-        let timeout = self.alarm.set(self.crowd.now_ns(), wake_ns).context("cannot set the timer")?;
+        let timeout = self
+            .alarm
+            .set(self.crowd.now_ns(), wake_ns)
+            .context("cannot set the timer")?;
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled.context("cannot poll")?,
@@ -211,10 +223,23 @@ impl Generator {
 
     /// A load that some are missing from is another load than was asked for.
     fn ensure_nobody_is_lost(&self) -> Result<()> {
-        let Crowd { tally, lost, clients, .. } = &self.crowd;
-        let reasons: Vec<String> =
-            tally.troubles.seen().map(|(trouble, count)| format!("{}: {count}", trouble.label())).collect();
-        ensure!(*lost == 0, "{lost} of {} clients could not join ({})", clients.len(), reasons.join(", "));
+        let Crowd {
+            tally,
+            lost,
+            clients,
+            ..
+        } = &self.crowd;
+        let reasons: Vec<String> = tally
+            .troubles
+            .seen()
+            .map(|(trouble, count)| format!("{}: {count}", trouble.label()))
+            .collect();
+        ensure!(
+            *lost == 0,
+            "{lost} of {} clients could not join ({})",
+            clients.len(),
+            reasons.join(", ")
+        );
         Ok(())
     }
 
@@ -261,10 +286,17 @@ impl Generator {
         }
     }
 
-    fn outcome(mut self, joining: Duration, storm: Option<Duration>, opened: Snapshot, closed: Snapshot) -> Outcome {
+    fn outcome(
+        mut self,
+        joining: Duration,
+        storm: Option<Duration>,
+        opened: Snapshot,
+        closed: Snapshot,
+    ) -> Outcome {
         let window = Duration::from_nanos(closed.at_ns - opened.at_ns);
         let share = |from: Option<Duration>, to: Option<Duration>| {
-            from.zip(to).map(|(from, to)| to.saturating_sub(from).as_secs_f64() / window.as_secs_f64())
+            from.zip(to)
+                .map(|(from, to)| to.saturating_sub(from).as_secs_f64() / window.as_secs_f64())
         };
         let demand = self.crowd.demand();
         if self.crowd.is_closed_loop() {

@@ -29,7 +29,9 @@ impl Crowd {
     /// Whether every client that is still here has what it must have.
     pub(crate) fn has_everything(&self) -> bool {
         let due = self.due_to_each();
-        self.clients.iter().all(|client| !client.is_open() || client.received >= self.expected(client, due))
+        self.clients
+            .iter()
+            .all(|client| !client.is_open() || client.received >= self.expected(client, due))
     }
 
     /// What clients must have by now against what they have.
@@ -38,7 +40,11 @@ impl Crowd {
         let mut exactness = Exactness::default();
         let mut orders = BTreeSet::new();
         // What reached those who do not read is nobody's business.
-        for client in self.clients.iter().filter(|client| self.role(client) != Role::Deaf) {
+        for client in self
+            .clients
+            .iter()
+            .filter(|client| self.role(client) != Role::Deaf)
+        {
             let expected = self.expected(client, due);
             exactness.expected += expected;
             exactness.received += client.received;
@@ -57,9 +63,18 @@ impl Crowd {
 
     /// What every member of the room, and every subscriber of the dashboard, must have.
     fn due_to_each(&self) -> DueToEach {
-        let said: u64 = self.troops.iter().filter(|troop| troop.group.role.speaks_in_the_room()).map(Troop::sent).sum();
-        let refused = self.tally.troubles.count(Trouble::ErrorAnswer) + self.tally.ends.spam_refused;
-        DueToEach { chats: said.saturating_sub(refused), metrics: self.ticks.len() * METRICS_PER_TICK }
+        let said: u64 = self
+            .troops
+            .iter()
+            .filter(|troop| troop.group.role.speaks_in_the_room())
+            .map(Troop::sent)
+            .sum();
+        let refused =
+            self.tally.troubles.count(Trouble::ErrorAnswer) + self.tally.ends.spam_refused;
+        DueToEach {
+            chats: said.saturating_sub(refused),
+            metrics: self.ticks.len() * METRICS_PER_TICK,
+        }
     }
 
     fn expected(&self, client: &Client, due: DueToEach) -> u64 {
@@ -73,7 +88,11 @@ impl Crowd {
 
     /// What the window asked for.
     pub(crate) fn demand(&self) -> Demand {
-        let listeners = self.clients.iter().filter(|client| self.role(client).hears_the_room()).count() as u64;
+        let listeners = self
+            .clients
+            .iter()
+            .filter(|client| self.role(client).hears_the_room())
+            .count() as u64;
         let mut demand = Demand::default();
         for troop in &self.troops {
             let Some(log) = troop.log() else { continue };

@@ -9,7 +9,8 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// An empty histogram of nanoseconds.
 pub(crate) fn latency_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_MAX_NS, SIGNIFICANT_DIGITS).expect("the bounds are in order")
+    Histogram::new_with_bounds(1, LATENCY_MAX_NS, SIGNIFICANT_DIGITS)
+        .expect("the bounds are in order")
 }
 
 /// What can go wrong with a client, each counted apart.
@@ -70,7 +71,10 @@ impl Troubles {
 
     /// Those that came at least once.
     pub(crate) fn seen(&self) -> impl Iterator<Item = (Trouble, u64)> {
-        Trouble::ALL.into_iter().map(|trouble| (trouble, self.count(trouble))).filter(|&(_, count)| count > 0)
+        Trouble::ALL
+            .into_iter()
+            .map(|trouble| (trouble, self.count(trouble)))
+            .filter(|&(_, count)| count > 0)
     }
 }
 
@@ -85,18 +89,25 @@ pub(crate) struct Latency {
 
 impl Latency {
     pub(crate) fn new() -> Self {
-        Self { corrected: latency_histogram(), uncorrected: latency_histogram() }
+        Self {
+            corrected: latency_histogram(),
+            uncorrected: latency_histogram(),
+        }
     }
 
     pub(crate) fn record(&mut self, due_ns: u64, sent_ns: u64, now_ns: u64) {
-        self.corrected.saturating_record(now_ns.saturating_sub(due_ns));
-        self.uncorrected.saturating_record(now_ns.saturating_sub(sent_ns));
+        self.corrected
+            .saturating_record(now_ns.saturating_sub(due_ns));
+        self.uncorrected
+            .saturating_record(now_ns.saturating_sub(sent_ns));
     }
 
     /// For a closed loop, where nothing is due before the last answer: puts in the messages that a client would
     /// have sent while it waited, had it gone on at the median pace (`HdrHistogram`'s own correction).
     pub(crate) fn correct_closed_loop(&mut self) {
-        self.corrected = self.uncorrected.clone_correct(self.uncorrected.value_at_quantile(0.5).max(1));
+        self.corrected = self
+            .uncorrected
+            .clone_correct(self.uncorrected.value_at_quantile(0.5).max(1));
     }
 }
 
@@ -163,7 +174,10 @@ pub(crate) struct Witness {
 impl Witness {
     /// For groups of these sizes.
     pub(crate) fn new(group_sizes: &[usize]) -> Self {
-        Self { next_slot: group_sizes.iter().map(|&size| vec![0; size]).collect(), order: 0 }
+        Self {
+            next_slot: group_sizes.iter().map(|&size| vec![0; size]).collect(),
+            order: 0,
+        }
     }
 
     /// Whether the message may come now: with the right count at the end, that means each exactly once.
@@ -189,7 +203,10 @@ mod tests {
     fn witness_notices_twice_and_backwards_but_not_interleaving() {
         let mut witness = Witness::new(&[2]);
         assert!(witness.hears(0, 1, 5));
-        assert!(witness.hears(0, 0, 2), "another sender's older message is fine");
+        assert!(
+            witness.hears(0, 0, 2),
+            "another sender's older message is fine"
+        );
         assert!(!witness.hears(0, 1, 5), "twice");
         assert!(witness.hears(0, 1, 7));
         assert!(!witness.hears(0, 1, 6), "backwards");
@@ -206,7 +223,13 @@ mod tests {
         assert!(latency.uncorrected.value_at_quantile(0.99) < 101_000);
         // A stall of 1 s at one message in 0.1 ms keeps 10,000 others waiting, 0.5 s in the middle.
         assert_eq!(latency.corrected.len().abs_diff(20_000) / 100, 0);
-        assert!(latency.corrected.value_at_quantile(0.75).abs_diff(500_000_000) < 10_000_000);
+        assert!(
+            latency
+                .corrected
+                .value_at_quantile(0.75)
+                .abs_diff(500_000_000)
+                < 10_000_000
+        );
     }
 
     #[test]
@@ -228,6 +251,9 @@ mod tests {
         troubles.add(Trouble::WrongOrder, 2);
         troubles.add(Trouble::ConnectFailed, 1);
         let seen: Vec<_> = troubles.seen().collect();
-        assert_eq!(seen, [(Trouble::ConnectFailed, 1), (Trouble::WrongOrder, 2)]);
+        assert_eq!(
+            seen,
+            [(Trouble::ConnectFailed, 1), (Trouble::WrongOrder, 2)]
+        );
     }
 }

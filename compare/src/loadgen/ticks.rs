@@ -48,7 +48,9 @@ impl Ticks {
 
     pub(crate) fn latency(&self) -> Latency {
         let mut latency = Latency::new();
-        let Some(grid_ms) = self.grid_ms() else { return latency };
+        let Some(grid_ms) = self.grid_ms() else {
+            return latency;
+        };
         for (&ts_ms, arrivals) in &self.arrivals_ns {
             let due_ns = (grid_ms + self.number(ts_ms) * INTERVAL_MS) * NANOS_PER_MILLI;
             for &arrival_ns in arrivals {
@@ -66,16 +68,25 @@ impl Ticks {
 
     /// When the first tick should have been, were none of them early.
     fn grid_ms(&self) -> Option<u64> {
-        self.arrivals_ns.keys().map(|&ts_ms| ts_ms.saturating_sub(self.number(ts_ms) * INTERVAL_MS)).min()
+        self.arrivals_ns
+            .keys()
+            .map(|&ts_ms| ts_ms.saturating_sub(self.number(ts_ms) * INTERVAL_MS))
+            .min()
     }
 }
 
 /// The `ts` of a message.
 pub(crate) fn find_ts(message: &[u8]) -> Option<u64> {
     const KEY: &[u8] = b"\"ts\":";
-    let start = message.windows(KEY.len()).rposition(|window| window == KEY)? + KEY.len();
+    let start = message
+        .windows(KEY.len())
+        .rposition(|window| window == KEY)?
+        + KEY.len();
     let digits = message[start..].trim_ascii_start();
-    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    let end = digits
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(digits.len());
     std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
 
@@ -93,7 +104,10 @@ mod tests {
             find_ts(br#"{"type":"metric","metric":"cpu","value":1.5,"ts":1700000000001}"#),
             Some(1_700_000_000_001)
         );
-        assert_eq!(find_ts(br#"{"type": "metric", "ts": 17, "value": 1}"#), Some(17));
+        assert_eq!(
+            find_ts(br#"{"type": "metric", "ts": 17, "value": 1}"#),
+            Some(17)
+        );
         assert_eq!(find_ts(br#"{"type":"metric"}"#), None);
     }
 
@@ -104,7 +118,10 @@ mod tests {
         for (ts, arrival) in [(10_100, 10_105), (11_300, 11_305), (12_100, 12_105)] {
             assert!(ticks.arrived(ts, at(arrival)));
         }
-        assert!(!ticks.arrived(9_100, at(9_105)) && !ticks.arrived(20_000, at(20_000)), "outside of the window");
+        assert!(
+            !ticks.arrived(9_100, at(9_105)) && !ticks.arrived(20_000, at(20_000)),
+            "outside of the window"
+        );
         assert_eq!(ticks.len(), 3);
         let latency = ticks.latency();
         assert_eq!(latency.corrected.max().abs_diff(205_000_000) / 1_000_000, 0);

@@ -45,15 +45,20 @@ pub(crate) struct Log {
 
 impl Troop {
     pub(crate) fn new(group: Group, members: Vec<usize>) -> Self {
-        Self { group, members, work: Work::Nothing }
+        Self {
+            group,
+            members,
+            work: Work::Nothing,
+        }
     }
 
     /// Lays out the work: from `start_ns`, counted in `window_ns`, ending with it.
     pub(crate) fn begin(&mut self, start_ns: u64, window_ns: &Range<u64>) {
         self.work = match (self.group.role.rate_per_s(), self.group.role) {
-            (Some(rate), _) => {
-                Work::Scheduled(Log::new(Schedule::new(start_ns, rate, self.members.len() as u64), window_ns))
-            }
+            (Some(rate), _) => Work::Scheduled(Log::new(
+                Schedule::new(start_ns, rate, self.members.len() as u64),
+                window_ns,
+            )),
             (None, Role::Echo { pace: Pace::Closed }) => Work::Closed { next_slot: 0 },
             (None, _) => Work::Nothing,
         };

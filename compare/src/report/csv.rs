@@ -6,10 +6,14 @@ use crate::results::Results;
 
 /// RFC 4180: names and numbers only, so nothing needs quotes.
 pub(crate) fn render(results: &Results) -> String {
-    let mut out = "scenario,case,server,metric,unit,median,low,high,deviation,repeats\r\n".to_owned();
+    let mut out =
+        "scenario,case,server,metric,unit,median,low,high,deviation,repeats\r\n".to_owned();
     for line in &results.summaries {
         let summary = &line.summary;
-        let deviation = summary.deviation.map(|deviation| deviation.to_string()).unwrap_or_default();
+        let deviation = summary
+            .deviation
+            .map(|deviation| deviation.to_string())
+            .unwrap_or_default();
         write!(
             out,
             "{},{},{},{},{},{},{},{},{deviation},{}\r\n",

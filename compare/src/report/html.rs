@@ -37,7 +37,11 @@ fn both(text: &Text) -> String {
     if text.vi == text.en {
         return escape(&text.vi);
     }
-    format!(r#"<span lang="vi">{}</span><span lang="en">{}</span>"#, escape(&text.vi), escape(&text.en))
+    format!(
+        r#"<span lang="vi">{}</span><span lang="en">{}</span>"#,
+        escape(&text.vi),
+        escape(&text.en)
+    )
 }
 
 fn say(vi: &str, en: &str) -> String {
@@ -51,7 +55,9 @@ impl Page {
     }
 
     fn addf(&mut self, arguments: std::fmt::Arguments<'_>) {
-        self.0.write_fmt(arguments).expect("writing to memory does not fail");
+        self.0
+            .write_fmt(arguments)
+            .expect("writing to memory does not fail");
         self.0.push('\n');
     }
 
@@ -72,20 +78,32 @@ impl Page {
         let environment = &results.environment;
         self.addf(format_args!(
             "<h1>{}</h1>",
-            say("Đồng bộ hay bất đồng bộ? Đo thử.", "Synchronous or asynchronous? Measured.")
+            say(
+                "Đồng bộ hay bất đồng bộ? Đo thử.",
+                "Synchronous or asynchronous? Measured."
+            )
         ));
         let minutes = number(results.took_s / 60.0);
         let pinned = match &environment.pinned {
             Some(cores) => Text::new(
-                format!("máy chủ ghim vào lõi {}, bộ sinh tải vào lõi {}", cores.server, cores.generator),
-                format!("server pinned to core {}, generator to core {}", cores.server, cores.generator),
+                format!(
+                    "máy chủ ghim vào lõi {}, bộ sinh tải vào lõi {}",
+                    cores.server, cores.generator
+                ),
+                format!(
+                    "server pinned to core {}, generator to core {}",
+                    cores.server, cores.generator
+                ),
             ),
             None => Text::new("không ghim lõi", "not pinned to cores"),
         };
         let facts = [
             Text::same(environment.date.clone()),
             Text::same(environment.cpu.clone().unwrap_or_default()),
-            Text::new(format!("{} lõi", environment.cores), format!("{} cores", environment.cores)),
+            Text::new(
+                format!("{} lõi", environment.cores),
+                format!("{} cores", environment.cores),
+            ),
             pinned,
             match results.repeats {
                 1 => Text::new(
@@ -98,8 +116,15 @@ impl Page {
                 ),
             },
         ];
-        let facts: Vec<String> = facts.iter().filter(|fact| !fact.vi.is_empty()).map(both).collect();
-        self.addf(format_args!(r#"<p class="facts">{}</p>"#, facts.join(" · ")));
+        let facts: Vec<String> = facts
+            .iter()
+            .filter(|fact| !fact.vi.is_empty())
+            .map(both)
+            .collect();
+        self.addf(format_args!(
+            r#"<p class="facts">{}</p>"#,
+            facts.join(" · ")
+        ));
         self.legend(results);
         if !results.complete {
             let note = say(
@@ -120,17 +145,27 @@ impl Page {
 
     fn legend(&mut self, results: &Results) {
         let names = results.servers.iter().enumerate().map(|(colour, server)| {
-            format!(r#"<span class="key"><i class="swatch s{colour}"></i>{}</span>"#, escape(&server.name))
+            format!(
+                r#"<span class="key"><i class="swatch s{colour}"></i>{}</span>"#,
+                escape(&server.name)
+            )
         });
-        self.addf(format_args!(r#"<p class="legend">{}</p>"#, names.collect::<String>()));
+        self.addf(format_args!(
+            r#"<p class="legend">{}</p>"#,
+            names.collect::<String>()
+        ));
     }
 
     /// The first figure of each scenario, the servers side by side.
     fn findings(&mut self, results: &Results) {
         self.add(r#"<div class="cards">"#);
         for scenario in Scenario::ALL {
-            let Some(&case) = results.cases_of(scenario).last() else { continue };
-            let Some(metric) = results.first_headline(scenario, case) else { continue };
+            let Some(&case) = results.cases_of(scenario).last() else {
+                continue;
+            };
+            let Some(metric) = results.first_headline(scenario, case) else {
+                continue;
+            };
             let mut values = String::new();
             for (colour, server) in results.servers.iter().enumerate() {
                 let value = results.summary(scenario, case, &server.name, metric);
@@ -144,9 +179,15 @@ impl Page {
             let lead = results
                 .comparisons
                 .iter()
-                .filter(|line| line.scenario == scenario && line.case == case && line.metric == metric.name)
+                .filter(|line| {
+                    line.scenario == scenario && line.case == case && line.metric == metric.name
+                })
                 .map(|line| {
-                    format!(r#"<p class="lead {}">{}</p>"#, lead_class(line.ratio.lead), both(&lead_text(line)))
+                    format!(
+                        r#"<p class="lead {}">{}</p>"#,
+                        lead_class(line.ratio.lead),
+                        both(&lead_text(line))
+                    )
                 });
             self.addf(format_args!(
                 r##"<a class="card" href="#{}"><h3>{}</h3><p class="dim">{} · {}</p><div class="values">{values}</div>{}</a>"##,
@@ -209,12 +250,20 @@ impl Page {
             (
                 say("Sức chứa của một phòng", "How much a room holds"),
                 String::new(),
-                [charts::search(results), charts::capacity(results), charts::deliveries(results)]
-                    .into_iter()
-                    .flatten()
-                    .collect(),
+                [
+                    charts::search(results),
+                    charts::capacity(results),
+                    charts::deliveries(results),
+                ]
+                .into_iter()
+                .flatten()
+                .collect(),
             ),
-            (say("Bộ nhớ và luồng", "Memory and threads"), String::new(), charts::growth(results)),
+            (
+                say("Bộ nhớ và luồng", "Memory and threads"),
+                String::new(),
+                charts::growth(results),
+            ),
             (
                 say("Độ trễ theo phân vị", "Latency by percentile"),
                 say(
@@ -226,7 +275,10 @@ impl Page {
                 charts::latencies(results),
             ),
             (
-                say("CPU của máy chủ cho mỗi lần giao", "The server's CPU for a delivery"),
+                say(
+                    "CPU của máy chủ cho mỗi lần giao",
+                    "The server's CPU for a delivery",
+                ),
                 say(
                     "Phần đậm: không gian người dùng (mã của máy chủ). Phần nhạt: nhân hệ điều hành.",
                     "Strong: user space, the server's own code. Pale: the kernel.",
@@ -245,7 +297,11 @@ impl Page {
             self.legend(results);
             // Where there are both, two low charts take the height of a tall one.
             let tall = charts.iter().filter(|chart| chart.is_tall()).count();
-            let class = if tall > 0 && tall < charts.len() { "charts mixed" } else { "charts" };
+            let class = if tall > 0 && tall < charts.len() {
+                "charts mixed"
+            } else {
+                "charts"
+            };
             self.addf(format_args!(r#"<div class="{class}">"#));
             for chart in charts {
                 self.addf(format_args!(
@@ -294,7 +350,12 @@ impl Page {
             for row in shown.rows.iter().filter(|row| row.case == case) {
                 let mark = if row.doubtful { " ⚠" } else { "" };
                 let colour = results.colour(&row.server);
-                let cells = row.cells.iter().map(|cell| escape(cell)).collect::<Vec<_>>().join("</td><td>");
+                let cells = row
+                    .cells
+                    .iter()
+                    .map(|cell| escape(cell))
+                    .collect::<Vec<_>>()
+                    .join("</td><td>");
                 self.addf(format_args!(
                     r#"<tr><td>{}</td><td><i class="swatch s{colour}"></i>{}{mark}</td><td>{cells}</td></tr>"#,
                     escape(&row.case),
@@ -310,7 +371,10 @@ impl Page {
 
     /// A ratio is bold, with the colour of the server that is ahead, where one is.
     fn ratio_row(&mut self, results: &Results, row: &RatioRow) {
-        self.addf(format_args!(r#"<tr class="ratio"><td></td><td>{}</td>"#, escape(&row.name)));
+        self.addf(format_args!(
+            r#"<tr class="ratio"><td></td><td>{}</td>"#,
+            escape(&row.name)
+        ));
         for cell in &row.cells {
             match cell {
                 None => self.add("<td>–</td>"),
@@ -329,7 +393,10 @@ impl Page {
         if results.warnings.is_empty() && results.skipped.is_empty() {
             return;
         }
-        self.addf(format_args!("<h2>{}</h2><ul class=\"doubts\">", say("Điều cần nghi ngờ", "What to doubt")));
+        self.addf(format_args!(
+            "<h2>{}</h2><ul class=\"doubts\">",
+            say("Điều cần nghi ngờ", "What to doubt")
+        ));
         for warned in &results.warnings {
             self.addf(format_args!(
                 "<li>{} <span class=\"dim\">{}</span></li>",
@@ -352,7 +419,10 @@ impl Page {
 
     fn method(&mut self, results: &Results) {
         let environment = &results.environment;
-        self.addf(format_args!("<h2>{}</h2>", say("Đo thế nào, trên máy nào", "How, and on what machine")));
+        self.addf(format_args!(
+            "<h2>{}</h2>",
+            say("Đo thế nào, trên máy nào", "How, and on what machine")
+        ));
         self.addf(format_args!(
             "<p>{}</p>",
             say(
@@ -375,26 +445,58 @@ impl Page {
         self.add(r#"<div class="scroll"><table class="environment"><tbody>"#);
         let mut facts = vec![
             (Text::new("Bộ xử lý", "CPU"), environment.cpu.clone()),
-            (Text::new("Hệ thống", "system"), Some(environment.system.clone())),
+            (
+                Text::new("Hệ thống", "system"),
+                Some(environment.system.clone()),
+            ),
             (Text::new("Nhân", "kernel"), environment.kernel.clone()),
-            (Text::new("Bộ nhớ", "memory"), environment.memory_mib.map(|mib| format!("{} MiB", number(mib as f64)))),
-            (Text::new("Governor", "governor"), environment.governor.clone()),
-            (Text::new("Giới hạn tệp mở", "open files"), environment.descriptor_limit.map(|limit| limit.to_string())),
-            (Text::new("Phiên bản", "version"), Some(environment.version.to_owned())),
+            (
+                Text::new("Bộ nhớ", "memory"),
+                environment
+                    .memory_mib
+                    .map(|mib| format!("{} MiB", number(mib as f64))),
+            ),
+            (
+                Text::new("Governor", "governor"),
+                environment.governor.clone(),
+            ),
+            (
+                Text::new("Giới hạn tệp mở", "open files"),
+                environment.descriptor_limit.map(|limit| limit.to_string()),
+            ),
+            (
+                Text::new("Phiên bản", "version"),
+                Some(environment.version.to_owned()),
+            ),
             (Text::new("Commit", "commit"), environment.commit.clone()),
         ];
-        facts.extend(environment.settings.iter().map(|(name, value)| (Text::same(*name), Some(value.clone()))));
         facts.extend(
-            results.servers.iter().map(|server| (Text::same(server.name.clone()), Some(server.command.clone()))),
+            environment
+                .settings
+                .iter()
+                .map(|(name, value)| (Text::same(*name), Some(value.clone()))),
         );
+        facts.extend(results.servers.iter().map(|server| {
+            (
+                Text::same(server.name.clone()),
+                Some(server.command.clone()),
+            )
+        }));
         for (name, value) in facts {
             if let Some(value) = value {
-                self.addf(format_args!("<tr><th>{}</th><td><code>{}</code></td></tr>", both(&name), escape(&value)));
+                self.addf(format_args!(
+                    "<tr><th>{}</th><td><code>{}</code></td></tr>",
+                    both(&name),
+                    escape(&value)
+                ));
             }
         }
         self.add("</tbody></table></div>");
         for verdict in &results.assertions {
-            self.addf(format_args!("<p><code>{}</code></p>", escape(&verdict.to_string())));
+            self.addf(format_args!(
+                "<p><code>{}</code></p>",
+                escape(&verdict.to_string())
+            ));
         }
     }
 }
@@ -402,7 +504,12 @@ impl Page {
 /// As in the terminal, but what is true of every card is said once above them.
 fn lead_text(line: &Comparison) -> Text {
     if line.ratio.lead == Lead::OneRun {
-        return Text::same(format!("{} / {} = {}", line.first, line.second, table::ratio(line)));
+        return Text::same(format!(
+            "{} / {} = {}",
+            line.first,
+            line.second,
+            table::ratio(line)
+        ));
     }
     table::sentence(line)
 }

@@ -55,9 +55,17 @@ const BAR_RIGHT: f64 = 136.0;
 
 /// A chart of lines; nothing where there are no points.
 pub(crate) fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) -> String {
-    let points = || series.iter().flat_map(|series| series.points.iter().copied());
-    let Some(x_range) = Range::of(points().map(|point| point.0), x.scale) else { return String::new() };
-    let Some(y_range) = Range::of(points().map(|point| point.1), y.scale) else { return String::new() };
+    let points = || {
+        series
+            .iter()
+            .flat_map(|series| series.points.iter().copied())
+    };
+    let Some(x_range) = Range::of(points().map(|point| point.0), x.scale) else {
+        return String::new();
+    };
+    let Some(y_range) = Range::of(points().map(|point| point.1), y.scale) else {
+        return String::new();
+    };
     let mut out = open(title, HEIGHT);
     let place_x = |value: f64| LEFT + x_range.share(value) * (WIDTH - LEFT - RIGHT);
     let place_y = |value: f64| HEIGHT - BOTTOM - y_range.share(value) * (HEIGHT - TOP - BOTTOM);
@@ -65,24 +73,50 @@ pub(crate) fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) ->
         let y = place_y(tick);
         element(
             &mut out,
-            format_args!(r#"<line class="grid" x1="{LEFT}" x2="{:.0}" y1="{y:.1}" y2="{y:.1}"/>"#, WIDTH - RIGHT),
+            format_args!(
+                r#"<line class="grid" x1="{LEFT}" x2="{:.0}" y1="{y:.1}" y2="{y:.1}"/>"#,
+                WIDTH - RIGHT
+            ),
         );
         element(
             &mut out,
-            format_args!(r#"<text class="tick end" x="{:.0}" y="{:.1}">{}</text>"#, LEFT - 6.0, y + 4.0, short(tick)),
+            format_args!(
+                r#"<text class="tick end" x="{:.0}" y="{:.1}">{}</text>"#,
+                LEFT - 6.0,
+                y + 4.0,
+                short(tick)
+            ),
         );
     }
     for tick in x_range.ticks() {
         let x = place_x(tick);
         let bottom = HEIGHT - BOTTOM;
-        element(&mut out, format_args!(r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{TOP}" y2="{bottom:.0}"/>"#));
-        let label = if x_range.scale == Scale::Nines { percentile(tick) } else { short(tick) };
         element(
             &mut out,
-            format_args!(r#"<text class="tick middle" x="{x:.1}" y="{:.0}">{label}</text>"#, bottom + 16.0),
+            format_args!(
+                r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{TOP}" y2="{bottom:.0}"/>"#
+            ),
+        );
+        let label = if x_range.scale == Scale::Nines {
+            percentile(tick)
+        } else {
+            short(tick)
+        };
+        element(
+            &mut out,
+            format_args!(
+                r#"<text class="tick middle" x="{x:.1}" y="{:.0}">{label}</text>"#,
+                bottom + 16.0
+            ),
         );
     }
-    element(&mut out, format_args!(r#"<text class="unit" x="6" y="13">{}</text>"#, escape(y.unit)));
+    element(
+        &mut out,
+        format_args!(
+            r#"<text class="unit" x="6" y="13">{}</text>"#,
+            escape(y.unit)
+        ),
+    );
     element(
         &mut out,
         format_args!(
@@ -93,11 +127,20 @@ pub(crate) fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) ->
         ),
     );
     for series in series {
-        let path: Vec<String> =
-            series.points.iter().map(|&(x, y)| format!("{:.1},{:.1}", place_x(x), place_y(y))).collect();
+        let path: Vec<String> = series
+            .points
+            .iter()
+            .map(|&(x, y)| format!("{:.1},{:.1}", place_x(x), place_y(y)))
+            .collect();
         let class = if series.dashed { "line dashed" } else { "line" };
         let colour = series.colour;
-        element(&mut out, format_args!(r#"<polyline class="{class} s{colour}" points="{}"/>"#, path.join(" ")));
+        element(
+            &mut out,
+            format_args!(
+                r#"<polyline class="{class} s{colour}" points="{}"/>"#,
+                path.join(" ")
+            ),
+        );
         if series.dots {
             for &(x, y) in &series.points {
                 let says = format!("{}: {}", number(x), number(y));
@@ -118,8 +161,13 @@ pub(crate) fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) ->
 /// Horizontal bars, from zero.
 pub(crate) fn bars(title: &str, bars: &[Bar]) -> String {
     let total = |bar: &Bar| bar.parts.iter().sum::<f64>();
-    let most =
-        bars.iter().map(|bar| bar.spread.map_or(total(bar), |(_, high)| high.max(total(bar)))).fold(0.0, f64::max);
+    let most = bars
+        .iter()
+        .map(|bar| {
+            bar.spread
+                .map_or(total(bar), |(_, high)| high.max(total(bar)))
+        })
+        .fold(0.0, f64::max);
     if most <= 0.0 {
         return String::new();
     }
@@ -129,7 +177,13 @@ pub(crate) fn bars(title: &str, bars: &[Bar]) -> String {
     for (number, bar) in bars.iter().enumerate() {
         let y = BAR_GAP + number as f64 * (BAR_HEIGHT + BAR_GAP);
         let middle = y + BAR_HEIGHT / 2.0;
-        let Bar { colour, label, parts, spread, says } = bar;
+        let Bar {
+            colour,
+            label,
+            parts,
+            spread,
+            says,
+        } = bar;
         let baseline = middle + 4.5;
         element(
             &mut out,
@@ -167,7 +221,11 @@ pub(crate) fn bars(title: &str, bars: &[Bar]) -> String {
         }
         element(
             &mut out,
-            format_args!(r#"<text class="value" x="{:.1}" y="{baseline:.1}">{}</text>"#, end + 8.0, escape(says)),
+            format_args!(
+                r#"<text class="value" x="{:.1}" y="{baseline:.1}">{}</text>"#,
+                end + 8.0,
+                escape(says)
+            ),
         );
     }
     out.push_str("</svg>");
@@ -175,16 +233,23 @@ pub(crate) fn bars(title: &str, bars: &[Bar]) -> String {
 }
 
 fn open(title: &str, height: f64) -> String {
-    format!(r#"<svg viewBox="0 0 {WIDTH} {height:.0}" role="img" aria-label="{}">"#, escape(title))
+    format!(
+        r#"<svg viewBox="0 0 {WIDTH} {height:.0}" role="img" aria-label="{}">"#,
+        escape(title)
+    )
 }
 
 fn element(out: &mut String, arguments: std::fmt::Arguments<'_>) {
-    out.write_fmt(arguments).expect("writing to memory does not fail");
+    out.write_fmt(arguments)
+        .expect("writing to memory does not fail");
 }
 
 /// Text for HTML and SVG.
 pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 /// What an axis spans, in the terms of its scale.
@@ -198,7 +263,9 @@ struct Range {
 impl Range {
     fn of(values: impl Iterator<Item = f64>, scale: Scale) -> Option<Self> {
         let placed = values.filter_map(|value| scale.place(value));
-        let (low, high) = placed.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+        let (low, high) = placed.fold((f64::MAX, f64::MIN), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
         if low > high {
             return None;
         }
@@ -217,11 +284,18 @@ impl Range {
     }
 
     fn ticks(self) -> Vec<f64> {
-        let whole = || (0..=32).map(|step| self.low + f64::from(step)).take_while(|&place| place <= self.high + 1e-9);
+        let whole = || {
+            (0..=32)
+                .map(|step| self.low + f64::from(step))
+                .take_while(|&place| place <= self.high + 1e-9)
+        };
         match self.scale {
             Scale::Linear => {
                 let step = nice_above(self.high / TICKS);
-                (0..=10).map(|count| f64::from(count) * step).take_while(|&tick| tick <= self.high * 1.001).collect()
+                (0..=10)
+                    .map(|count| f64::from(count) * step)
+                    .take_while(|&tick| tick <= self.high * 1.001)
+                    .collect()
             }
             Scale::Log => whole().map(|place| 10_f64.powf(place)).collect(),
             Scale::Nines => whole().map(|place| 1.0 - 10_f64.powf(-place)).collect(),
@@ -261,7 +335,11 @@ fn short(value: f64) -> String {
         _ => (value, ""),
     };
     let text = number(value);
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    let text = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
     format!("{text}{suffix}")
 }
 
@@ -271,7 +349,11 @@ fn percentile(quantile: f64) -> String {
         return "0%".to_owned();
     }
     let nines = -(1.0 - quantile).log10();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a handful of nines")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a handful of nines"
+    )]
     let decimals = (nines.round() as usize).saturating_sub(2);
     format!("{:.decimals$}%", quantile * 100.0)
 }
@@ -283,7 +365,10 @@ mod tests {
 
     #[test]
     fn axes_begin_and_end_at_round_numbers() {
-        assert_eq!([0.3, 1.0, 23.0, 26.0, 5_100.0].map(nice_above), [0.5, 1.0, 25.0, 50.0, 10_000.0]);
+        assert_eq!(
+            [0.3, 1.0, 23.0, 26.0, 5_100.0].map(nice_above),
+            [0.5, 1.0, 25.0, 50.0, 10_000.0]
+        );
         let range = Range::of([0.2, 83.0].into_iter(), Scale::Log).unwrap();
         assert_eq!(range.ticks(), [0.1, 1.0, 10.0, 100.0]);
     }
@@ -298,14 +383,23 @@ mod tests {
 
     #[test]
     fn names_cannot_break_out_of_the_drawing() {
-        let bar = Bar { colour: 0, label: "<b>".into(), parts: vec![1.0], spread: None, says: "\"1\"".into() };
+        let bar = Bar {
+            colour: 0,
+            label: "<b>".into(),
+            parts: vec![1.0],
+            spread: None,
+            says: "\"1\"".into(),
+        };
         let drawn = bars("a & b", &[bar]);
         assert!(!drawn.contains("<b>") && drawn.contains("a &amp; b"));
     }
 
     #[test]
     fn nothing_to_draw_is_no_chart() {
-        let axis = Axis { scale: Scale::Log, unit: "" };
+        let axis = Axis {
+            scale: Scale::Log,
+            unit: "",
+        };
         assert_eq!(lines("t", axis, axis, &[]), "");
         assert_eq!(bars("t", &[]), "");
     }

@@ -27,12 +27,22 @@ fn write_all(out: &mut String, results: &Results, lang: Lang) -> std::fmt::Resul
         writeln!(out, "{}", claims_table(results, lang))?;
     }
     for warned in &results.warnings {
-        writeln!(out, "! {}\n  {}", warned.says.get(lang), warned.advice.get(lang))?;
+        writeln!(
+            out,
+            "! {}\n  {}",
+            warned.says.get(lang),
+            warned.advice.get(lang)
+        )?;
     }
     Ok(())
 }
 
-fn write_scenario(out: &mut String, results: &Results, scenario: Scenario, lang: Lang) -> std::fmt::Result {
+fn write_scenario(
+    out: &mut String,
+    results: &Results,
+    scenario: Scenario,
+    lang: Lang,
+) -> std::fmt::Result {
     writeln!(out, "{}: {}", scenario.name(), scenario.title().get(lang))?;
     let shown = table::of(results, scenario);
     let mut drawn = new_table();
@@ -45,13 +55,24 @@ fn write_scenario(out: &mut String, results: &Results, scenario: Scenario, lang:
         column.set_cell_alignment(CellAlignment::Right);
     }
     writeln!(out, "{drawn}")?;
-    for comparison in results.comparisons.iter().filter(|comparison| comparison.scenario == scenario) {
+    for comparison in results
+        .comparisons
+        .iter()
+        .filter(|comparison| comparison.scenario == scenario)
+    {
         // The first figure answers the scenario's question; the others stand in the report.
         let case = &comparison.case;
-        let answers = results.first_headline(scenario, case).is_some_and(|metric| metric.name == comparison.metric);
+        let answers = results
+            .first_headline(scenario, case)
+            .is_some_and(|metric| metric.name == comparison.metric);
         if let (true, Some(metric)) = (answers, Metric::by_name(comparison.metric)) {
             let name = Text::new(metric.vi, metric.en);
-            writeln!(out, "  {case}, {}: {}", name.get(lang), table::sentence(comparison).get(lang))?;
+            writeln!(
+                out,
+                "  {case}, {}: {}",
+                name.get(lang),
+                table::sentence(comparison).get(lang)
+            )?;
         }
     }
     writeln!(out)
@@ -67,7 +88,10 @@ fn claims_table(results: &Results, lang: Lang) -> Table {
     ];
     drawn.set_header(header.iter().map(|text| text.get(lang)));
     for claim in &results.claims {
-        let figures = claim.figures.iter().map(|evidence| format!("{}: {}", evidence.server, evidence.shows.get(lang)));
+        let figures = claim
+            .figures
+            .iter()
+            .map(|evidence| format!("{}: {}", evidence.server, evidence.shows.get(lang)));
         drawn.add_row([
             claim.synchronous.get(lang).to_owned(),
             claim.asynchronous.get(lang).to_owned(),

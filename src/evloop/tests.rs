@@ -1,0 +1,53 @@
+//! The turn, on real sockets.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use socket2::SockRef;
+
+use super::*;
+
+fn start(listener: TcpListener) -> EventLoop {
+    let founding = Founding {
+        model: "evloop",
+        epoch: "epoch".to_owned(),
+        report: None,
+    };
+    let (_stopper, shutdown) = crate::shutdown::channel().expect("a pair of streams");
+    EventLoop::new(
+        vec![listener],
+        Arc::new(Config::defaults()),
+        founding,
+        shutdown,
+    )
+    .expect("an event loop")
+}
+
+#[test]
+fn whoever_floods_is_read_once_a_turn() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    SockRef::from(&listener)
+        .set_recv_buffer_size(1 << 20)
+        .expect("room for several reads");
+    let address = listener.local_addr().expect("bound");
+    let mut event_loop = start(listener);
+    let mut flood = TcpStream::connect(address).expect("accepted");
+    flood.set_nonblocking(true).expect("a socket");
+    let junk = vec![b'x'; READ_BUFFER];
+    for _ in 0..6 {
+        while flood.write(&junk).is_ok() {}
+        let before = event_loop.stats.bytes_in.get();
+        event_loop.turn().expect("a turn");
+        let read = event_loop.stats.bytes_in.get() - before;
+        assert!(read <= READ_BUFFER as u64, "{read} bytes in one turn");
+        assert!(
+            event_loop.run_again.len() <= 1,
+            "{:?}",
+            event_loop.run_again
+        );
+    }
+    assert!(
+        event_loop.stats.bytes_in.get() > 2 * READ_BUFFER as u64,
+        "there was more than one read of it"
+    );
+}

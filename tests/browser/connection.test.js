@@ -1,0 +1,176 @@
+// How a page keeps its connection, through a network that the tests break, on a clock that they turn.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { onEachServer, setHidden, untilConnected, untilText } from './lab.js';
+
+/**
+ * A network in front of the server that can be `up`, `down` (every connection is closed with `code`) or `silent`
+ * (nothing gets through, and nobody says so), and a page's clock that `fastForward` turns.
+ */
+function brokenNetwork() {
+  const network = { state: 'up', code: 1006, sockets: [] };
+  network.prepare = async (page) => {
+    await page.clock.install();
+    await page.routeWebSocket(/\/ws\//, (socket) => {
+      network.sockets.push(socket);
+      if (network.state === 'down') {
+        socket.close({ code: network.code });
+        return;
+      }
+      const upstream = socket.connectToServer();
+      socket.onMessage((data) => { if (network.state === 'up') upstream.send(data); });
+      upstream.onMessage((data) => { if (network.state === 'up') socket.send(data); });
+    });
+  };
+  network.breakDown = async (code = 1006) => {
+    Object.assign(network, { state: 'down', code });
+    await network.sockets.at(-1).close({ code });
+  };
+  return network;
+}
+
+/** Keeps what the page sends and hears from now on, as `direction type`. */
+async function recordFrames(page) {
+  await page.evaluate(() => {
+    window.frames = [];
+    connection.on('frame', ({ direction, type, data }) => {
+      window.frames.push(`${direction} ${type === 'text' ? JSON.parse(data).type : type}`);
+    });
+  });
+  return () => page.evaluate(() => window.frames);
+}
+
+onEachServer('connection', [], (lab) => {
+  test('five attempts after 1, 2, 4, 8 and 16 s, then a word and a button; the network\'s return is enough', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('chat', network);
+    await network.breakDown();
+    for (const [attempt, seconds] of [[1, '1'], [2, '2'], [3, '4'], [4, '8'], [5, '1[56]']]) {
+      await untilText(page, '#status-text', new RegExp(`^Kết nối lại sau ${seconds}s\\.\\.\\.$`));
+      await untilText(page, '.status-detail', `Lần thử ${attempt}/5`);
+      await page.clock.fastForward(2 ** (attempt - 1) * 1000);
+    }
+    await untilText(page, '#status-text', 'Không thể kết nối. Vui lòng tải lại trang.');
+    assert.ok(await page.isVisible('#retry-button'));
+    assert.equal(network.sockets.length, 6);
+
+    network.state = 'up';
+    await page.evaluate(() => dispatchEvent(new Event('online')));
+    await untilConnected(page);
+    assert.ok(await page.isHidden('#retry-button'));
+  });
+
+  test('"now" and the tab\'s return do not sit out the delay', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('dashboard', network);
+    for (const comeBack of [() => page.click('#retry-button'), () => setHidden(page, false)]) {
+      await network.breakDown();
+      for (const seconds of [1, 2, 4]) {
+        await untilText(page, '#status-text', `Kết nối lại sau ${seconds}s...`);
+        await page.clock.fastForward(seconds * 1000);
+      }
+      await untilText(page, '#status-text', /Kết nối lại sau 8s/);
+      const left = await page.evaluate(() => connection.state.until - Date.now());
+      assert.ok(left > 5000, `${left} ms`);
+      network.state = 'up';
+      await comeBack();
+      await page.waitForFunction(() => connection.state.phase === 'open', null, { timeout: 4000 });
+    }
+  });
+
+  test('a close code that a server uses for coming back is followed by coming back', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('chat', network);
+    for (const code of [1001, 1013]) {
+      await network.breakDown(code);
+      await untilText(page, '#status-text', 'Kết nối lại sau 1s...');
+      network.state = 'up';
+      await untilConnected(page);
+    }
+  });
+
+  test('closed for its conduct (1008), a page says why and stays away until it is told otherwise', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('dashboard', network);
+    await page.evaluate(() => {
+      for (let i = 0; i < 51; i += 1) connection.sendData('{');
+    });
+    await untilText(page, '#status-text', /^Server đã từ chối kết nối\. \S/);
+    await page.clock.fastForward(120_000);
+    assert.equal(network.sockets.length, 1);
+    await page.click('#retry-button');
+    await untilConnected(page);
+  });
+
+  test('a quiet link is asked, and an answer is enough', async () => {
+    const page = await lab.open('chat', brokenNetwork());
+    const frames = await recordFrames(page);
+    await page.clock.fastForward(26_000);
+    await page.waitForFunction(() => window.frames.includes('in pong'));
+    await page.clock.fastForward(5_000);
+    await page.clock.fastForward(5_000);
+    assert.equal((await frames())[0], 'out ping');
+    assert.ok(!(await frames()).includes('in silence'));
+    await untilConnected(page);
+  });
+
+  test('a link that answers nothing is dead, and the page comes back by itself', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('chat', network);
+    const frames = await recordFrames(page);
+    network.state = 'silent';
+    await page.clock.fastForward(26_000);
+    await page.waitForFunction(() => window.frames.includes('out ping'));
+    await page.clock.fastForward(5_000);
+    await untilText(page, '#messages', 'Mất kết nối với server.');
+    network.state = 'up';
+    await page.clock.fastForward(1_000);
+    await untilConnected(page);
+    assert.deepEqual((await frames()).slice(0, 3), ['out ping', 'in silence', 'out handshake']);
+    await untilText(page, '#online-count', '1 người online');
+  });
+
+  test('a tab that wakes does not trust a link that slept', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('dashboard', network);
+    const frames = await recordFrames(page);
+    network.state = 'silent';
+    await setHidden(page, false);
+    await page.waitForFunction(() => window.frames.includes('out ping'));
+    await page.clock.fastForward(5_000);
+    await untilText(page, '#status-text', /^(Mất kết nối|Kết nối lại)/);
+    assert.ok((await frames()).includes('in silence'));
+  });
+
+  test('a server that does not speak of pings is never sent one', async () => {
+    const sent = [];
+    const page = await lab.open('chat', {
+      async prepare(page) {
+        await page.clock.install();
+        await page.routeWebSocket(/\/ws\/chat/, (socket) => {
+          socket.onMessage((data) => sent.push(data));
+          socket.send(JSON.stringify({ type: 'system', text: 'Chào mừng đến chat room! Hiện có 1 người online.', ts: 0, online_count: 1 }));
+        });
+      },
+    });
+    await page.clock.fastForward(600_000);
+    await setHidden(page, false);
+    await untilConnected(page);
+    assert.deepEqual(sent, []);
+  });
+
+  test('what takes the connection but never greets is given up', async () => {
+    const page = await lab.open('chat', {
+      connected: false,
+      async prepare(page) {
+        await page.clock.install();
+        await page.routeWebSocket(/\/ws\/chat/, () => {});
+      },
+    });
+    await page.waitForFunction(() => connection.readyState === WebSocket.OPEN);
+    assert.equal(await page.textContent('#status-text'), 'Đang kết nối...');
+    await page.clock.fastForward(10_000);
+    await untilText(page, '#status-text', 'Kết nối lại sau 1s...');
+  });
+});
