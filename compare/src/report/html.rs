@@ -295,11 +295,12 @@ impl Page {
                 self.addf(format_args!(r#"<p class="dim">{note}</p>"#));
             }
             self.legend(results);
-            // Where there are low charts, two of them take the height of a tall one.
-            let class = if charts.iter().all(Chart::is_tall) {
-                "charts"
-            } else {
+            // Where there are both, two low charts take the height of a tall one.
+            let tall = charts.iter().filter(|chart| chart.is_tall()).count();
+            let class = if tall > 0 && tall < charts.len() {
                 "charts mixed"
+            } else {
+                "charts"
             };
             self.addf(format_args!(r#"<div class="{class}">"#));
             for chart in charts {
