@@ -67,49 +67,11 @@ pub(crate) fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) ->
         return String::new();
     };
     let mut out = open(title, HEIGHT);
-    let place_x = |value: f64| LEFT + x_range.share(value) * (WIDTH - LEFT - RIGHT);
-    let place_y = |value: f64| HEIGHT - BOTTOM - y_range.share(value) * (HEIGHT - TOP - BOTTOM);
-    for tick in y_range.ticks() {
-        let y = place_y(tick);
-        element(
-            &mut out,
-            format_args!(
-                r#"<line class="grid" x1="{LEFT}" x2="{:.0}" y1="{y:.1}" y2="{y:.1}"/>"#,
-                WIDTH - RIGHT
-            ),
-        );
-        element(
-            &mut out,
-            format_args!(
-                r#"<text class="tick end" x="{:.0}" y="{:.1}">{}</text>"#,
-                LEFT - 6.0,
-                y + 4.0,
-                short(tick)
-            ),
-        );
-    }
-    for tick in x_range.ticks() {
-        let x = place_x(tick);
-        let bottom = HEIGHT - BOTTOM;
-        element(
-            &mut out,
-            format_args!(
-                r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{TOP}" y2="{bottom:.0}"/>"#
-            ),
-        );
-        let label = if x_range.scale == Scale::Nines {
-            percentile(tick)
-        } else {
-            short(tick)
-        };
-        element(
-            &mut out,
-            format_args!(
-                r#"<text class="tick middle" x="{x:.1}" y="{:.0}">{label}</text>"#,
-                bottom + 16.0
-            ),
-        );
-    }
+    let plane = Plane {
+        x: x_range,
+        y: y_range,
+    };
+    plane.grid(&mut out);
     element(
         &mut out,
         format_args!(
@@ -127,15 +89,81 @@ pub(crate) fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) ->
         ),
     );
     for series in series {
+        plane.curve(&mut out, series);
+    }
+    out.push_str("</svg>");
+    out
+}
+
+/// Where values lie in a chart of lines.
+struct Plane {
+    x: Range,
+    y: Range,
+}
+
+impl Plane {
+    fn place_x(&self, value: f64) -> f64 {
+        LEFT + self.x.share(value) * (WIDTH - LEFT - RIGHT)
+    }
+
+    fn place_y(&self, value: f64) -> f64 {
+        HEIGHT - BOTTOM - self.y.share(value) * (HEIGHT - TOP - BOTTOM)
+    }
+
+    fn grid(&self, out: &mut String) {
+        for tick in self.y.ticks() {
+            let y = self.place_y(tick);
+            element(
+                out,
+                format_args!(
+                    r#"<line class="grid" x1="{LEFT}" x2="{:.0}" y1="{y:.1}" y2="{y:.1}"/>"#,
+                    WIDTH - RIGHT
+                ),
+            );
+            element(
+                out,
+                format_args!(
+                    r#"<text class="tick end" x="{:.0}" y="{:.1}">{}</text>"#,
+                    LEFT - 6.0,
+                    y + 4.0,
+                    short(tick)
+                ),
+            );
+        }
+        for tick in self.x.ticks() {
+            let x = self.place_x(tick);
+            let bottom = HEIGHT - BOTTOM;
+            element(
+                out,
+                format_args!(
+                    r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{TOP}" y2="{bottom:.0}"/>"#
+                ),
+            );
+            let label = if self.x.scale == Scale::Nines {
+                percentile(tick)
+            } else {
+                short(tick)
+            };
+            element(
+                out,
+                format_args!(
+                    r#"<text class="tick middle" x="{x:.1}" y="{:.0}">{label}</text>"#,
+                    bottom + 16.0
+                ),
+            );
+        }
+    }
+
+    fn curve(&self, out: &mut String, series: &Series) {
         let path: Vec<String> = series
             .points
             .iter()
-            .map(|&(x, y)| format!("{:.1},{:.1}", place_x(x), place_y(y)))
+            .map(|&(x, y)| format!("{:.1},{:.1}", self.place_x(x), self.place_y(y)))
             .collect();
         let class = if series.dashed { "line dashed" } else { "line" };
         let colour = series.colour;
         element(
-            &mut out,
+            out,
             format_args!(
                 r#"<polyline class="{class} s{colour}" points="{}"/>"#,
                 path.join(" ")
@@ -144,9 +172,9 @@ pub(crate) fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) ->
         if series.dots {
             for &(x, y) in &series.points {
                 let says = format!("{}: {}", number(x), number(y));
-                let (x, y) = (place_x(x), place_y(y));
+                let (x, y) = (self.place_x(x), self.place_y(y));
                 element(
-                    &mut out,
+                    out,
                     format_args!(
                         r#"<circle class="dot s{colour}" cx="{x:.1}" cy="{y:.1}" r="3.5"><title>{says}</title></circle>"#
                     ),
@@ -154,8 +182,6 @@ pub(crate) fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) ->
             }
         }
     }
-    out.push_str("</svg>");
-    out
 }
 
 /// Horizontal bars, from zero.
