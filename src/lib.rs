@@ -32,6 +32,7 @@
 //! - Closing marks, reaping removes: no connection goes away in the middle of a turn.
 
 pub mod accept;
+pub mod carousel;
 pub mod clock;
 pub mod config;
 pub mod conversation;

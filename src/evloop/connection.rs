@@ -1,6 +1,6 @@
 //! One socket of the event loop: its conversation, its outbox, its timer.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use super::wheel::{TimerKey, Wheel};
 use super::{Alarm, Desk};
+use crate::carousel::{self, Carousel, Heard};
 use crate::config::Config;
 use crate::conversation::{Conversation, TimedOut};
 use crate::engine::{ClientId, Close, Now};
@@ -32,8 +33,8 @@ pub struct Connection {
     pub last_read: ReadOutcome,
     /// To be reaped at the end of this turn; nothing is read or sent any more.
     doomed: bool,
-    /// Where in the room's batch of this turn its share begins: behind what was said before it joined.
-    batch_from: usize,
+    /// A member of the room, and how much of what it says has been sent or queued.
+    heard: Option<Heard>,
     timer: Option<(TimerKey, Instant)>,
 }
 
@@ -80,7 +81,7 @@ impl Connection {
             dirty: false,
             last_read: ReadOutcome::Drained,
             doomed: false,
-            batch_from: 0,
+            heard: None,
             timer: None,
         }
     }
@@ -175,24 +176,32 @@ impl Connection {
 
     /// Takes the replies that the conversation just made. What the room said stands between the welcome, where the
     /// client joined just now, and all else, where it has left: the last thing a client hears may be a Close.
-    pub fn take_replies(&mut self, limit: usize, desk: &mut Desk<'_>) {
+    pub fn take_replies(
+        &mut self,
+        limit: usize,
+        carousel: &mut Carousel<Token>,
+        desk: &mut Desk<'_>,
+    ) {
         let effects = &mut *desk.effects;
         let mut replies = Bytes::copy_from_slice(&effects.reply);
         effects.reply.clear();
-        let mut welcome = Bytes::new();
+        let mut owed = Vec::new();
+        let mut said_before = 0;
         if let Some(joined) = effects.joined.take() {
-            self.batch_from = joined.broadcast;
-            welcome = replies.split_to(joined.reply);
+            carousel.say(effects.broadcast.split_to(joined.broadcast).freeze());
+            said_before = joined.broadcast;
+            self.heard = Some(carousel.join(self.token));
+            owed.push(replies.split_to(joined.reply));
         }
-        let mut share = Bytes::new();
         if let Some(until) = effects.left_at.take()
-            && self.batch_from < until
+            && let Some(heard) = self.heard.take()
         {
-            share = Bytes::copy_from_slice(&effects.broadcast[self.batch_from..until]);
+            carousel.say(effects.broadcast.split_to(until - said_before).freeze());
+            owed.extend(carousel.since(heard).cloned());
         }
-        self.outbox
-            .allow(welcome.len() + share.len() + replies.len());
-        for frames in [welcome, share, replies] {
+        owed.push(replies);
+        self.outbox.allow(owed.iter().map(Bytes::len).sum());
+        for frames in owed {
             self.queue(frames, limit, desk);
         }
     }
@@ -204,38 +213,54 @@ impl Connection {
         }
     }
 
-    /// Sends its share of the room's batch, behind what it is still owed. Returns the bytes the kernel took.
-    pub fn deliver(&mut self, batch: &Bytes, limit: usize, desk: &mut Desk<'_>) -> usize {
-        let from = std::mem::take(&mut self.batch_from);
-        if self.doomed || from >= batch.len() {
+    /// How much it has heard of what the room says, if it is a member.
+    pub fn heard(&self) -> Option<Heard> {
+        self.heard
+    }
+
+    /// Sends what the room has said since the last visit, behind what the client is still owed; `slices` and `talk` are
+    /// the same bytes. Returns how many the kernel took.
+    pub fn visit(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        talk: &[Bytes],
+        heard: Heard,
+        limit: usize,
+        desk: &mut Desk<'_>,
+    ) -> usize {
+        self.heard = Some(heard);
+        if self.doomed {
             return 0;
         }
-        if self.blocked || !self.outbox.is_empty() {
-            self.queue(batch.slice(from..), limit, desk);
-            return self.flush();
-        }
-        // The common case: nothing waits, the kernel takes all, and nothing is queued or counted.
-        let written = match self.socket.write(&batch[from..]) {
-            Ok(written) => written,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                0
-            }
-            Err(_) => {
-                self.doomed = true;
-                return 0;
+        // The common case: nothing waits, the kernel takes all, and nothing is queued.
+        let written = if self.blocked || !self.outbox.is_empty() {
+            0
+        } else {
+            match self.socket.write_vectored(slices) {
+                Ok(written) => written,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) =>
+                {
+                    0
+                }
+                Err(_) => {
+                    self.doomed = true;
+                    return 0;
+                }
             }
         };
-        if from + written == batch.len() {
-            return written;
+        for frames in carousel::rest(talk, written) {
+            self.queue(frames, limit, desk);
         }
-        // What is left waits; only the flush knows when it may stop trying.
-        self.queue(batch.slice(from + written..), limit, desk);
-        written + self.flush()
+        if self.outbox.is_empty() {
+            written
+        } else {
+            // Only the flush knows when it may stop trying.
+            written + self.flush()
+        }
     }
 
     /// Sends what waits, as far as the kernel takes it, and ends what has been said to the end. Returns the bytes taken.

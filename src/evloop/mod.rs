@@ -14,7 +14,7 @@ pub mod slots;
 mod tests;
 pub mod wheel;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use mio::{Events, Interest, Poll, Token};
 use tracing::{info, warn};
 
 use crate::accept::{self, Accepted, Acceptor};
+use crate::carousel::Carousel;
 use crate::config::Config;
 use crate::conversation::Lab;
 use crate::engine::stats::Stats;
@@ -38,8 +39,12 @@ use wheel::{TimerKey, Wheel};
 const EVENTS_A_TURN: usize = 1024;
 /// The one buffer everything is read into. A connection gets one read of it a turn.
 const READ_BUFFER: usize = 64 * 1024;
-/// A room's batch that grows beyond this is sent at once, so that one turn's talk never fills an outbox.
-const MAX_BATCH: usize = 128 * 1024;
+/// Members of the room that are visited in a turn: few, so that a turn stays short however large the room is, and
+/// enough that the poll between them costs nothing.
+const VISITS_A_TURN: usize = 256;
+/// When a member has yet to hear more than this, nobody is read before the round is over, so that what a turn brings
+/// never fills an outbox.
+const MAX_UNHEARD: usize = 128 * 1024;
 /// A turn longer than this is worth a line in the log.
 const SLOW_TURN: Duration = Duration::from_millis(100);
 
@@ -92,6 +97,8 @@ struct EventLoop {
     effects: Effects,
     sources: Sources,
     connections: Slots<Connection>,
+    /// The room's talk on its way to the members.
+    carousel: Carousel<Token>,
     wheel: Wheel<Alarm>,
     /// When the engine's alarm is set for.
     engine_alarm: Option<(TimerKey, Instant)>,
@@ -101,8 +108,6 @@ struct EventLoop {
     /// Who has something to send, or is to be reaped.
     dirty: Vec<Token>,
     fired: Vec<Alarm>,
-    /// Turned with each batch, so that nobody is always the last to get it.
-    first_served: usize,
     stop_requests: usize,
     drain_over: bool,
 }
@@ -158,13 +163,13 @@ impl EventLoop {
             config,
             stats,
             connections: Slots::default(),
+            carousel: Carousel::default(),
             wheel: Wheel::new(now.instant),
             engine_alarm: None,
             buffer: vec![0; READ_BUFFER].into(),
             run_again: Vec::new(),
             dirty: Vec::new(),
             fired: Vec::new(),
-            first_served: 0,
             stop_requests: 0,
             drain_over: false,
         })
@@ -191,6 +196,7 @@ impl EventLoop {
     fn wait(&mut self) -> io::Result<()> {
         let busy = !self.run_again.is_empty()
             || !self.effects.broadcast.is_empty()
+            || self.carousel.has_visits_to_make()
             || self.acceptor.is_ready();
         let timeout = if busy {
             Some(Duration::ZERO)
@@ -264,7 +270,7 @@ impl EventLoop {
             self.run_again.push(token);
         }
         self.settle(token);
-        if self.effects.broadcast.len() > MAX_BATCH {
+        while self.carousel.unheard() + self.effects.broadcast.len() > MAX_UNHEARD {
             self.fan_out();
         }
     }
@@ -365,28 +371,33 @@ impl EventLoop {
         }
     }
 
-    /// Sends what the room said in this turn: the same bytes to each member, one write each.
+    /// Goes on round the room: those whose turn it is get all that was said since their last one, with one write.
     fn fan_out(&mut self) {
-        if self.effects.broadcast.is_empty() {
-            return;
-        }
-        let batch = self.effects.broadcast.split().freeze();
+        self.carousel.say(self.effects.broadcast.split().freeze());
+        let connections = &mut self.connections;
         let members = self.engine.members().len();
-        self.first_served = (self.first_served + 1) % members.max(1);
+        let visits = self.carousel.next_visits(VISITS_A_TURN, members, |token| {
+            connections.get_mut(*token)?.heard()
+        });
+        let slices: Vec<IoSlice<'_>> = visits.talk.iter().map(|frames| IoSlice::new(frames)).collect();
         let mut sent = 0;
-        for index in 0..members {
-            let client = self.engine.members()[(self.first_served + index) % members];
+        for (token, first) in visits.members {
             let connection = self
                 .connections
-                .at_mut(client.0)
-                .expect("a member of the room is connected");
+                .get_mut(token)
+                .expect("who has not left the room is connected");
             let mut desk = Desk {
                 engine: &mut self.engine,
                 effects: &mut self.effects,
             };
-            sent += connection.deliver(&batch, self.config.max_unsent, &mut desk);
+            sent += connection.visit(
+                &slices[first..],
+                &visits.talk[first..],
+                visits.heard,
+                self.config.max_unsent,
+                &mut desk,
+            );
             if connection.is_doomed() {
-                let token = connection.token();
                 self.mark_dirty(token);
             }
         }
@@ -435,7 +446,7 @@ impl EventLoop {
             engine: &mut self.engine,
             effects: &mut self.effects,
         };
-        connection.take_replies(self.config.max_unsent, &mut desk);
+        connection.take_replies(self.config.max_unsent, &mut self.carousel, &mut desk);
         if connection.needs_attention() {
             self.mark_dirty(token);
         }

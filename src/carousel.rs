@@ -1,0 +1,160 @@
+//! What the room has said, and who is to hear it next.
+//!
+//! The members stand in a ring. A turn of the server visits some of them, in order, and each gets everything that was
+//! said since its last visit, in one write. So however large the room is, a turn stays short: what is read between two
+//! turns is heard by the very next member, and nobody waits for a whole round to be over before its message sets out.
+//! A message then takes up to one round to reach the last member; where a turn sent a whole room its batch, it waited
+//! up to one round before it set out and then up to another one.
+//!
+//! What is said stays in memory once, as slices that all visits share, until the last member has heard it. Members
+//! hear in the order of the ring, so the one at its front has heard the least, and everyone hears one order.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+
+use bytes::Bytes;
+
+/// Departed members that may stand in the ring besides as many as are in.
+const DEPARTED: usize = 64;
+
+/// How much of what the room has said a member has heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Heard(NonZeroU64);
+
+/// The room's talk, and the ring of its members, each known as an `M` to the server, which also keeps what it has
+/// [`Heard`].
+#[derive(Debug)]
+pub struct Carousel<M> {
+    /// Whole frames, not yet heard by everyone, oldest first.
+    talk: VecDeque<Bytes>,
+    /// Their bytes together.
+    talk_bytes: usize,
+    /// What everyone has heard, and `talk` begins behind.
+    heard_by_all: Heard,
+    /// Who is visited next stands in front.
+    ring: VecDeque<M>,
+}
+
+impl<M> Default for Carousel<M> {
+    /// An empty room that has said nothing.
+    fn default() -> Self {
+        Self {
+            talk: VecDeque::new(),
+            talk_bytes: 0,
+            heard_by_all: Heard(NonZeroU64::MIN),
+            ring: VecDeque::new(),
+        }
+    }
+}
+
+impl<M> Carousel<M> {
+    /// The room says these frames to all who are in it now.
+    pub fn say(&mut self, frames: Bytes) {
+        if frames.is_empty() || self.ring.is_empty() {
+            return;
+        }
+        self.talk_bytes += frames.len();
+        self.talk.push_back(frames);
+    }
+
+    /// A newcomer, who will hear what is said from now on.
+    pub fn join(&mut self, member: M) -> Heard {
+        self.ring.push_back(member);
+        self.all()
+    }
+
+    /// The next visits to be made, at most `most`: to those who have waited longest, and only to members who have not
+    /// heard everything. `heard` tells what a member has heard, or `None` of one that has left; there are `members` of
+    /// those who have not. The server notes of each that it has heard [`Visits::heard`] before it asks again.
+    pub fn next_visits(
+        &mut self,
+        most: usize,
+        members: usize,
+        mut heard: impl FnMut(&M) -> Option<Heard>,
+    ) -> Visits<M>
+    where
+        M: Clone,
+    {
+        // Whoever leaves is forgotten when its turn comes; where nobody speaks, no turn comes.
+        if self.ring.len() > 2 * members + DEPARTED {
+            self.ring.retain(|member| heard(member).is_some());
+        }
+        let all = self.all();
+        let mut visits = Visits {
+            members: Vec::new(),
+            talk: self.talk.iter().cloned().collect(),
+            heard: all,
+        };
+        let mut heard_by_all = all;
+        for _ in 0..self.ring.len() {
+            let Some(from) = self.ring.front().and_then(&mut heard) else {
+                self.ring.pop_front();
+                continue;
+            };
+            if from == all || visits.members.len() == most {
+                heard_by_all = from;
+                break;
+            }
+            visits
+                .members
+                .push((self.ring[0].clone(), self.heard_by_all.until(from)));
+            self.ring.rotate_left(1);
+        }
+        self.forget(heard_by_all);
+        visits
+    }
+
+    /// What a member that has heard so much is still to hear.
+    pub fn since(&self, heard: Heard) -> impl Iterator<Item = &Bytes> {
+        self.talk.range(self.heard_by_all.until(heard)..)
+    }
+
+    /// Whether somebody has not heard everything.
+    pub fn has_visits_to_make(&self) -> bool {
+        !self.talk.is_empty()
+    }
+
+    /// Bytes that somebody has yet to hear.
+    pub fn unheard(&self) -> usize {
+        self.talk_bytes
+    }
+
+    /// What those have heard who have heard everything.
+    fn all(&self) -> Heard {
+        Heard(self.heard_by_all.0.saturating_add(self.talk.len() as u64))
+    }
+
+    /// Everyone has heard so much.
+    fn forget(&mut self, heard: Heard) {
+        let forgotten = self.talk.drain(..self.heard_by_all.until(heard));
+        self.talk_bytes -= forgotten.map(|frames| frames.len()).sum::<usize>();
+        self.heard_by_all = heard;
+    }
+}
+
+impl Heard {
+    /// How many slices of talk lie between the two.
+    fn until(self, later: Self) -> usize {
+        usize::try_from(later.0.get() - self.0.get()).expect("they are in memory")
+    }
+}
+
+/// Visits to be made.
+#[derive(Debug)]
+pub struct Visits<M> {
+    /// Whom to visit, and how many slices of `talk` that member has heard already.
+    pub members: Vec<(M, usize)>,
+    /// What was said: the same memory for all.
+    pub talk: Vec<Bytes>,
+    /// What they have heard afterwards.
+    pub heard: Heard,
+}
+
+/// What is left of some talk when `written` bytes of it have been taken: kept by reference.
+pub fn rest(talk: &[Bytes], mut written: usize) -> impl Iterator<Item = Bytes> {
+    talk.iter().filter_map(move |frames| {
+        let taken = written.min(frames.len());
+        written -= taken;
+        (taken < frames.len()).then(|| frames.slice(taken..))
+    })
+}
