@@ -150,11 +150,150 @@ pub struct Visits<M> {
     pub heard: Heard,
 }
 
-/// What is left of some talk when `written` bytes of it have been taken: kept by reference.
-pub fn rest(talk: &[Bytes], mut written: usize) -> impl Iterator<Item = Bytes> {
-    talk.iter().filter_map(move |frames| {
-        let taken = written.min(frames.len());
-        written -= taken;
-        (taken < frames.len()).then(|| frames.slice(taken..))
-    })
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Say(u8),
+        Join,
+        Leave(usize),
+        Turn(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => any::<u8>().prop_map(Step::Say),
+            2 => Just(Step::Join),
+            1 => any::<usize>().prop_map(Step::Leave),
+            3 => (0_usize..6).prop_map(Step::Turn),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    /// A server of the carousel, and beside it what each member must hear.
+    #[derive(Default)]
+    struct Room {
+        carousel: Carousel<u32>,
+        next: u32,
+        members: BTreeMap<u32, Member>,
+    }
+
+    struct Member {
+        heard: Heard,
+        got: Vec<u8>,
+        expected: Vec<u8>,
+    }
+
+    impl Room {
+        /// Makes the next visits; tells whom they went to.
+        fn turn(&mut self, most: usize) -> Vec<u32> {
+            let members = &self.members;
+            let visits = self
+                .carousel
+                .next_visits(most, members.len(), |id| Some(members.get(id)?.heard));
+            for (id, first) in &visits.members {
+                let member = self.members.get_mut(id).expect("only members are visited");
+                member.heard = visits.heard;
+                member.got.extend(visits.talk[*first..].concat());
+            }
+            visits.members.iter().map(|(id, _)| *id).collect()
+        }
+    }
+
+    proptest! {
+        /// Against a list for each member: everybody hears what is said from its joining to its leaving, once and in
+        /// order; nobody is visited again before the others; and nothing is kept that everybody has heard.
+        #[test]
+        fn everyone_hears_everything_once(steps in steps()) {
+            let mut room = Room::default();
+            for step in steps {
+                match step {
+                    Step::Say(byte) => {
+                        room.carousel.say(Bytes::copy_from_slice(&[byte]));
+                        for member in room.members.values_mut() {
+                            member.expected.push(byte);
+                        }
+                    }
+                    Step::Join => {
+                        let heard = room.carousel.join(room.next);
+                        room.members.insert(room.next, Member { heard, got: Vec::new(), expected: Vec::new() });
+                        room.next += 1;
+                    }
+                    Step::Leave(pick) if !room.members.is_empty() => {
+                        let id = *room.members.keys().nth(pick % room.members.len()).expect("a member");
+                        let mut member = room.members.remove(&id).expect("a member");
+                        for owed in room.carousel.since(member.heard) {
+                            member.got.extend_from_slice(owed);
+                        }
+                        prop_assert_eq!(member.got, member.expected);
+                    }
+                    Step::Leave(_) => {}
+                    Step::Turn(most) => {
+                        let lacks = |member: &Member| member.expected.len() - member.got.len();
+                        let before: BTreeMap<u32, usize> = room.members.iter().map(|(id, member)| (*id, lacks(member))).collect();
+                        let visited = room.turn(most);
+                        prop_assert!(visited.len() <= most);
+                        if let Some(first) = visited.first() {
+                            prop_assert_eq!(Some(&before[first]), before.values().max(), "who lacks most comes first");
+                        }
+                        for id in &visited {
+                            prop_assert!(before[id] > 0 && lacks(&room.members[id]) == 0);
+                        }
+                    }
+                }
+                let behind = room.members.values().map(|member| member.expected.len() - member.got.len()).max().unwrap_or(0);
+                prop_assert!(room.carousel.unheard() >= behind, "what somebody has yet to hear is kept");
+            }
+            room.turn(usize::MAX);
+            for member in room.members.values() {
+                prop_assert_eq!(&member.got, &member.expected);
+            }
+            prop_assert!(!room.carousel.has_visits_to_make() && room.carousel.unheard() == 0);
+        }
+    }
+
+    #[test]
+    fn whoever_waits_longest_is_visited_first() {
+        let mut room = Room::default();
+        for id in 0..5 {
+            let heard = room.carousel.join(id);
+            room.members.insert(
+                id,
+                Member {
+                    heard,
+                    got: Vec::new(),
+                    expected: Vec::new(),
+                },
+            );
+        }
+        room.carousel.say(Bytes::from_static(b"a"));
+        assert_eq!(room.turn(3), [0, 1, 2]);
+        room.carousel.say(Bytes::from_static(b"b"));
+        assert_eq!(
+            room.turn(3),
+            [3, 4, 0],
+            "those who have heard nothing come before those who lack the last"
+        );
+        assert_eq!(
+            (room.turn(3), room.turn(3)),
+            (vec![1, 2], vec![]),
+            "nobody is visited for nothing"
+        );
+    }
+
+    #[test]
+    fn those_who_left_a_silent_room_do_not_pile_up() {
+        let mut room = Room::default();
+        for id in 0..10 * DEPARTED {
+            room.carousel.join(u32::try_from(id).expect("small"));
+            room.turn(0);
+        }
+        assert!(room.carousel.ring.len() <= DEPARTED + 1);
+    }
 }

@@ -1,6 +1,6 @@
 //! One socket of the event loop: its conversation, its outbox, its timer.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,10 @@ use mio::Token;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
+use super::sheet::Sheet;
 use super::wheel::{TimerKey, Wheel};
 use super::{Alarm, Desk};
-use crate::carousel::{self, Carousel, Heard};
+use crate::carousel::{Carousel, Heard};
 use crate::config::Config;
 use crate::conversation::{Conversation, TimedOut};
 use crate::engine::{ClientId, Close, Now};
@@ -218,12 +219,12 @@ impl Connection {
         self.heard
     }
 
-    /// Sends what the room has said since the last visit, behind what the client is still owed; `slices` and `talk` are
-    /// the same bytes. Returns how many the kernel took.
+    /// Sends what the room has said since the last visit, the sheet from slice `first` on, behind what the client is
+    /// still owed. Returns how many bytes the kernel took.
     pub fn visit(
         &mut self,
-        slices: &[IoSlice<'_>],
-        talk: &[Bytes],
+        sheet: &Sheet<'_>,
+        first: usize,
         heard: Heard,
         limit: usize,
         desk: &mut Desk<'_>,
@@ -236,7 +237,7 @@ impl Connection {
         let written = if self.blocked || !self.outbox.is_empty() {
             0
         } else {
-            match self.socket.write_vectored(slices) {
+            match sheet.send(first, &mut self.socket) {
                 Ok(written) => written,
                 Err(error)
                     if matches!(
@@ -252,7 +253,7 @@ impl Connection {
                 }
             }
         };
-        for frames in carousel::rest(talk, written) {
+        for frames in sheet.rest(first, written) {
             self.queue(frames, limit, desk);
         }
         if self.outbox.is_empty() {

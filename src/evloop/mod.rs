@@ -3,18 +3,21 @@
 //! [`EventLoop::turn`] is all there is to it. mio reports readiness once, when it changes (edge-triggered): whoever
 //! stops reading before the socket would block must remember to go on, which is what `run_again` is for.
 //!
-//! Three things make it fast, and stand in the way the turn is laid out. All that a room says in a turn is one batch of
-//! bytes, encoded once and sent with one write to each member. What the kernel does not take is queued as a
-//! reference to those same bytes. And every socket is registered once, for reading and writing both, so that no system
-//! call is ever spent on changing what is waited for: an edge for writing comes only after a write that blocked.
+//! Three things make it fast. All that a room has said since a member's last visit goes to it with one write, of bytes
+//! that were encoded once and that on Linux the sockets even share ([`sheet`]); the visits go round the room a few at a
+//! turn ([`carousel`](crate::carousel)), so that a turn stays short however large the room is. What the kernel does not
+//! take is queued as a reference to those same bytes. And every socket is registered once, for reading and writing
+//! both, so that no system call is ever spent on changing what is waited for: an edge for writing comes only after a
+//! write that blocked.
 
 pub mod connection;
+pub mod sheet;
 pub mod slots;
 #[cfg(test)]
 mod tests;
 pub mod wheel;
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +35,7 @@ use crate::engine::{Close, Effects, Engine, Founding, Now};
 use crate::metrics::Sources;
 use crate::shutdown::{Shutdown, StopRequests};
 use connection::{Connection, ReadOutcome};
+use sheet::Sheet;
 use slots::Slots;
 use wheel::{TimerKey, Wheel};
 
@@ -379,7 +383,7 @@ impl EventLoop {
         let visits = self.carousel.next_visits(VISITS_A_TURN, members, |token| {
             connections.get_mut(*token)?.heard()
         });
-        let slices: Vec<IoSlice<'_>> = visits.talk.iter().map(|frames| IoSlice::new(frames)).collect();
+        let sheet = Sheet::new(&visits.talk, visits.members.len());
         let mut sent = 0;
         for (token, first) in visits.members {
             let connection = self
@@ -391,8 +395,8 @@ impl EventLoop {
                 effects: &mut self.effects,
             };
             sent += connection.visit(
-                &slices[first..],
-                &visits.talk[first..],
+                &sheet,
+                first,
                 visits.heard,
                 self.config.max_unsent,
                 &mut desk,
