@@ -108,8 +108,6 @@ impl Acceptor {
             let (listener, ready) = self.listeners.iter_mut().find(|(_, ready)| *ready)?;
             match listener.accept() {
                 Ok((socket, peer)) => {
-                    // Small frames are sent when they are due, not when the last one is acknowledged.
-                    let _ = socket.set_nodelay(true);
                     return Some(Accepted::Client(socket, peer));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => *ready = false,

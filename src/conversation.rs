@@ -469,7 +469,7 @@ impl Session {
             context: WebSocketContext::new(Role::Server, Some(limits)),
             endpoint,
             number,
-            keepalive: Keepalive::new(now.instant, config.ping_interval, number),
+            keepalive: Keepalive::new(now, config.ping_interval, number),
         }
     }
 

@@ -5,6 +5,14 @@
 
 use std::time::{Duration, Instant};
 
+use crate::engine::Now;
+
+/// Pings fall due together that would fall due within this time, so that a server of idle clients sleeps in between
+/// and is not woken up for each.
+const SLOT: Duration = Duration::from_millis(100);
+/// Slots in an interval at the least, so that pings stay spread over it.
+const SLOTS_MIN: u32 = 16;
+
 /// The keepalive of one WebSocket.
 #[derive(Debug)]
 pub struct Keepalive {
@@ -26,12 +34,16 @@ pub enum Due {
 
 impl Keepalive {
     /// A client that is there now. The first Ping of client `number` comes somewhere within the first interval, by
-    /// the golden ratio, so that clients who came together are pinged apart.
-    pub fn new(now: Instant, interval: Duration, number: u64) -> Self {
+    /// the golden ratio, so that clients who came together are pinged apart, each with all others of its slot.
+    pub fn new(now: Now, interval: Duration, number: u64) -> Self {
         const GOLDEN: u64 = 0x9E37_79B9;
         let phase = (number.wrapping_mul(GOLDEN) & 0xFFFF_FFFF) as f64 / f64::from(u32::MAX);
+        let slot = SLOT.min(interval / SLOTS_MIN);
+        let wait = interval.saturating_sub(slot).mul_f64(phase);
+        let slot_ns = nanoseconds(slot).max(1);
+        let into_slot_ns = (now.unix_ms * 1_000_000 + nanoseconds(wait)) % slot_ns;
         Self {
-            next_ping: now + interval.mul_f64(phase),
+            next_ping: now.instant + wait + Duration::from_nanos(slot_ns - into_slot_ns),
             dead_at: None,
         }
     }
@@ -52,7 +64,7 @@ impl Keepalive {
         match self.dead_at {
             Some(dead_at) if now >= dead_at => Due::Dead,
             None if now >= self.next_ping => {
-                self.next_ping = now + interval;
+                self.next_ping = (self.next_ping + interval).max(now + interval / 2);
                 self.dead_at = Some(now + timeout);
                 Due::Ping
             }
@@ -61,16 +73,28 @@ impl Keepalive {
     }
 }
 
+/// Good for 584 years.
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn now() -> Now {
+        Now {
+            instant: Instant::now(),
+            unix_ms: 1_700_000_000_123,
+        }
+    }
 
     const INTERVAL: Duration = Duration::from_secs(20);
     const TIMEOUT: Duration = Duration::from_secs(10);
 
     #[test]
     fn silence_after_a_ping_is_death_and_any_frame_is_life() {
-        let mut keepalive = Keepalive::new(Instant::now(), INTERVAL, 1);
+        let mut keepalive = Keepalive::new(now(), INTERVAL, 1);
         let first = keepalive.deadline();
         let early = first
             .checked_sub(Duration::from_millis(1))
@@ -100,10 +124,10 @@ mod tests {
 
     #[test]
     fn clients_who_came_together_are_pinged_apart() {
-        let now = Instant::now();
+        let now = now();
         let mut tenths = [0; 10];
         for number in 1..=1000 {
-            let wait = Keepalive::new(now, INTERVAL, number).deadline() - now;
+            let wait = Keepalive::new(now, INTERVAL, number).deadline() - now.instant;
             assert!(wait <= INTERVAL);
             let tenth = (wait.as_millis() / 2000).min(9);
             tenths[usize::try_from(tenth).expect("at most 9")] += 1;
@@ -112,5 +136,28 @@ mod tests {
             tenths.iter().all(|count| (90..=110).contains(count)),
             "{tenths:?}"
         );
+    }
+
+    #[test]
+    fn clients_who_came_apart_are_pinged_in_the_same_slots() {
+        let start = now();
+        let mut deadlines = std::collections::BTreeSet::new();
+        for number in 1..=1000 {
+            let now = Now {
+                instant: start.instant + Duration::from_millis(number),
+                unix_ms: start.unix_ms + number,
+            };
+            deadlines.insert(Keepalive::new(now, INTERVAL, number).deadline());
+        }
+        assert!(deadlines.len() <= 211, "{} moments", deadlines.len());
+    }
+
+    #[test]
+    fn a_short_interval_is_kept_too() {
+        for interval in [Duration::from_millis(1), Duration::from_millis(200)] {
+            let now = now();
+            let wait = Keepalive::new(now, interval, 7).deadline() - now.instant;
+            assert!(wait <= interval, "{wait:?}");
+        }
     }
 }

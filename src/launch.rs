@@ -121,6 +121,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // So that a restart need not wait for TIME_WAIT; on Windows the option means something else.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    // Small frames are sent when they are due, not when the last one is acknowledged. Clients inherit it.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -10,8 +10,6 @@ use bytes::{Buf, Bytes};
 const SLICES_A_WRITE: usize = 16;
 /// What a waiting slice costs besides its bytes, so that many tiny ones count as the memory they take.
 const SLICE_COST: usize = size_of::<Bytes>();
-/// Places for slices that an emptied outbox may keep.
-const KEPT_PLACES: usize = 8;
 /// Whether a write that took less than all means that the next would block. Where it does, the call that would only
 /// say so is saved. Windows reports readiness again only after a call that blocked.
 const SHORT_WRITE_BLOCKS: bool = cfg!(unix);
@@ -94,7 +92,11 @@ impl Outbox {
                 offered += slice.len();
                 count += 1;
             }
-            match socket.write_vectored(&batch[..count]) {
+            let written = match &batch[..count] {
+                [only] => socket.write(only),
+                several => socket.write_vectored(several),
+            };
+            match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     self.sent(written);
@@ -110,9 +112,8 @@ impl Outbox {
             }
         }
         self.allowance = 0;
-        if self.slices.capacity() > KEPT_PLACES {
-            self.slices = VecDeque::new();
-        }
+        // An idle client keeps nothing; to make room again costs next to nothing beside the write it is for.
+        self.slices = VecDeque::new();
         Ok(Flushed::All)
     }
 

@@ -214,12 +214,13 @@ impl Engine {
             allowed: config.allow_origin.clone(),
         };
         Self {
+            // As with the server's table: growing would copy it under everyone's feet.
+            clients: Vec::with_capacity(config.max_sockets()),
             config,
             model,
             report,
             origins,
             stats,
-            clients: Vec::new(),
             client_count: 0,
             by_address: HashMap::new(),
             opened: 0,

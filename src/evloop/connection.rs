@@ -1,6 +1,6 @@
 //! One socket of the event loop: its conversation, its outbox, its timer.
 
-use std::io::{self, Read};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -271,7 +271,12 @@ impl Connection {
         }
         let before = self.outbox.unsent();
         if !self.blocked {
-            match self.outbox.flush(&mut self.socket) {
+            let flushed = if self.conversation.is_lingering() {
+                self.outbox.flush(&mut LastWords(&self.socket))
+            } else {
+                self.outbox.flush(&mut self.socket)
+            };
+            match flushed {
                 Ok(Flushed::All) => {}
                 Ok(Flushed::Blocked) => self.blocked = true,
                 Err(_) => self.doomed = true,
@@ -325,5 +330,28 @@ impl Connection {
         desk.effects.stats().refused("slow_consumer");
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         self.doomed = true;
+    }
+}
+
+/// The socket for the last that is said on it: the end of output follows at once, and on Linux travels in the same
+/// segment.
+struct LastWords<'a>(&'a TcpStream);
+
+#[cfg(target_os = "linux")]
+const MORE_FOLLOWS: i32 = libc::MSG_MORE;
+#[cfg(not(target_os = "linux"))]
+const MORE_FOLLOWS: i32 = 0;
+
+impl Write for LastWords<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        SockRef::from(self.0).send_with_flags(bytes, MORE_FOLLOWS)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        SockRef::from(self.0).send_vectored_with_flags(slices, MORE_FOLLOWS)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -45,7 +45,10 @@ impl<'a> Sheet<'a> {
     pub fn send(&self, first: usize, socket: &mut TcpStream) -> io::Result<usize> {
         match &self.pages {
             Some(pages) => pages.send(first, socket),
-            None => socket.write_vectored(&self.slices[first..]),
+            None => match &self.slices[first..] {
+                [only] => socket.write(only),
+                several => socket.write_vectored(several),
+            },
         }
     }
 

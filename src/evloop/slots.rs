@@ -15,17 +15,16 @@ pub struct Slots<T> {
     generation: usize,
 }
 
-impl<T> Default for Slots<T> {
-    /// An empty table.
-    fn default() -> Self {
+impl<T> Slots<T> {
+    /// An empty table with room for so many. Room that is not used costs address space only, while growing would copy
+    /// every connection there is in the middle of a turn.
+    pub fn with_capacity(capacity: usize) -> Self {
         Self {
-            slab: Slab::new(),
+            slab: Slab::with_capacity(capacity),
             generation: 0,
         }
     }
-}
 
-impl<T> Slots<T> {
     /// Puts in what `make` gives for its place and token. The place is the lowest that is free.
     ///
     /// # Errors
@@ -97,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_stale_token_misses_its_successor() {
-        let mut slots = Slots::default();
+        let mut slots = Slots::with_capacity(1);
         let insert =
             |slots: &mut Slots<u32>| slots.try_insert::<()>(|place, _| Ok(place)).expect("made");
         let first = insert(&mut slots);

@@ -44,12 +44,12 @@ struct Timer<T> {
 pub struct TimerKey(u32);
 
 impl<T> Wheel<T> {
-    /// An empty wheel whose first tick begins at `origin`.
-    pub fn new(origin: Instant) -> Self {
+    /// An empty wheel whose first tick begins at `origin`, with room for so many timers.
+    pub fn new(origin: Instant, capacity: usize) -> Self {
         Self {
             origin,
             current: 0,
-            timers: Slab::new(),
+            timers: Slab::with_capacity(capacity),
             heads: vec![NIL; SLOTS],
             occupied: [0; SLOTS / 64],
         }
@@ -206,7 +206,7 @@ mod tests {
         fn agrees_with_a_heap(steps in steps()) {
             let origin = Instant::now();
             let mut now = origin;
-            let mut wheel = Wheel::new(origin);
+            let mut wheel = Wheel::new(origin, 0);
             let mut heap = BinaryHeap::new();
             let mut live: Vec<(usize, TimerKey)> = Vec::new();
             let mut cancelled = BTreeSet::new();
