@@ -16,6 +16,7 @@
 //!
 //! - [`clock`], [`metrics`] and [`host`]: the time, and where the dashboard's values come from.
 //! - [`accept`] and [`outbox`]: a client comes in; bytes for it go out, bounded.
+//! - [`carousel`] and [`sheet`]: who in the room is to hear what next; the same bytes for many sockets.
 //! - [`shutdown`] and [`launch`]: signals, flags, banner, binding: what both binaries do around `run`.
 //!
 //! And the two servers, which differ in nothing else:
@@ -46,5 +47,6 @@ pub mod launch;
 pub mod metrics;
 pub mod outbox;
 pub mod protocol;
+pub mod sheet;
 pub mod shutdown;
 pub mod threads;

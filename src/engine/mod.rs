@@ -50,7 +50,7 @@ pub struct Now {
 pub struct ClientId(pub u32);
 
 impl ClientId {
-    fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 }

@@ -9,7 +9,6 @@ use mio::Token;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
-use super::sheet::Sheet;
 use super::wheel::{TimerKey, Wheel};
 use super::{Alarm, Desk};
 use crate::carousel::{Carousel, Heard};
@@ -17,6 +16,7 @@ use crate::config::Config;
 use crate::conversation::{Conversation, TimedOut};
 use crate::engine::{ClientId, Close, Now};
 use crate::outbox::{Flushed, Outbox};
+use crate::sheet::Sheet;
 
 /// A client's socket and all that belongs to it.
 #[derive(Debug)]
@@ -237,7 +237,7 @@ impl Connection {
         let written = if self.blocked || !self.outbox.is_empty() {
             0
         } else {
-            match sheet.send(first, &mut self.socket) {
+            match sheet.send_shared(first, &mut self.socket) {
                 Ok(written) => written,
                 Err(error)
                     if matches!(

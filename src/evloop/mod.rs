@@ -4,14 +4,13 @@
 //! stops reading before the socket would block must remember to go on, which is what `run_again` is for.
 //!
 //! Three things make it fast. All that a room has said since a member's last visit goes to it with one write, of bytes
-//! that were encoded once and that on Linux the sockets even share ([`sheet`]); the visits go round the room a few at a
+//! that were encoded once and that on Linux the sockets even share ([`sheet`](crate::sheet)); the visits go round the room a few at a
 //! turn ([`carousel`](crate::carousel)), so that a turn stays short however large the room is. What the kernel does not
 //! take is queued as a reference to those same bytes. And every socket is registered once, for reading and writing
 //! both, so that no system call is ever spent on changing what is waited for: an edge for writing comes only after a
 //! write that blocked.
 
 pub mod connection;
-pub mod sheet;
 pub mod slots;
 #[cfg(test)]
 mod tests;
@@ -33,9 +32,9 @@ use crate::conversation::Lab;
 use crate::engine::stats::Stats;
 use crate::engine::{Close, Effects, Engine, Founding, Now};
 use crate::metrics::Sources;
+use crate::sheet::Sheet;
 use crate::shutdown::{Shutdown, StopRequests};
 use connection::{Connection, ReadOutcome};
-use sheet::Sheet;
 use slots::Slots;
 use wheel::{TimerKey, Wheel};
 
@@ -383,7 +382,7 @@ impl EventLoop {
         let visits = self.carousel.next_visits(VISITS_A_TURN, members, |token| {
             connections.get_mut(*token)?.heard()
         });
-        let sheet = Sheet::new(&visits.talk, visits.members.len());
+        let sheet = Sheet::shared(&visits.talk, visits.members.len());
         let mut sent = 0;
         for (token, first) in visits.members {
             let connection = self

@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::SockRef;
 
@@ -18,6 +18,7 @@ use crate::engine::{ClientId, Close, Now};
 use crate::frame;
 use crate::http::{self, Refusal};
 use crate::outbox::{Flushed, Outbox};
+use crate::sheet::Sheet;
 
 /// How long a client's own thread waits for its client to read, and so the longest any thread waits for a slow one.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,8 +39,6 @@ struct State {
     outbox: Outbox,
     intake: Intake,
     sender: Sender,
-    /// How much the room had said before the client joined it.
-    joined_at: u64,
     /// The ticker will try again.
     awaits_retry: bool,
 }
@@ -68,27 +67,9 @@ enum Sender {
     Nobody,
 }
 
-/// What the room said in a while: the same frames for each of its members.
-#[derive(Debug, Clone)]
-pub(super) struct Batch {
-    pub(super) frames: Bytes,
-    /// How much the room had said before.
-    pub(super) start: u64,
-}
-
 impl State {
     fn takes_from_others(&self) -> bool {
         matches!(self.intake, Intake::Open | Intake::Leaving) && self.sender != Sender::Nobody
-    }
-
-    /// What of the room's batch is for this client: what was said since it joined, and nothing once it is closing.
-    fn share_of(&self, batch: &Batch) -> Bytes {
-        if !self.takes_from_others() {
-            return Bytes::new();
-        }
-        let before =
-            usize::try_from(self.joined_at.saturating_sub(batch.start)).unwrap_or(usize::MAX);
-        batch.frames.slice(before.min(batch.frames.len())..)
     }
 }
 
@@ -112,7 +93,6 @@ impl Mailbox {
             outbox: Outbox::default(),
             intake: Intake::Open,
             sender: Sender::Anybody,
-            joined_at: 0,
             awaits_retry: false,
         };
         Self {
@@ -137,16 +117,6 @@ impl Mailbox {
         self.state.lock().outbox.unsent()
     }
 
-    /// The client joined the room when that had said so much.
-    pub(super) fn joined_at(&self, said: u64) {
-        self.state.lock().joined_at = said;
-    }
-
-    /// What of the room's batch is for this client.
-    pub(super) fn share_of(&self, batch: &Batch) -> Bytes {
-        self.state.lock().share_of(batch)
-    }
-
     /// Adds what answers its client, which may wait beyond the limit. Its own thread does so.
     pub(super) fn push(&self, frames: Bytes) {
         if frames.is_empty() {
@@ -167,16 +137,19 @@ impl Mailbox {
         }
     }
 
-    /// Sends its share of the room's batch, as far as the kernel takes it.
-    pub(super) fn deliver(&self, batch: &Batch) -> Delivered {
+    /// Sends what the room has said since the last visit, the sheet from slice `first` on, as far as the kernel takes it.
+    pub(super) fn visit(&self, sheet: &Sheet<'_>, first: usize) -> Delivered {
         let mut state = self.state.lock();
-        let mut share = state.share_of(batch);
+        if !state.takes_from_others() {
+            return Delivered::Settled;
+        }
+        let mut written = 0;
         // The common case: nothing waits, the kernel takes all, and nothing is queued.
-        if state.sender == Sender::Anybody && state.outbox.is_empty() && !share.is_empty() {
-            match AtOnce(&self.socket).write(&share) {
-                Ok(written) => {
-                    self.stats.bytes_out.inc_by(written as u64);
-                    share.advance(written);
+        if state.sender == Sender::Anybody && state.outbox.is_empty() {
+            match sheet.send_copy(first, &mut AtOnce(&self.socket)) {
+                Ok(taken) => {
+                    self.stats.bytes_out.inc_by(taken as u64);
+                    written = taken;
                 }
                 Err(error)
                     if matches!(
@@ -187,23 +160,22 @@ impl Mailbox {
                 Err(_) => return Delivered::Settled,
             }
         }
-        self.add(&mut state, share);
+        for frames in sheet.rest(first, written) {
+            self.add(&mut state, frames);
+        }
         self.send(&mut state)
     }
 
-    /// Adds its share of the room's batch, for somebody to send later.
-    pub(super) fn put_share(&self, batch: &Batch) {
+    /// Writes what the room has said and waits for the client, holding the lock: the plain way, which makes every thread
+    /// that comes to a slow client wait for it.
+    pub(super) fn write_through(&self, talk: &[Bytes]) {
         let mut state = self.state.lock();
-        let share = state.share_of(batch);
-        self.add(&mut state, share);
-    }
-
-    /// Writes its share of the room's batch and waits for the client, holding the lock: the plain way, which makes every
-    /// thread that comes to a slow client wait for it.
-    pub(super) fn write_through(&self, batch: &Batch) {
-        let mut state = self.state.lock();
-        let share = state.share_of(batch);
-        self.add(&mut state, share);
+        if !state.takes_from_others() {
+            return;
+        }
+        for frames in talk {
+            self.add(&mut state, frames.clone());
+        }
         // In the middle of a frame, only its own thread can go on.
         while state.sender == Sender::Anybody
             && let Some(slice) = state.outbox.front()
@@ -257,12 +229,15 @@ impl Mailbox {
 
     /// Adds the last of what is for the client. From now on only its own thread adds anything, so that a Close stays the
     /// last frame.
-    pub(super) fn part(&self, share: Bytes, replies: Bytes) {
+    pub(super) fn part(&self, share: Vec<Bytes>, replies: Bytes) {
         let mut state = self.state.lock();
         if state.takes_from_others() {
-            state.outbox.allow(share.len() + replies.len());
-            self.add(&mut state, share);
-            self.add(&mut state, replies);
+            let owed = share.into_iter().chain([replies]);
+            let owed: Vec<Bytes> = owed.collect();
+            state.outbox.allow(owed.iter().map(Bytes::len).sum());
+            for frames in owed {
+                self.add(&mut state, frames);
+            }
             state.intake = Intake::LastWords;
         }
     }

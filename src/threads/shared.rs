@@ -1,13 +1,13 @@
 //! What the threads share: the engine behind its lock, and the way of one client's message to the others.
 //!
-//! A thread that was given something to say takes the lock, lets the engine append the message to the room's batch, and
-//! lets the lock go. If nobody is sending, it has elected itself: it takes the batch, sends it to each member, and does
-//! so again for what was said meanwhile, round after round, until nothing is left. A thread that finds somebody sending
-//! leaves its message to that one. So the room has one order, the same bytes go to each member with one call a round,
-//! and the busier it is the larger the batches are, as in the event loop. After some rounds the ticker takes over, so
-//! that no client pays for being the first to speak.
+//! A thread that was given something to say takes the lock, lets the engine append the message to what the room has
+//! said, and lets the lock go. If nobody is sending, it has elected itself: it makes the next visits of the
+//! [`Carousel`], a few members at a time, each of whom gets all that was said since its last visit, until everyone has
+//! heard everything. A thread that finds somebody sending leaves its message to that one. So the room has one order,
+//! the same bytes go to each member with one call a round, and the busier it is the more each call carries, as in the
+//! event loop. After some turns the ticker takes over, so that no client pays for being the first to speak.
 //!
-//! A round waits for nobody: what a member's socket does not take at once stays in its mailbox, which the next round or
+//! A visit waits for nobody: what a member's socket does not take at once stays in its mailbox, which the next visit or
 //! the ticker tries again, and which is cut off at its limit.
 //!
 //! # What each way of delivery cost
@@ -36,15 +36,19 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use slab::Slab;
 
-use super::mailbox::{Batch, Delivered, Mailbox};
+use super::mailbox::{Delivered, Mailbox};
+use crate::carousel::{Carousel, Heard};
 use crate::config::{Config, Delivery};
 use crate::conversation::Lab;
 use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Effects, Engine, Founding, Now, Values};
+use crate::sheet::Sheet;
 
-/// Rounds that a thread sends for all before it turns to its own work again: a client's is relieved by the ticker, which
+/// Members that are visited in a turn; what is said meanwhile is heard from the next turn on.
+const VISITS_A_TURN: usize = 256;
+/// Turns that a thread sends for all before it goes back to its own work: a client's is relieved by the ticker, which
 /// looks at its clock and comes back.
-const ROUNDS: usize = 16;
+const TURNS: usize = 16;
 
 /// Room for replies that each client's thread keeps; what a long answer took beyond it is given back.
 const KEPT_REPLY: usize = 4 * 1024;
@@ -62,7 +66,7 @@ pub(super) struct Shared {
     pub(super) model: &'static str,
     pub(super) stats: Arc<Stats>,
     hall: Mutex<Hall>,
-    /// Held while a round is sent; taken before `hall` where both are.
+    /// Held while visits are made; taken before `hall` where both are.
     round: Mutex<()>,
     /// Wakes the ticker before its time.
     pub(super) ticker: Condvar,
@@ -72,15 +76,13 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Hall {
     pub(super) engine: Engine,
-    /// What the room has said and nobody has sent yet.
+    /// What the room has said since the last turn.
     batch: BytesMut,
-    /// How much the room had said before that.
-    batch_start: u64,
     /// When the first of it was said.
     batch_since: Instant,
-    mailboxes: Slab<Arc<Mailbox>>,
-    /// The members' mailboxes as the last round had them; `None` once somebody joined or left.
-    members: Option<Arc<[Arc<Mailbox>]>>,
+    /// The room's talk on its way to the members.
+    carousel: Carousel<Member>,
+    seats: Slab<Seat>,
     /// Somebody has elected itself.
     sending: bool,
     /// The ticker is asked to go on sending.
@@ -92,6 +94,31 @@ pub(super) struct Hall {
     connections: u64,
 }
 
+/// A client's place.
+#[derive(Debug)]
+struct Seat {
+    /// The client's number over the server's life.
+    number: u64,
+    mailbox: Arc<Mailbox>,
+    /// A member of the room, and how much of what it says has been sent or queued.
+    heard: Option<Heard>,
+}
+
+/// A client in the carousel. It does not keep the mailbox, and with it the socket, of one who has gone; its number
+/// tells whether the seat is still its own.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    client: ClientId,
+    number: u64,
+}
+
+/// Visits to be made: to whom, from which slice of the talk on.
+#[derive(Debug)]
+struct Visits {
+    members: Vec<(Arc<Mailbox>, usize)>,
+    talk: Vec<Bytes>,
+}
+
 impl Shared {
     pub(super) fn new(config: Arc<Config>, founding: Founding) -> Self {
         let now = Now::take();
@@ -100,10 +127,9 @@ impl Shared {
         let hall = Hall {
             engine: Engine::new(Arc::clone(&config), founding, Arc::clone(&stats), now),
             batch: BytesMut::new(),
-            batch_start: 0,
             batch_since: now.instant,
-            mailboxes: Slab::new(),
-            members: None,
+            carousel: Carousel::default(),
+            seats: Slab::new(),
             sending: false,
             relief: false,
             behind: Vec::new(),
@@ -138,7 +164,7 @@ impl Shared {
         let mut hall = self.hall();
         hall.connections += 1;
         let number = hall.connections;
-        let entry = hall.mailboxes.vacant_entry();
+        let entry = hall.seats.vacant_entry();
         let client =
             ClientId(u32::try_from(entry.key()).expect("the limit on sockets keeps places small"));
         let mailbox = Arc::new(Mailbox::new(
@@ -147,7 +173,11 @@ impl Shared {
             self.config.max_unsent,
             Arc::clone(&self.stats),
         ));
-        entry.insert(Arc::clone(&mailbox));
+        entry.insert(Seat {
+            number,
+            mailbox: Arc::clone(&mailbox),
+            heard: None,
+        });
         drop(hall);
         let effects = Effects::new(Arc::clone(&self.stats));
         (
@@ -165,7 +195,7 @@ impl Shared {
 
     /// A socket is gone, its conversation has left the room.
     pub(super) fn exit(&self, client: ClientId) {
-        self.hall().mailboxes.remove(client.0 as usize);
+        self.hall().seats.remove(client.index());
         self.stats.socket_closed();
     }
 
@@ -178,13 +208,10 @@ impl Shared {
         let round = self.round.lock();
         let mut hall = self.hall();
         hall.engine.drain();
-        let (last_words, members) = (hall.take_batch(), hall.members());
+        let last_words = hall.next_visits(usize::MAX);
         let mailboxes: Vec<_> = hall.clients().cloned().collect();
         drop(hall);
-        let behind = members
-            .iter()
-            .filter(|member| member.deliver(&last_words) == Delivered::Behind);
-        let mut behind: Vec<_> = behind.cloned().collect();
+        let mut behind = make(&last_words);
         behind.extend(
             mailboxes
                 .into_iter()
@@ -203,33 +230,29 @@ impl Shared {
     pub(super) fn is_quiet(&self) -> bool {
         let hall = self.hall();
         hall.engine.client_count() == 0
-            && hall.mailboxes.iter().all(|(_, mailbox)| mailbox.is_quiet())
+            && hall.seats.iter().all(|(_, seat)| seat.mailbox.is_quiet())
     }
 
     /// Bytes waiting in all mailboxes.
     pub(super) fn unsent(&self) -> usize {
         let mailboxes: Vec<_> = self
             .hall()
-            .mailboxes
+            .seats
             .iter()
-            .map(|(_, mailbox)| Arc::clone(mailbox))
+            .map(|(_, seat)| Arc::clone(&seat.mailbox))
             .collect();
         mailboxes.iter().map(|mailbox| mailbox.unsent()).sum()
     }
 
-    /// Sends what the room has said, round after round, until nothing is left or enough are done; then the ticker goes
-    /// on. The caller has elected itself.
-    pub(super) fn send_rounds(&self) {
-        for _ in 0..ROUNDS {
+    /// Goes on round the room until everyone has heard everything, or for some turns; then the ticker goes on. The caller
+    /// has elected itself.
+    pub(super) fn send_for_all(&self) {
+        for _ in 0..TURNS {
             let round = self.round.lock();
-            let Some((batch, members)) = self.next_round() else {
+            let Some(visits) = self.next_turn() else {
                 return;
             };
-            let behind: Vec<_> = members
-                .iter()
-                .filter(|member| member.deliver(&batch) == Delivered::Behind)
-                .cloned()
-                .collect();
+            let behind = make(&visits);
             drop(round);
             self.retry_later(behind);
         }
@@ -245,56 +268,86 @@ impl Shared {
         }
     }
 
-    /// Takes the batch and those it is for. Where there is none, nobody is sending any more.
-    fn next_round(&self) -> Option<(Batch, Arc<[Arc<Mailbox>]>)> {
+    /// The next visits. Where there are none to make, nobody is sending any more.
+    fn next_turn(&self) -> Option<Visits> {
         let mut hall = self.hall();
-        if hall.batch.is_empty() {
+        if !hall.has_something_to_send() {
             hall.sending = false;
             return None;
         }
-        self.stats.waited(hall.batch_since.elapsed());
-        Some((hall.take_batch(), hall.members()))
+        if !hall.batch.is_empty() {
+            self.stats.waited(hall.batch_since.elapsed());
+        }
+        Some(hall.next_visits(VISITS_A_TURN))
     }
 }
 
+/// Makes these visits; tells who could not be sent everything.
+fn make(visits: &Visits) -> Vec<Arc<Mailbox>> {
+    let sheet = Sheet::copied(&visits.talk);
+    let behind = visits
+        .members
+        .iter()
+        .filter(|(member, first)| member.visit(&sheet, *first) == Delivered::Behind);
+    behind.map(|(member, _)| Arc::clone(member)).collect()
+}
+
 impl Hall {
-    fn take_batch(&mut self) -> Batch {
-        let batch = Batch {
-            frames: self.batch.split().freeze(),
-            start: self.batch_start,
-        };
-        self.batch_start += batch.frames.len() as u64;
-        batch
+    fn has_something_to_send(&self) -> bool {
+        !self.batch.is_empty() || self.carousel.has_visits_to_make()
+    }
+
+    /// Takes the next visits, at most `most`, and notes them as made: the caller makes them.
+    fn next_visits(&mut self, most: usize) -> Visits {
+        self.carousel.say(self.batch.split().freeze());
+        let (seats, members) = (&mut self.seats, self.engine.members().len());
+        let visits = self.carousel.next_visits(most, members, |member| {
+            let seat = seats.get(member.client.index())?;
+            seat.heard.filter(|_| seat.number == member.number)
+        });
+        let members = visits.members.into_iter().map(|(member, first)| {
+            let seat = &mut seats[member.client.index()];
+            seat.heard = Some(visits.heard);
+            (Arc::clone(&seat.mailbox), first)
+        });
+        Visits {
+            members: members.collect(),
+            talk: visits.talk,
+        }
+    }
+
+    /// The client joined the room when `before` bytes of the batch had been said.
+    fn join(&mut self, client: ClientId, before: usize) {
+        self.carousel.say(self.batch.split_to(before).freeze());
+        let seat = &mut self.seats[client.index()];
+        let number = seat.number;
+        seat.heard = Some(self.carousel.join(Member { client, number }));
+    }
+
+    /// The client left the room when `before` bytes of the batch had been said; tells what it has yet to hear.
+    fn leave(&mut self, client: ClientId, before: usize) -> Vec<Bytes> {
+        self.carousel.say(self.batch.split_to(before).freeze());
+        let heard = self.seats[client.index()].heard.take();
+        heard
+            .map(|heard| self.carousel.since(heard).cloned().collect())
+            .unwrap_or_default()
     }
 
     /// The mailboxes of all whom the engine has.
     fn clients(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
-        self.mailboxes
+        self.seats
             .iter()
-            .map(|(_, mailbox)| mailbox)
+            .map(|(_, seat)| &seat.mailbox)
             .filter(|mailbox| self.engine.has(mailbox.client()))
-    }
-
-    /// The mailboxes of the room's members.
-    fn members(&mut self) -> Arc<[Arc<Mailbox>]> {
-        let (engine, mailboxes) = (&self.engine, &self.mailboxes);
-        let list = || {
-            engine
-                .members()
-                .iter()
-                .filter_map(|client| mailboxes.get(client.0 as usize).cloned())
-                .collect()
-        };
-        Arc::clone(self.members.get_or_insert_with(list))
     }
 
     /// Puts the dashboard's values into the watchers' mailboxes. They are sent after the lock is let go, but stand there
     /// before anybody can change what it wants, so that nothing unwanted comes after the confirmation.
     pub(super) fn tick(&mut self, now: Now, values: &Values) -> Vec<Arc<Mailbox>> {
         let mut watchers = Vec::new();
-        let mailboxes = &self.mailboxes;
+        let seats = &self.seats;
         self.engine.tick(now, values, |client, batch| {
-            if let Some(mailbox) = mailboxes.get(client.0 as usize) {
+            if let Some(Seat { mailbox, .. }) = seats.get(client.index()) {
                 mailbox.put(batch);
                 watchers.push(Arc::clone(mailbox));
             }
@@ -304,25 +357,25 @@ impl Hall {
 
     /// Whether the caller must send what the room has said: there is something, and nobody is at it.
     pub(super) fn elect(&mut self) -> bool {
-        let elected = !self.batch.is_empty() && !self.sending;
+        let elected = self.has_something_to_send() && !self.sending;
         self.sending |= elected;
         elected
     }
 
     /// In the simpler ways: takes what was said just now, for the thread of the one who said it.
     fn errand(&mut self, way: Delivery) -> Option<Errand> {
-        if self.batch.is_empty() {
+        if !self.has_something_to_send() {
             return None;
         }
-        let (batch, members) = (self.take_batch(), self.members());
+        let visits = self.next_visits(usize::MAX);
         if way == Delivery::Outboxes {
-            members.iter().for_each(|member| member.put_share(&batch));
+            for (member, first) in &visits.members {
+                visits.talk[*first..]
+                    .iter()
+                    .for_each(|frames| member.put(frames));
+            }
         }
-        Some(Errand {
-            batch,
-            members,
-            way,
-        })
+        Some(Errand { visits, way })
     }
 
     /// Lets `change` append to the room's batch.
@@ -351,7 +404,7 @@ pub(super) struct Visitor {
     /// This thread must send the room's batch.
     elected: bool,
     /// The client has left, and is still owed this share of the room's batch.
-    parting: Option<Bytes>,
+    parting: Option<Vec<Bytes>>,
     /// In the simpler ways of delivery: what this thread must send itself.
     errands: Vec<Errand>,
 }
@@ -359,8 +412,7 @@ pub(super) struct Visitor {
 /// A message and those it is for, in the simpler ways of delivery.
 #[derive(Debug)]
 struct Errand {
-    batch: Batch,
-    members: Arc<[Arc<Mailbox>]>,
+    visits: Visits,
     way: Delivery,
 }
 
@@ -370,9 +422,7 @@ impl Lab for Visitor {
         let was_in = hall.engine.has(self.client());
         let result = hall.change(&mut self.effects, change);
         if let Some(joined) = self.effects.joined.take() {
-            hall.members = None;
-            self.mailbox
-                .joined_at(hall.batch_start + joined.broadcast as u64);
+            hall.join(self.client(), joined.broadcast);
         }
         let is_in = hall.engine.has(self.client());
         if is_in && !self.effects.reply.is_empty() {
@@ -381,14 +431,9 @@ impl Lab for Visitor {
             self.mailbox.push(take_replies(&mut self.effects));
         }
         if was_in && !is_in {
-            hall.members = None;
             // Whoever was not in the room has no share in what it said.
-            let until = self.effects.left_at.take().unwrap_or(0);
-            let said = Batch {
-                frames: Bytes::copy_from_slice(&hall.batch[..until]),
-                start: hall.batch_start,
-            };
-            self.parting = Some(self.mailbox.share_of(&said));
+            let before = self.effects.left_at.take().unwrap_or(0);
+            self.parting = Some(hall.leave(self.client(), before));
             self.mailbox.leave();
         }
         match self.shared.config.delivery {
@@ -428,7 +473,7 @@ impl Visitor {
             errand.run(&self.shared);
         }
         if std::mem::take(&mut self.elected) {
-            self.shared.send_rounds();
+            self.shared.send_for_all();
         }
     }
 
@@ -452,15 +497,14 @@ impl Visitor {
 impl Errand {
     fn run(&self, shared: &Shared) {
         match self.way {
-            Delivery::Direct => self
-                .members
-                .iter()
-                .for_each(|member| member.write_through(&self.batch)),
+            Delivery::Direct => {
+                for (member, first) in &self.visits.members {
+                    member.write_through(&self.visits.talk[*first..]);
+                }
+            }
             Delivery::Outboxes | Delivery::Elected => {
-                let behind = self
-                    .members
-                    .iter()
-                    .filter(|member| member.send_waiting() == Delivered::Behind);
+                let members = self.visits.members.iter().map(|(member, _)| member);
+                let behind = members.filter(|member| member.send_waiting() == Delivered::Behind);
                 shared.retry_later(behind.cloned().collect());
             }
         }
@@ -592,13 +636,11 @@ mod tests {
         speaker.sends(&spoken("before"));
         let mut guest = Guest::comes_to("/ws/chat", &shared);
         speaker.sends(&spoken("during"));
-        let (batch, members) = shared.next_round().expect("something was said");
+        let visits = shared.next_turn().expect("something was said");
         speaker.sends(&spoken("during, after the round began"));
         guest.sends(&[0x88, 0x80, 0, 0, 0, 0]);
         speaker.sends(&spoken("after"));
-        for member in members.iter() {
-            member.deliver(&batch);
-        }
+        make(&visits);
         guest.visitor.deliver().expect("a client that is there");
         let got = guest.got();
         assert_eq!(

@@ -37,7 +37,7 @@ fn run(shared: &Shared) {
         }
         let elected = shared.hall().elect();
         if work.relieve || elected {
-            shared.send_rounds();
+            shared.send_for_all();
         }
         if !work.behind.is_empty() {
             let behind = work

@@ -24,31 +24,46 @@ pub struct Sheet<'a> {
 }
 
 impl<'a> Sheet<'a> {
-    /// Prepares `talk` for so many receivers.
-    pub fn new(talk: &'a [Bytes], receivers: usize) -> Self {
-        let slices: Vec<IoSlice<'a>> = talk.iter().map(|frames| IoSlice::new(frames)).collect();
-        let bytes: usize = talk.iter().map(Bytes::len).sum();
-        let is_worth_it = bytes >= SHARED_BYTES_MIN && receivers >= SHARED_RECEIVERS_MIN;
-        // Without a descriptor to spare, the copy does.
-        let pages = is_worth_it.then(|| Pages::new(talk).ok()).flatten();
+    /// For sockets that each get a copy.
+    pub fn copied(talk: &'a [Bytes]) -> Self {
         Self {
             talk,
-            slices,
-            pages,
+            slices: talk.iter().map(|frames| IoSlice::new(frames)).collect(),
+            pages: None,
         }
     }
 
-    /// Sends all from slice `first` on, as far as the kernel takes it; tells how many bytes that was.
+    /// For so many nonblocking sockets, which share pages where that pays. A blocking one would wait for its reader:
+    /// `sendfile(2)` has no flag against that.
+    pub fn shared(talk: &'a [Bytes], receivers: usize) -> Self {
+        let bytes: usize = talk.iter().map(Bytes::len).sum();
+        let is_worth_it = bytes >= SHARED_BYTES_MIN && receivers >= SHARED_RECEIVERS_MIN;
+        Self {
+            // Without a descriptor to spare, the copy does.
+            pages: is_worth_it.then(|| Pages::new(talk).ok()).flatten(),
+            ..Self::copied(talk)
+        }
+    }
+
+    /// Sends a copy of all from slice `first` on, as far as `socket` takes it; tells how many bytes that was.
     ///
     /// # Errors
     /// Those of the socket.
-    pub fn send(&self, first: usize, socket: &mut TcpStream) -> io::Result<usize> {
+    pub fn send_copy(&self, first: usize, socket: &mut impl Write) -> io::Result<usize> {
+        match &self.slices[first..] {
+            [only] => socket.write(only),
+            several => socket.write_vectored(several),
+        }
+    }
+
+    /// The same without the copy where pages are shared.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn send_shared(&self, first: usize, socket: &mut TcpStream) -> io::Result<usize> {
         match &self.pages {
             Some(pages) => pages.send(first, socket),
-            None => match &self.slices[first..] {
-                [only] => socket.write(only),
-                several => socket.write_vectored(several),
-            },
+            None => self.send_copy(first, socket),
         }
     }
 
@@ -138,13 +153,15 @@ mod tests {
         let peer = std::net::TcpStream::connect(listener.local_addr().expect("bound"))
             .expect("a listener");
         let (mut ours, _) = listener.accept().expect("a client");
-        let sheet = Sheet::new(talk, receivers);
+        let sheet = Sheet::shared(talk, receivers);
         assert_eq!(
             sheet.pages.is_some(),
             receivers >= SHARED_RECEIVERS_MIN && cfg!(target_os = "linux")
         );
         let mut socket = TcpStream::from_std(peer);
-        let sent = sheet.send(first, &mut socket).expect("room in the socket");
+        let sent = sheet
+            .send_shared(first, &mut socket)
+            .expect("room in the socket");
         drop((sheet, socket));
         let mut bytes = Vec::new();
         ours.read_to_end(&mut bytes).expect("all that was sent");
@@ -171,7 +188,7 @@ mod tests {
     #[test]
     fn the_rest_is_what_was_not_written() {
         let talk = [Bytes::from_static(b"abc"), Bytes::from_static(b"def")];
-        let sheet = Sheet::new(&talk, 1);
+        let sheet = Sheet::copied(&talk);
         for first in 0..2 {
             let whole = talk[first..].concat();
             for written in 0..=whole.len() {
