@@ -25,6 +25,8 @@ pub(crate) enum Known {
     Bun,
     /// tokio-tungstenite on a single-threaded tokio
     Tokio,
+    /// A loop of plain sends that checks nothing: the floor for what a room can cost
+    Bare,
 }
 
 /// A server that takes part.
@@ -73,6 +75,7 @@ impl Known {
             Self::Node => "node",
             Self::Bun => "bun",
             Self::Tokio => "tokio",
+            Self::Bare => "bare",
         }
     }
 
@@ -82,6 +85,7 @@ impl Known {
             Self::Evloop | Self::Thread => {
                 Start::Binary(built(&format!("{}-server", self.name()))?)
             }
+            Self::Bare => Start::Fake(Vec::new()),
             Self::Python | Self::Node | Self::Bun | Self::Tokio => Start::Peer(peer(self.name())?),
         };
         Ok(Contender {

@@ -14,6 +14,7 @@ use super::{Alarm, Desk};
 use crate::carousel::{Carousel, Heard};
 use crate::config::Config;
 use crate::conversation::{Conversation, TimedOut};
+use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Now};
 use crate::outbox::{Flushed, Outbox};
 use crate::sheet::Sheet;
@@ -203,14 +204,7 @@ impl Connection {
         owed.push(replies);
         self.outbox.allow(owed.iter().map(Bytes::len).sum());
         for frames in owed {
-            self.queue(frames, limit, desk);
-        }
-    }
-
-    /// Adds frames to the outbox; a client that has too much waiting is dropped, and nobody waits for it.
-    pub fn queue(&mut self, frames: Bytes, limit: usize, desk: &mut Desk<'_>) {
-        if !self.doomed && self.outbox.push(frames, limit).is_err() {
-            self.drop_slow(desk);
+            self.queue(frames, limit, desk.effects.stats());
         }
     }
 
@@ -219,17 +213,14 @@ impl Connection {
         self.heard
     }
 
-    /// Sends what the room has said since the last visit, the sheet from slice `first` on, behind what the client is
-    /// still owed. Returns how many bytes the kernel took.
-    pub fn visit(
-        &mut self,
-        sheet: &Sheet<'_>,
-        first: usize,
-        heard: Heard,
-        limit: usize,
-        desk: &mut Desk<'_>,
-    ) -> usize {
+    /// Its turn to hear what the room says has come, and this is what it has heard afterwards.
+    pub fn hear(&mut self, heard: Heard) {
         self.heard = Some(heard);
+    }
+
+    /// Sends the sheet from slice `first` on, behind what the client is still owed. Returns how many bytes the kernel
+    /// took.
+    pub fn send(&mut self, sheet: &Sheet<'_>, first: usize, limit: usize, stats: &Stats) -> usize {
         if self.doomed {
             return 0;
         }
@@ -254,13 +245,20 @@ impl Connection {
             }
         };
         for frames in sheet.rest(first, written) {
-            self.queue(frames, limit, desk);
+            self.queue(frames, limit, stats);
         }
         if self.outbox.is_empty() {
             written
         } else {
             // Only the flush knows when it may stop trying.
             written + self.flush()
+        }
+    }
+
+    /// Adds frames to the outbox; a client that has too much waiting is dropped, and nobody waits for it.
+    fn queue(&mut self, frames: Bytes, limit: usize, stats: &Stats) {
+        if !self.doomed && self.outbox.push(frames, limit).is_err() {
+            self.drop_slow(stats);
         }
     }
 
@@ -326,8 +324,8 @@ impl Connection {
     }
 
     /// A slow client is cut off at once, and with a reset, so that the kernel forgets what it has queued too.
-    fn drop_slow(&mut self, desk: &mut Desk<'_>) {
-        desk.effects.stats().refused("slow_consumer");
+    fn drop_slow(&mut self, stats: &Stats) {
+        stats.refused("slow_consumer");
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         self.doomed = true;
     }

@@ -18,6 +18,7 @@ pub mod wheel;
 
 use std::io;
 use std::net::TcpListener;
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -356,22 +357,23 @@ impl EventLoop {
         let values = self
             .sources
             .sample(now.instant, self.engine.client_count(), &self.stats);
-        let mut receivers = Vec::new();
+        let mut sent = 0;
+        let mut doomed = Vec::new();
         self.engine.tick(now, &values, |client, batch| {
-            receivers.push((client, batch.clone()));
+            let connection = self
+                .connections
+                .at_mut(client.0)
+                .expect("who watches is connected");
+            let sheet = Sheet::copied(slice::from_ref(batch));
+            sent += connection.send(&sheet, 0, self.config.max_unsent, &self.stats);
+            if connection.is_doomed() {
+                doomed.push(connection.token());
+            }
         });
-        for (client, batch) in receivers {
-            let Some(connection) = self.connections.at_mut(client.0) else {
-                continue;
-            };
-            let mut desk = Desk {
-                engine: &mut self.engine,
-                effects: &mut self.effects,
-            };
-            connection.queue(batch, self.config.max_unsent, &mut desk);
-            let token = connection.token();
+        for token in doomed {
             self.mark_dirty(token);
         }
+        self.stats.bytes_out.inc_by(sent as u64);
     }
 
     /// Goes on round the room: those whose turn it is get all that was said since their last one, with one write.
@@ -389,17 +391,8 @@ impl EventLoop {
                 .connections
                 .get_mut(token)
                 .expect("who has not left the room is connected");
-            let mut desk = Desk {
-                engine: &mut self.engine,
-                effects: &mut self.effects,
-            };
-            sent += connection.visit(
-                &sheet,
-                first,
-                visits.heard,
-                self.config.max_unsent,
-                &mut desk,
-            );
+            connection.hear(visits.heard);
+            sent += connection.send(&sheet, first, self.config.max_unsent, &self.stats);
             if connection.is_doomed() {
                 self.mark_dirty(token);
             }
