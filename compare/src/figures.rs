@@ -77,7 +77,10 @@ pub(crate) struct ServerFigures {
     /// Of that CPU time, the share spent outside the kernel.
     pub(crate) user_share: f64,
     pub(crate) cpu_us_per_delivery: Option<f64>,
-    pub(crate) cpu_us_per_handshake: Option<f64>,
+    /// Of a client that comes and goes: handshake, Close and the end of the connection.
+    pub(crate) cpu_us_per_visit: Option<f64>,
+    /// Of a client that stays: handshake, and in the chat room welcome and notices.
+    pub(crate) cpu_us_per_join: Option<f64>,
     /// What a client's joining added to resident memory, and to the kernel's (both ends of the connection).
     pub(crate) resident_per_client_bytes: Option<f64>,
     pub(crate) kernel_per_client_bytes: Option<f64>,
@@ -206,7 +209,10 @@ impl ServerFigures {
             cpu: ratio(cpu_s, outcome.window.as_secs_f64()),
             user_share: ratio(used.user_s, cpu_s),
             cpu_us_per_delivery: each(outcome.deliveries),
-            cpu_us_per_handshake: each(outcome.tally.visits.len()),
+            cpu_us_per_visit: each(outcome.tally.visits.len()),
+            cpu_us_per_join: used
+                .joining_s
+                .and_then(|cpu_s| (joined > 0.0).then(|| cpu_s * 1e6 / joined)),
             resident_per_client_bytes: grown
                 .and_then(|(to, from)| per_client(to as f64 - from as f64)),
             kernel_per_client_bytes: used

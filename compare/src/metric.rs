@@ -87,8 +87,9 @@ metrics! {
     };
     CPU_PER_DELIVERY = "cpu_us_per_delivery", "CPU mỗi lần giao", "CPU a delivery", "µs", Lower,
         |m| server(m, |s| s.cpu_us_per_delivery);
-    CPU_PER_HANDSHAKE = "cpu_us_per_handshake", "CPU mỗi lần bắt tay", "CPU a handshake", "µs", Lower,
-        |m| server(m, |s| s.cpu_us_per_handshake);
+    CPU_PER_VISIT = "cpu_us_per_visit", "CPU mỗi lượt ghé (vào rồi ra)", "CPU a visit (in and out)", "µs", Lower,
+        |m| server(m, |s| s.cpu_us_per_visit);
+    CPU_PER_JOIN = "cpu_us_per_join", "CPU mỗi lần vào", "CPU a join", "µs", Lower, |m| server(m, |s| s.cpu_us_per_join);
     RESIDENT_PER_CLIENT = "resident_kib_per_client", "Bộ nhớ mỗi client", "memory a client", "KiB", Lower,
         |m| server(m, |s| s.resident_per_client_bytes.map(|bytes| bytes / KIB));
     KERNEL_PER_CLIENT = "kernel_kib_per_client", "Bộ nhớ nhân mỗi client", "kernel memory a client", "KiB", Lower,

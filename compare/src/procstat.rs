@@ -42,7 +42,7 @@ pub(crate) struct Machine {
 }
 
 pub(crate) use system::{
-    machine, own_thread_cpu, own_thread_wait, resident_exactly, switches, usage,
+    cpu_exactly, machine, own_thread_cpu, own_thread_wait, resident_exactly, switches, usage,
 };
 
 #[cfg(target_os = "linux")]
@@ -87,6 +87,16 @@ mod system {
             .memory_map_rollup
             .iter()
             .find_map(|map| map.extension.map.get("Rss").copied())
+    }
+
+    /// CPU time of all threads to the nanosecond, where [`Usage`] has hundredths of a second. Its cost grows with the
+    /// threads; those that have ended are not in it.
+    pub(crate) fn cpu_exactly(pid: u32) -> Option<Duration> {
+        let tasks = process(pid).ok()?.tasks().ok()?;
+        let run_ns =
+            |task: procfs::process::Task| task.schedstat().ok().map(|stat| stat.sum_exec_runtime);
+        let sum_ns = tasks.flatten().filter_map(run_ns).sum();
+        Some(Duration::from_nanos(sum_ns))
     }
 
     pub(crate) fn machine() -> Option<Machine> {
@@ -142,6 +152,19 @@ mod system {
         }
 
         #[test]
+        fn exact_cpu_time_is_what_the_clock_of_the_thread_says() {
+            let before = cpu_exactly(std::process::id()).unwrap();
+            let begin = own_thread_cpu().unwrap();
+            while own_thread_cpu().unwrap() < begin + Duration::from_millis(30) {
+                std::hint::spin_loop();
+            }
+            let used = cpu_exactly(std::process::id())
+                .unwrap()
+                .saturating_sub(before);
+            assert!(used >= Duration::from_millis(20), "{used:?}");
+        }
+
+        #[test]
         fn sleeping_is_a_voluntary_switch() {
             let pid = std::process::id();
             let before = switches(pid).unwrap();
@@ -187,6 +210,10 @@ mod system {
     }
 
     pub(crate) fn resident_exactly(_: u32) -> Option<u64> {
+        None
+    }
+
+    pub(crate) fn cpu_exactly(_: u32) -> Option<Duration> {
         None
     }
 

@@ -176,7 +176,13 @@ impl Scenario {
                 &m::THREADS,
                 &m::CPU,
             ],
-            Self::Connect => &[&m::HANDSHAKES, &m::CPU_PER_HANDSHAKE, &m::STORM, &m::P99],
+            Self::Connect => &[
+                &m::HANDSHAKES,
+                &m::CPU_PER_VISIT,
+                &m::CPU_PER_JOIN,
+                &m::STORM,
+                &m::P99,
+            ],
             Self::Echo => &[
                 &m::P50,
                 &m::P99,
@@ -195,7 +201,7 @@ impl Scenario {
             Self::Dashboard => &[&m::P99, &m::MAX, &m::CPU],
             Self::Slow => &[&m::P99, &m::P50, &m::RESIDENT],
             Self::Spam => &[&m::P99, &m::REFUSED, &m::CPU],
-            Self::Stall => &[&m::P99, &m::HANDSHAKES, &m::CPU_PER_HANDSHAKE],
+            Self::Stall => &[&m::P99, &m::HANDSHAKES, &m::CPU_PER_VISIT],
             Self::Mixed => &[&m::P99, &m::TICK_P99, &m::CPU, &m::RESIDENT],
         }
     }

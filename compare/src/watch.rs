@@ -12,8 +12,8 @@ use crate::procstat::{self, Machine, Switches, Usage};
 #[derive(Debug)]
 pub(crate) struct Watch {
     pid: Option<u32>,
-    before: Memory,
-    joined: Memory,
+    before: Idle,
+    joined: Idle,
     window: Option<Reading>,
     seen: Seen,
 }
@@ -41,6 +41,8 @@ pub(crate) struct Used {
     /// What all clients' joining added to the kernel's own memory: both ends of each connection, and the stacks of
     /// the server's threads.
     pub(crate) kernel_joined_bytes: Option<i64>,
+    /// CPU seconds until all clients had joined.
+    pub(crate) joining_s: Option<f64>,
     pub(crate) threads: u64,
 }
 
@@ -53,10 +55,12 @@ pub(crate) struct Noise {
     pub(crate) steal: f64,
 }
 
+/// Before the load; looking takes time that nobody is waiting for then.
 #[derive(Debug, Clone, Copy, Default)]
-struct Memory {
+struct Idle {
     resident: Option<u64>,
     kernel: Option<u64>,
+    cpu: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -71,11 +75,11 @@ struct Reading {
 impl Watch {
     /// Begins before the first client comes.
     pub(crate) fn new(pid: Option<u32>) -> Self {
-        let before = Memory::now(pid);
+        let before = Idle::now(pid);
         Self {
             pid,
             before,
-            joined: Memory::default(),
+            joined: Idle::default(),
             window: None,
             seen: Seen::default(),
         }
@@ -83,7 +87,7 @@ impl Watch {
 
     pub(crate) fn look(&mut self, moment: Moment, window: Duration) {
         match moment {
-            Moment::Joined => self.joined = Memory::now(self.pid),
+            Moment::Joined => self.joined = Idle::now(self.pid),
             Moment::WindowOpens => self.window = Some(self.read()),
             Moment::WindowCloses => {
                 if let Some(opened) = self.window.take() {
@@ -126,16 +130,22 @@ impl Watch {
             resident_joined_bytes: self.joined.resident,
             resident_loaded_bytes: to.resident_bytes,
             kernel_joined_bytes: grown.map(|(to, from)| to.cast_signed() - from.cast_signed()),
+            joining_s: self
+                .joined
+                .cpu
+                .zip(self.before.cpu)
+                .map(|(to, from)| seconds(from, to)),
             threads: to.threads,
         })
     }
 }
 
-impl Memory {
+impl Idle {
     fn now(pid: Option<u32>) -> Self {
         Self {
             resident: pid.and_then(procstat::resident_exactly),
             kernel: procstat::machine().map(|machine| machine.kernel_bytes),
+            cpu: pid.and_then(procstat::cpu_exactly),
         }
     }
 }
