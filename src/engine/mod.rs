@@ -6,8 +6,8 @@
 //! server with threads puts a lock around it.
 
 mod dashboard;
-mod history;
-mod limiter;
+pub mod history;
+pub mod limiter;
 mod room;
 mod roster;
 pub mod stats;
