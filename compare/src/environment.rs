@@ -30,10 +30,14 @@ pub(crate) struct Environment {
     pub(crate) descriptors_missing: Option<(u64, u64)>,
 }
 
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("net.core.somaxconn", "/proc/sys/net/core/somaxconn"),
     ("net.ipv4.tcp_wmem", "/proc/sys/net/ipv4/tcp_wmem"),
     ("net.ipv4.tcp_rmem", "/proc/sys/net/ipv4/tcp_rmem"),
+    (
+        "net.ipv4.tcp_congestion_control",
+        "/proc/sys/net/ipv4/tcp_congestion_control",
+    ),
     (
         "net.ipv4.ip_local_port_range",
         "/proc/sys/net/ipv4/ip_local_port_range",

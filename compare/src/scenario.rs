@@ -97,6 +97,8 @@ const VISITORS: usize = 64;
 const ROOM_WARM_UP: Duration = Duration::from_secs(1);
 const ROOM_LEAST: usize = 20;
 const ROOM_MOST: usize = 16_000;
+/// A larger room alone takes ten seconds.
+const ROOM_MOST_QUICK: usize = 7_200;
 const SPAM_MESSAGES_PER_S: u64 = 40;
 
 impl Scenario {
@@ -295,14 +297,14 @@ fn room(sizes: &Sizes) -> Case {
     if let Some(clients) = sizes.clients {
         return sizes.case(format!("clients-{clients}"), sizes.room_of(clients));
     }
-    let (steps_per_doubling, guess) = match sizes.extent {
-        Extent::Quick => (2, 2_600),
-        Extent::Thorough => (6, 1_000),
+    let (steps_per_doubling, guess, most) = match sizes.extent {
+        Extent::Quick => (2, 2_600, ROOM_MOST_QUICK),
+        Extent::Thorough => (6, 1_000, ROOM_MOST),
     };
     let grid = Grid {
         steps_per_doubling,
         least: ROOM_LEAST,
-        most: ROOM_MOST,
+        most,
     };
     let mut case = sizes.case("largest".to_owned(), sizes.room_of(guess));
     case.plan.warm_up = sizes.warm_up.unwrap_or(ROOM_WARM_UP);
