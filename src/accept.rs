@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tracing::warn;
 
 use crate::engine::Now;
@@ -21,6 +21,8 @@ use crate::http::{self, Refusal};
 
 /// Clients accepted in one turn; the rest wait for the next.
 const ACCEPTS_A_TURN: usize = 256;
+/// Whether a client's socket has it from the listener, which saves a call for each. No standard promises it.
+const NODELAY_IS_INHERITED: bool = cfg!(target_os = "linux");
 /// How long accepting pauses when descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -56,6 +58,10 @@ impl Acceptor {
         let mut registered = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
             listener.set_nonblocking(true)?;
+            // Small frames are sent when they are due, not when the last one is acknowledged.
+            if NODELAY_IS_INHERITED {
+                SockRef::from(&listener).set_tcp_nodelay(true)?;
+            }
             let mut listener = TcpListener::from_std(listener);
             registry.register(
                 &mut listener,
@@ -108,6 +114,9 @@ impl Acceptor {
             let (listener, ready) = self.listeners.iter_mut().find(|(_, ready)| *ready)?;
             match listener.accept() {
                 Ok((socket, peer)) => {
+                    if !NODELAY_IS_INHERITED {
+                        let _ = socket.set_nodelay(true);
+                    }
                     return Some(Accepted::Client(socket, peer));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => *ready = false,
@@ -172,6 +181,23 @@ fn lacks_descriptors(error: &io::Error) -> bool {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_do_not_wait_for_acknowledgements() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let mut poll = mio::Poll::new().expect("a poll");
+        let mut acceptor =
+            Acceptor::new(vec![listener], poll.registry(), Token(7)).expect("registered");
+        let _client = std::net::TcpStream::connect(address).expect("a listener");
+        poll.poll(&mut mio::Events::with_capacity(1), None)
+            .expect("readiness");
+        acceptor.set_ready(Token(7));
+        let Some(Accepted::Client(socket, _)) = acceptor.next(&Stats::new()) else {
+            panic!("a client is waiting");
+        };
+        assert!(socket.nodelay().expect("a socket"));
+    }
 
     #[test]
     fn what_lasts_pauses_and_what_was_one_clients_fault_does_not() {

@@ -14,11 +14,22 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 
+/// Members that are visited in a turn: few, so that a turn stays short however large the room is, and enough that what
+/// a server does between two turns costs nothing.
+pub const VISITS_A_TURN: usize = 256;
+/// When a member has yet to hear so much, whoever speaks waits for those who listen. At `--max-unsent` it is less.
+const UNHEARD_MAX: usize = 128 * 1024;
 /// Departed members that may stand in the ring besides as many as are in.
 const DEPARTED: usize = 64;
 
+/// How much a member may have yet to hear before nobody is listened to: less than what may wait for it unsent, so that
+/// no visit of a member who reads makes it a slow one.
+pub fn unheard_max(max_unsent: usize) -> usize {
+    UNHEARD_MAX.min(max_unsent / 2)
+}
+
 /// How much of what the room has said a member has heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard(NonZeroU64);
 
 /// The room's talk, and the ring of its members, each known as an `M` to the server, which also keeps what it has
@@ -63,22 +74,30 @@ impl<M> Carousel<M> {
         self.all()
     }
 
+    /// To be called now and then where members come and go: whoever has left is forgotten when its turn comes, but where
+    /// nobody speaks no turn comes. There are `members` of those who are in.
+    pub fn forget_departed(&mut self, members: usize, is_in: impl FnMut(&M) -> bool) {
+        if self.ring.len() > 2 * members + DEPARTED {
+            self.ring.retain(is_in);
+        }
+    }
+
+    /// Members and those who have left but are not forgotten yet.
+    pub fn places(&self) -> usize {
+        self.ring.len()
+    }
+
     /// The next visits to be made, at most `most`: to those who have waited longest, and only to members who have not
-    /// heard everything. `heard` tells what a member has heard, or `None` of one that has left; there are `members` of
-    /// those who have not. The server notes of each that it has heard [`Visits::heard`] before it asks again.
+    /// heard everything. `heard` tells what a member has heard, or `None` of one that has left. The server notes of each
+    /// that it has heard [`Visits::heard`] before it asks again.
     pub fn next_visits(
         &mut self,
         most: usize,
-        members: usize,
         mut heard: impl FnMut(&M) -> Option<Heard>,
     ) -> Visits<M>
     where
         M: Clone,
     {
-        // Whoever leaves is forgotten when its turn comes; where nobody speaks, no turn comes.
-        if self.ring.len() > 2 * members + DEPARTED {
-            self.ring.retain(|member| heard(member).is_some());
-        }
         let all = self.all();
         let mut visits = Visits {
             members: Vec::new(),
@@ -196,7 +215,7 @@ mod tests {
             let members = &self.members;
             let visits = self
                 .carousel
-                .next_visits(most, members.len(), |id| Some(members.get(id)?.heard));
+                .next_visits(most, |id| Some(members.get(id)?.heard));
             for (id, first) in &visits.members {
                 let member = self.members.get_mut(id).expect("only members are visited");
                 member.heard = visits.heard;
@@ -289,11 +308,18 @@ mod tests {
 
     #[test]
     fn those_who_left_a_silent_room_do_not_pile_up() {
-        let mut room = Room::default();
+        let mut carousel = Carousel::default();
         for id in 0..10 * DEPARTED {
-            room.carousel.join(u32::try_from(id).expect("small"));
-            room.turn(0);
+            carousel.join(id);
+            carousel.forget_departed(1, |member| *member == id);
         }
-        assert!(room.carousel.ring.len() <= DEPARTED + 1);
+        assert!(carousel.places() <= DEPARTED + 2);
+        carousel.say(Bytes::from_static(b"the last one is still in"));
+        let heard = carousel.join(usize::MAX);
+        let visits = carousel.next_visits(usize::MAX, |member| {
+            (*member == 10 * DEPARTED - 1 || *member == usize::MAX).then_some(heard)
+        });
+        assert!(visits.members.is_empty(), "it was said to have heard it");
+        assert_eq!(carousel.places(), 2);
     }
 }

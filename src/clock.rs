@@ -22,3 +22,8 @@ impl Now {
         UNIX_EPOCH + Duration::from_millis(self.unix_ms)
     }
 }
+
+/// A duration in nanoseconds; good for 584 years.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

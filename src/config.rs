@@ -130,7 +130,7 @@ pub struct Config {
 /// How one client's message reaches the others in the thread server; measured in `threads/shared.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Delivery {
-    /// One thread is elected to send for the room, round after round.
+    /// One thread is elected to send for the room, until everyone has heard everything.
     Elected,
     /// Into an outbox for each client under the room's lock, then sent by whichever thread gets there.
     Outboxes,

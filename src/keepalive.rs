@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock::nanoseconds;
 use crate::engine::Now;
 
 /// Pings fall due together that would fall due within this time, so that a server of idle clients sleeps in between
@@ -71,11 +72,6 @@ impl Keepalive {
             _ => Due::Nothing,
         }
     }
-}
-
-/// Good for 584 years.
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

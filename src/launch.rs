@@ -22,7 +22,7 @@ use crate::shutdown::{self, Shutdown};
 
 /// Connections that may wait to be accepted; the system may cap it (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
-/// Descriptors besides the clients': standard streams, listeners, poll, the spare one, `/proc` at each tick.
+/// Descriptors besides the clients': standard streams, listeners, poll, the spare one, shared pages, `/proc` at each tick.
 #[cfg(unix)]
 const OTHER_DESCRIPTORS: u64 = 32;
 
@@ -121,8 +121,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // So that a restart need not wait for TIME_WAIT; on Windows the option means something else.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    // Small frames are sent when they are due, not when the last one is acknowledged. Clients inherit it.
-    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

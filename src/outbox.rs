@@ -5,8 +5,7 @@ use std::io::{self, IoSlice, Write};
 
 use bytes::{Buf, Bytes};
 
-/// Slices handed to the kernel in one call. What a turn adds is at most a reply and a batch; more wait only behind a
-/// slow client.
+/// Slices handed to the kernel in one call. Few wait, unless for a slow client.
 const SLICES_A_WRITE: usize = 16;
 /// What a waiting slice costs besides its bytes, so that many tiny ones count as the memory they take.
 const SLICE_COST: usize = size_of::<Bytes>();

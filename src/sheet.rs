@@ -7,7 +7,7 @@
 //!
 //! So on Linux a share of some size is written once into an anonymous file (`memfd_create(2)`) and handed to each socket
 //! with `sendfile(2)`, which queues a reference to the file's pages. Nobody writes to them afterwards: the file is
-//! closed at the end of the turn, and the kernel frees its pages when the last socket has sent them.
+//! closed when all have been visited, and the kernel frees its pages when the last socket has sent them.
 
 use std::io::{self, IoSlice, Write};
 
@@ -17,6 +17,8 @@ use mio::net::TcpStream;
 /// From this many bytes on, and for so many receivers, pages are shared: below, the copy is cheaper than the file.
 const SHARED_BYTES_MIN: usize = 1024;
 const SHARED_RECEIVERS_MIN: usize = 16;
+/// Slices that one call takes (`IOV_MAX`); the rest counts as not taken.
+const SLICES_A_CALL: usize = 1024;
 
 /// Slices of talk, of which each receiver gets all from some slice on.
 #[derive(Debug)]
@@ -55,7 +57,7 @@ impl<'a> Sheet<'a> {
     pub fn send_copy(&self, first: usize, socket: &mut impl Write) -> io::Result<usize> {
         match &self.slices[first..] {
             [only] => socket.write(only),
-            several => socket.write_vectored(several),
+            several => socket.write_vectored(&several[..several.len().min(SLICES_A_CALL)]),
         }
     }
 
@@ -64,9 +66,20 @@ impl<'a> Sheet<'a> {
     /// # Errors
     /// Those of the socket.
     pub fn send_shared(&self, first: usize, socket: &mut TcpStream) -> io::Result<usize> {
-        match &self.pages {
-            Some(pages) => pages.send(first, socket),
-            None => self.send_copy(first, socket),
+        let Some(pages) = &self.pages else {
+            return self.send_copy(first, socket);
+        };
+        match pages.send(first, socket) {
+            // A sandbox may allow the file and not the call.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) =>
+            {
+                self.send_copy(first, socket)
+            }
+            sent => sent,
         }
     }
 
@@ -200,5 +213,17 @@ mod tests {
                 assert!(rest.iter().all(|slice| !slice.is_empty()));
             }
         }
+    }
+
+    #[test]
+    fn more_slices_than_one_call_takes_are_sent_in_part() {
+        let talk = vec![Bytes::from_static(b"x"); SLICES_A_CALL + 10];
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut socket = std::net::TcpStream::connect(listener.local_addr().expect("bound"))
+            .expect("a listener");
+        let sheet = Sheet::copied(&talk);
+        let sent = sheet.send_copy(3, &mut socket).expect("room in the socket");
+        assert_eq!(sent, SLICES_A_CALL);
+        assert_eq!(sheet.rest(3, sent).count(), 7);
     }
 }

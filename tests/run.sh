@@ -29,6 +29,8 @@ rust() {
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
     step "Rust tests"
     cargo test --workspace --locked
+    step "benchmarks, once each"
+    cargo test --locked --quiet --bench house
 }
 
 browser() {

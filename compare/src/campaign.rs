@@ -158,6 +158,7 @@ impl Campaign {
                 Ok(Measured {
                     figures,
                     largest_room: None,
+                    open_ended: false,
                     probes: Vec::new(),
                 })
             }
@@ -248,6 +249,7 @@ impl Campaign {
         Ok(Measured {
             figures,
             largest_room: search.answer(),
+            open_ended: search.is_open_ended(),
             probes,
         })
     }

@@ -25,7 +25,7 @@ pub(crate) enum Known {
     Bun,
     /// tokio-tungstenite on a single-threaded tokio
     Tokio,
-    /// A loop of plain sends that checks nothing: the floor for what a room can cost
+    /// A loop of plain sends that checks nothing, to hold small rooms and echoes against: knows room, fanout, echo only
     Bare,
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Measured {
     pub(crate) figures: Figures,
     /// Of a search: the largest room that kept its promise.
     pub(crate) largest_room: Option<usize>,
+    /// Of a search: none of the sizes failed, so a larger room might do.
+    pub(crate) open_ended: bool,
     /// Of a search: each size tried.
     pub(crate) probes: Vec<Probe>,
 }

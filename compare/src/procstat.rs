@@ -93,10 +93,10 @@ mod system {
     /// threads; those that have ended are not in it.
     pub(crate) fn cpu_exactly(pid: u32) -> Option<Duration> {
         let tasks = process(pid).ok()?.tasks().ok()?;
-        let run_ns =
-            |task: procfs::process::Task| task.schedstat().ok().map(|stat| stat.sum_exec_runtime);
-        let sum_ns = tasks.flatten().filter_map(run_ns).sum();
-        Some(Duration::from_nanos(sum_ns))
+        // A thread that ends while it is looked at is no error; a kernel that does not tell says nothing of any.
+        let each_ns = tasks.flatten().filter_map(|task| task.schedstat().ok());
+        let sum_ns: u64 = each_ns.map(|stat| stat.sum_exec_runtime).sum();
+        (sum_ns > 0).then(|| Duration::from_nanos(sum_ns))
     }
 
     pub(crate) fn machine() -> Option<Machine> {

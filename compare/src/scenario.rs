@@ -95,6 +95,8 @@ const SLOW_WARM_UP: Duration = Duration::from_secs(2);
 const VISITORS: usize = 64;
 /// In a large room it takes a while until every socket has the buffers it needs.
 const ROOM_WARM_UP: Duration = Duration::from_secs(1);
+/// A large room sums up who has come a second later; that is not what its idle members cost.
+const CALM_AFTER: Duration = Duration::from_millis(1_200);
 const ROOM_LEAST: usize = 20;
 const ROOM_MOST: usize = 16_000;
 /// A larger room alone takes ten seconds.
@@ -477,9 +479,8 @@ impl Sizes {
 impl Case {
     /// Nothing happens in it that would have to be watched for long.
     fn calm(mut self, sizes: &Sizes) -> Self {
-        let calm = Duration::from_secs(1);
-        self.plan.warm_up = sizes.warm_up.unwrap_or(calm / 2);
-        self.plan.window = sizes.window.unwrap_or(calm);
+        self.plan.warm_up = sizes.warm_up.unwrap_or(CALM_AFTER);
+        self.plan.window = sizes.window.unwrap_or(Duration::from_secs(1));
         self
     }
 

@@ -59,6 +59,11 @@ impl Search {
         };
     }
 
+    /// Whether no size has failed: the answer is only as large as the grid.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        self.failed.is_none()
+    }
+
     /// The largest size that passed.
     pub(crate) fn answer(&self) -> Option<usize> {
         self.passed.map(|place| self.grid.size(place))
@@ -141,6 +146,18 @@ mod tests {
     fn nothing_passes_or_everything_does() {
         assert_eq!(find(10, 1_000, 4).0, None);
         assert_eq!(find(1_000_000, 1_000, 4).0, Some(16_000));
+    }
+
+    #[test]
+    fn only_a_failure_makes_an_answer_final() {
+        let mut search = Search::new(GRID, 1_000, 4);
+        while search.next().is_some() {
+            search.learn(true);
+        }
+        assert!(search.is_open_ended());
+        let mut search = Search::new(GRID, 1_000, 4);
+        search.learn(false);
+        assert!(!search.is_open_ended());
     }
 
     #[test]

@@ -24,6 +24,11 @@ pub(crate) enum Warning {
         metric: &'static str,
         spread_percent: f64,
     },
+    /// A search that ended at its largest size, which passed.
+    SearchEnded {
+        at: Place,
+        clients: usize,
+    },
     /// Something else was running.
     MachineNoisy {
         runs: usize,
@@ -141,6 +146,14 @@ fn of_run(measured: &Measured, at: &Place) -> Vec<Warning> {
             samples: latency.count,
         });
     }
+    if let Some(clients) = measured.largest_room
+        && measured.open_ended
+    {
+        found.push(Warning::SearchEnded {
+            at: at.clone(),
+            clients,
+        });
+    }
     if !figures.is_correct() {
         let errors = figures
             .troubles
@@ -231,6 +244,7 @@ impl Warning {
         match self {
             Self::GeneratorSaturated { at, .. }
             | Self::RunsDisagree { at, .. }
+            | Self::SearchEnded { at, .. }
             | Self::TooFewSamples { at, .. }
             | Self::NotCorrect { at, .. }
             | Self::Failed { at, .. } => Some(at),
@@ -290,6 +304,19 @@ impl Warning {
                     number(*spread_percent)
                 ),
             ),
+            Self::SearchEnded { at, clients } => {
+                let clients = number(*clients as f64);
+                Text::new(
+                    format!(
+                        "{}: ít nhất {clients} client; cỡ lớn hơn không được thử.",
+                        at.show()
+                    ),
+                    format!(
+                        "{}: at least {clients} clients; no larger size was tried.",
+                        at.show()
+                    ),
+                )
+            }
             Self::MachineNoisy {
                 runs,
                 of,
@@ -354,6 +381,10 @@ impl Warning {
             Self::RunsDisagree { .. } => (
                 "Đóng chương trình khác, rồi chạy lại với --repeats lớn hơn hoặc --window dài hơn.",
                 "Close other programs, then run again with more --repeats or a longer --window.",
+            ),
+            Self::SearchEnded { .. } => (
+                "Bỏ --quick, hoặc đo cỡ lớn hơn bằng --clients.",
+                "Leave out --quick, or measure a larger size with --clients.",
             ),
             Self::MachineNoisy { .. } => (
                 "Đóng chương trình khác (trình duyệt, trình biên dịch) rồi chạy lại; trên máy ảo, chọn giờ vắng.",

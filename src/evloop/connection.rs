@@ -113,11 +113,6 @@ impl Connection {
         self.doomed
     }
 
-    /// Marks it to be reaped at the end of the turn.
-    pub fn doom(&mut self) {
-        self.doomed = true;
-    }
-
     /// The kernel has room again.
     pub fn unblock(&mut self) {
         self.blocked = false;
@@ -187,15 +182,20 @@ impl Connection {
         let effects = &mut *desk.effects;
         let mut replies = Bytes::copy_from_slice(&effects.reply);
         effects.reply.clear();
+        let (joined, left_at) = (effects.joined.take(), effects.left_at.take());
+        if joined.is_none() && left_at.is_none() {
+            self.outbox.allow(replies.len());
+            return self.queue(replies, limit, effects.stats());
+        }
         let mut owed = Vec::new();
         let mut said_before = 0;
-        if let Some(joined) = effects.joined.take() {
+        if let Some(joined) = joined {
             carousel.say(effects.broadcast.split_to(joined.broadcast).freeze());
             said_before = joined.broadcast;
             self.heard = Some(carousel.join(self.token));
             owed.push(replies.split_to(joined.reply));
         }
-        if let Some(until) = effects.left_at.take()
+        if let Some(until) = left_at
             && let Some(heard) = self.heard.take()
         {
             carousel.say(effects.broadcast.split_to(until - said_before).freeze());
@@ -204,7 +204,7 @@ impl Connection {
         owed.push(replies);
         self.outbox.allow(owed.iter().map(Bytes::len).sum());
         for frames in owed {
-            self.queue(frames, limit, desk.effects.stats());
+            self.queue(frames, limit, effects.stats());
         }
     }
 
@@ -269,7 +269,7 @@ impl Connection {
         }
         let before = self.outbox.unsent();
         if !self.blocked {
-            let flushed = if self.conversation.is_lingering() {
+            let flushed = if cfg!(target_os = "linux") && self.conversation.is_lingering() {
                 self.outbox.flush(&mut LastWords(&self.socket))
             } else {
                 self.outbox.flush(&mut self.socket)
@@ -331,7 +331,7 @@ impl Connection {
     }
 }
 
-/// The socket for the last that is said on it: the end of output follows at once, and on Linux travels in the same
+/// The socket for the last that is said on it, on Linux: the end of output follows at once and travels in the same
 /// segment.
 struct LastWords<'a>(&'a TcpStream);
 

@@ -5,7 +5,7 @@
 //!
 //! Three things make it fast. All that a room has said since a member's last visit goes to it with one write, of bytes
 //! that were encoded once and that on Linux the sockets even share ([`sheet`](crate::sheet)); the visits go round the room a few at a
-//! turn ([`carousel`](crate::carousel)), so that a turn stays short however large the room is. What the kernel does not
+//! turn ([`carousel`]), so that a turn stays short however large the room is. What the kernel does not
 //! take is queued as a reference to those same bytes. And every socket is registered once, for reading and writing
 //! both, so that no system call is ever spent on changing what is waited for: an edge for writing comes only after a
 //! write that blocked.
@@ -27,7 +27,7 @@ use mio::{Events, Interest, Poll, Token};
 use tracing::{info, warn};
 
 use crate::accept::{self, Accepted, Acceptor};
-use crate::carousel::Carousel;
+use crate::carousel::{self, Carousel, VISITS_A_TURN};
 use crate::config::Config;
 use crate::conversation::Lab;
 use crate::engine::stats::Stats;
@@ -43,12 +43,6 @@ use wheel::{TimerKey, Wheel};
 const EVENTS_A_TURN: usize = 1024;
 /// The one buffer everything is read into. A connection gets one read of it a turn.
 const READ_BUFFER: usize = 64 * 1024;
-/// Members of the room that are visited in a turn: few, so that a turn stays short however large the room is, and
-/// enough that the poll between them costs nothing.
-const VISITS_A_TURN: usize = 256;
-/// When a member has yet to hear more than this, nobody is read before the round is over, so that what a turn brings
-/// never fills an outbox.
-const MAX_UNHEARD: usize = 128 * 1024;
 /// A turn longer than this is worth a line in the log.
 const SLOW_TURN: Duration = Duration::from_millis(100);
 
@@ -121,7 +115,7 @@ struct EventLoop {
 pub struct Desk<'a> {
     /// The rules.
     pub engine: &'a mut Engine,
-    /// The room's batch of this turn, and the replies of the connection that is being heard.
+    /// What the room has said in this turn, and the replies of the connection that is being heard.
     pub effects: &'a mut Effects,
 }
 
@@ -180,7 +174,8 @@ impl EventLoop {
     }
 
     /// The turn of the loop. The order is fixed: what is read is spoken in the same turn, timers see what was read
-    /// before they call it silence, one flush sends it all, and only then does anything go away.
+    /// before they call it silence, the next members of the room hear what was said, one flush sends what is for single
+    /// clients, and only then does anything go away.
     fn turn(&mut self) -> io::Result<Turn> {
         self.set_engine_alarm();
         self.wait()?;
@@ -274,7 +269,9 @@ impl EventLoop {
             self.run_again.push(token);
         }
         self.settle(token);
-        while self.carousel.unheard() + self.effects.broadcast.len() > MAX_UNHEARD {
+        // Whoever speaks waits for those who listen.
+        let unheard_max = carousel::unheard_max(self.config.max_unsent);
+        while self.carousel.unheard() + self.effects.broadcast.len() > unheard_max {
             self.fan_out();
         }
     }
@@ -380,10 +377,11 @@ impl EventLoop {
     fn fan_out(&mut self) {
         self.carousel.say(self.effects.broadcast.split().freeze());
         let connections = &mut self.connections;
+        let mut heard = |token: &Token| connections.get_mut(*token)?.heard();
         let members = self.engine.members().len();
-        let visits = self.carousel.next_visits(VISITS_A_TURN, members, |token| {
-            connections.get_mut(*token)?.heard()
-        });
+        self.carousel
+            .forget_departed(members, |token| heard(token).is_some());
+        let visits = self.carousel.next_visits(VISITS_A_TURN, heard);
         let sheet = Sheet::shared(&visits.talk, visits.members.len());
         let mut sent = 0;
         for (token, first) in visits.members {

@@ -16,8 +16,8 @@ pub struct Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// An empty table with room for so many. Room that is not used costs address space only, while growing would copy
-    /// every connection there is in the middle of a turn.
+    /// An empty table with room for so many. Room that is not used costs address space (on Windows, a promise of
+    /// memory), while growing would copy every connection there is in the middle of a turn.
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
             slab: Slab::with_capacity(capacity),

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::clock::nanoseconds;
+
 /// How finely time is divided. Coarser means that more timers share a turn of the loop.
 pub const TICK: Duration = Duration::from_millis(8);
 /// Slots in a revolution: with ticks of 8 ms, a bit over half a minute, longer than any default deadline.
@@ -166,11 +168,6 @@ fn ticks_up(since_origin: Duration) -> u64 {
 
 fn ticks_down(since_origin: Duration) -> u64 {
     nanoseconds(since_origin) / nanoseconds(TICK)
-}
-
-/// Good for 584 years.
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

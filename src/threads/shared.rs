@@ -37,15 +37,13 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use slab::Slab;
 
 use super::mailbox::{Delivered, Mailbox};
-use crate::carousel::{Carousel, Heard};
+use crate::carousel::{self, Carousel, Heard, VISITS_A_TURN};
 use crate::config::{Config, Delivery};
 use crate::conversation::Lab;
 use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Effects, Engine, Founding, Now, Values};
 use crate::sheet::Sheet;
 
-/// Members that are visited in a turn; what is said meanwhile is heard from the next turn on.
-const VISITS_A_TURN: usize = 256;
 /// Turns that a thread sends for all before it goes back to its own work: a client's is relieved by the ticker, which
 /// looks at its clock and comes back.
 const TURNS: usize = 16;
@@ -70,6 +68,8 @@ pub(super) struct Shared {
     round: Mutex<()>,
     /// Wakes the ticker before its time.
     pub(super) ticker: Condvar,
+    /// Wakes those who have spoken faster than the room is sent what they say.
+    listened: Condvar,
 }
 
 /// What the one lock protects.
@@ -143,6 +143,7 @@ impl Shared {
             hall: Mutex::new(hall),
             round: Mutex::new(()),
             ticker: Condvar::new(),
+            listened: Condvar::new(),
         }
     }
 
@@ -187,6 +188,7 @@ impl Shared {
                 mailbox,
                 effects,
                 elected: false,
+                ahead: false,
                 parting: None,
                 errands: Vec::new(),
             },
@@ -273,13 +275,36 @@ impl Shared {
         let mut hall = self.hall();
         if !hall.has_something_to_send() {
             hall.sending = false;
+            self.listened.notify_all();
             return None;
         }
         if !hall.batch.is_empty() {
             self.stats.waited(hall.batch_since.elapsed());
         }
-        Some(hall.next_visits(VISITS_A_TURN))
+        let visits = hall.next_visits(VISITS_A_TURN);
+        if hall.unheard() <= self.unheard_max() {
+            self.listened.notify_all();
+        }
+        Some(visits)
     }
+
+    fn unheard_max(&self) -> usize {
+        carousel::unheard_max(self.config.max_unsent)
+    }
+
+    /// Whoever speaks waits for those who listen, as far as they read: no visit waits for one who does not.
+    fn wait_for_listeners(&self) {
+        let mut hall = self.hall();
+        while hall.sending && hall.unheard() > self.unheard_max() {
+            self.listened.wait(&mut hall);
+        }
+    }
+}
+
+/// What a member has heard; none if it has left.
+fn heard(seats: &Slab<Seat>, member: Member) -> Option<Heard> {
+    let seat = seats.get(member.client.index())?;
+    seat.heard.filter(|_| seat.number == member.number)
 }
 
 /// Makes these visits; tells who could not be sent everything.
@@ -300,11 +325,10 @@ impl Hall {
     /// Takes the next visits, at most `most`, and notes them as made: the caller makes them.
     fn next_visits(&mut self, most: usize) -> Visits {
         self.carousel.say(self.batch.split().freeze());
-        let (seats, members) = (&mut self.seats, self.engine.members().len());
-        let visits = self.carousel.next_visits(most, members, |member| {
-            let seat = seats.get(member.client.index())?;
-            seat.heard.filter(|_| seat.number == member.number)
-        });
+        let seats = &mut self.seats;
+        let visits = self
+            .carousel
+            .next_visits(most, |member| heard(seats, *member));
         let members = visits.members.into_iter().map(|(member, first)| {
             let seat = &mut seats[member.client.index()];
             seat.heard = Some(visits.heard);
@@ -322,6 +346,14 @@ impl Hall {
         let seat = &mut self.seats[client.index()];
         let number = seat.number;
         seat.heard = Some(self.carousel.join(Member { client, number }));
+        let (seats, members) = (&self.seats, self.engine.members().len());
+        self.carousel
+            .forget_departed(members, |member| heard(seats, *member).is_some());
+    }
+
+    /// Bytes that somebody in the room has yet to hear.
+    fn unheard(&self) -> usize {
+        self.batch.len() + self.carousel.unheard()
     }
 
     /// The client left the room when `before` bytes of the batch had been said; tells what it has yet to hear.
@@ -401,8 +433,10 @@ pub(super) struct Visitor {
     shared: Arc<Shared>,
     pub(super) mailbox: Arc<Mailbox>,
     effects: Effects,
-    /// This thread must send the room's batch.
+    /// This thread must send what the room has said.
     elected: bool,
+    /// The room has yet to hear so much that this client must wait before it says more.
+    ahead: bool,
     /// The client has left, and is still owed this share of the room's batch.
     parting: Option<Vec<Bytes>>,
     /// In the simpler ways of delivery: what this thread must send itself.
@@ -440,6 +474,7 @@ impl Lab for Visitor {
             Delivery::Elected => self.elected |= hall.elect(),
             simpler => self.errands.extend(hall.errand(simpler)),
         }
+        self.ahead = hall.unheard() > self.shared.unheard_max();
         if hall.engine.deadline() < hall.ticker_wakes {
             self.shared.ticker.notify_one();
         }
@@ -464,7 +499,11 @@ impl Visitor {
             self.mailbox.part(share, take_replies(&mut self.effects));
         }
         self.mailbox.push(take_replies(&mut self.effects));
-        self.mailbox.send_all()
+        self.mailbox.send_all()?;
+        if std::mem::take(&mut self.ahead) {
+            self.shared.wait_for_listeners();
+        }
+        Ok(())
     }
 
     /// Sends what the room has said, if this thread was elected to.
@@ -652,6 +691,17 @@ mod tests {
             got.ends_with("\u{fffd}\0"),
             "the Close is the last frame: {got}"
         );
+    }
+
+    #[test]
+    fn those_who_come_to_an_empty_room_and_leave_are_forgotten() {
+        let shared = lab();
+        for _ in 0..300 {
+            let mut guest = Guest::comes_to("/ws/chat", &shared);
+            guest.conversation.abandon(Now::take(), &mut guest.visitor);
+            shared.exit(guest.visitor.client());
+        }
+        assert!(shared.hall().carousel.places() < 100);
     }
 
     #[test]

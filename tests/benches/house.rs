@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ws_realtime_lab::carousel::Carousel;
+use ws_realtime_lab::carousel::{Carousel, VISITS_A_TURN};
 use ws_realtime_lab::config::Config;
 use ws_realtime_lab::engine::history::History;
 use ws_realtime_lab::engine::limiter::Limiter;
@@ -222,7 +222,7 @@ fn outbox(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A round: everyone in a room of so many hears one batch, 256 at a turn.
+/// A round: everyone in a room of so many hears one batch, some at a turn.
 fn carousel(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("carousel");
     let frames = Bytes::from(vec![b'x'; 8800]);
@@ -234,9 +234,8 @@ fn carousel(criterion: &mut Criterion) {
             bencher.iter(|| {
                 carousel.say(frames.clone());
                 while carousel.has_visits_to_make() {
-                    let visits = carousel.next_visits(256, heard.len(), |member| {
-                        heard.get(*member as usize).copied()
-                    });
+                    let visits = carousel
+                        .next_visits(VISITS_A_TURN, |member| heard.get(*member as usize).copied());
                     for (member, first) in visits.members {
                         heard[member as usize] = visits.heard;
                         black_box(&visits.talk[first..]);

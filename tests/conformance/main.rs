@@ -61,6 +61,7 @@ mod upgrade;
 
 mod capacity;
 mod keepalive;
+mod large_room;
 mod limits;
 mod slow_consumer;
 mod violations;
