@@ -347,10 +347,6 @@ impl EventLoop {
         if !self.engine.tick_is_due(now) {
             return;
         }
-        let unsent: usize = self.connections.iter().map(Connection::unsent).sum();
-        self.stats
-            .unsent_bytes
-            .set(i64::try_from(unsent).unwrap_or(i64::MAX));
         let values = self
             .sources
             .sample(now.instant, self.engine.client_count(), &self.stats);
@@ -371,6 +367,10 @@ impl EventLoop {
             self.mark_dirty(token);
         }
         self.stats.bytes_out.inc_by(sent as u64);
+        let unsent: usize = self.connections.iter().map(Connection::unsent).sum();
+        self.stats
+            .unsent_bytes
+            .set(i64::try_from(unsent).unwrap_or(i64::MAX));
     }
 
     /// Goes on round the room: those whose turn it is get all that was said since their last one, with one write.
