@@ -19,6 +19,10 @@ use crate::engine::Now;
 use crate::engine::stats::Stats;
 use crate::http::{self, Refusal};
 
+/// What the kernel may hold for a client besides what is on its way to it: enough for some turns, and little enough that
+/// one who does not read ties up no more (tcp(7), `TCP_NOTSENT_LOWAT`; clients inherit it from the listener).
+#[cfg(target_os = "linux")]
+const KERNEL_UNSENT: u32 = 128 * 1024;
 /// Clients accepted in one turn; the rest wait for the next.
 const ACCEPTS_A_TURN: usize = 256;
 /// Whether a client's socket has it from the listener, which saves a call for each. No standard promises it.
@@ -62,6 +66,8 @@ impl Acceptor {
             if NODELAY_IS_INHERITED {
                 SockRef::from(&listener).set_tcp_nodelay(true)?;
             }
+            #[cfg(target_os = "linux")]
+            SockRef::from(&listener).set_tcp_notsent_lowat(KERNEL_UNSENT)?;
             let mut listener = TcpListener::from_std(listener);
             registry.register(
                 &mut listener,

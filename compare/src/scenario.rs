@@ -355,7 +355,11 @@ fn slow(sizes: &Sizes) -> Vec<Case> {
         }
         let mut case = sizes.case(format!("deaf-{deaf}"), groups);
         case.plan.text_bytes = sizes.text_bytes.unwrap_or(SLOW_TEXT_BYTES);
-        case.plan.warm_up = sizes.warm_up.unwrap_or(SLOW_WARM_UP);
+        let warm_up = match sizes.extent {
+            Extent::Quick => SLOW_WARM_UP / 2,
+            Extent::Thorough => SLOW_WARM_UP,
+        };
+        case.plan.warm_up = sizes.warm_up.unwrap_or(warm_up);
         case
     };
     if deaf > 0 {
@@ -480,7 +484,11 @@ impl Case {
     /// Nothing happens in it that would have to be watched for long.
     fn calm(mut self, sizes: &Sizes) -> Self {
         self.plan.warm_up = sizes.warm_up.unwrap_or(CALM_AFTER);
-        self.plan.window = sizes.window.unwrap_or(Duration::from_secs(1));
+        let window = match sizes.extent {
+            Extent::Quick => Duration::from_millis(500),
+            Extent::Thorough => Duration::from_secs(1),
+        };
+        self.plan.window = sizes.window.unwrap_or(window);
         self
     }
 

@@ -48,11 +48,14 @@ impl Text {
     }
 }
 
-/// A number with as many digits as mean something, in groups of three: `1,234`, `83.4`, `0.0312`.
+/// A number with as many digits as mean something: `25 M`, `1,234`, `83.4`, `0.0312`.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() {
         return "–".to_owned();
+    }
+    if size >= 999_500.0 {
+        return format!("{} M", number(value / 1e6));
     }
     if size >= 999.5 {
         return grouped(value);
@@ -92,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_three_digits_or_groups_of_three() {
+    fn numbers_have_three_digits_or_a_group_more() {
         let shown = [
             0.0,
             0.03123,
@@ -102,23 +105,17 @@ mod tests {
             100.0,
             999.6,
             1234.5,
-            25_000_000.0,
+            999_600.0,
+            3_738_963.0,
+            25_012_345.0,
             -1234.0,
         ]
         .map(number);
         assert_eq!(
             shown,
             [
-                "0",
-                "0.0312",
-                "0.500",
-                "1",
-                "83.4",
-                "100",
-                "1,000",
-                "1,234",
-                "25,000,000",
-                "-1,234"
+                "0", "0.0312", "0.500", "1", "83.4", "100", "1,000", "1,234", "1 M", "3.74 M",
+                "25 M", "-1,234"
             ]
         );
         assert_eq!(number(f64::NAN), "–");

@@ -26,10 +26,10 @@ fn those_who_come_and_go_hear_all_that_is_said_meanwhile(program: Program) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..MESSAGES {
+            for id in 1..=MESSAGES {
                 speaker.say("Alice", &text);
+                hears(&mut speaker, [id]);
             }
-            hears(&mut speaker, 1..=MESSAGES);
             over.store(true, Ordering::Relaxed);
         });
         while !over.load(Ordering::Relaxed) {
@@ -76,12 +76,12 @@ fn one_who_reads_late_gets_everything_among_many(program: Program) {
         for other in &mut others {
             scope.spawn(|| hears(other, 1..=SAID));
         }
-        // 5 MB; the kernel holds 4 MiB at most for a sender.
+        // 5 MB, more than any kernel holds.
         let text = "🦀".repeat(500);
-        for _ in 0..SAID {
+        for id in 1..=SAID {
             speaker.say("Alice", &text);
+            hears(&mut speaker, [id]);
         }
-        hears(&mut speaker, 1..=SAID);
     });
     hears(&mut late, 1..=SAID);
     late.say("Bob", "still here");
