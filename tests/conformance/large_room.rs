@@ -17,6 +17,8 @@ conformance! {
 /// More than are visited in a turn; fewer than the descriptors a process usually may have, for both servers at once.
 const MEMBERS: usize = 300;
 const MESSAGES: u64 = 300;
+/// Said at once, while a round is under way.
+const BURST: u64 = 20;
 
 fn those_who_come_and_go_hear_all_that_is_said_meanwhile(program: Program) {
     let server = program.start("--chat-interval 0s --notice-limit 0");
@@ -26,9 +28,9 @@ fn those_who_come_and_go_hear_all_that_is_said_meanwhile(program: Program) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            for id in 1..=MESSAGES {
-                speaker.say("Alice", &text);
-                hears(&mut speaker, [id]);
+            for burst in 0..MESSAGES / BURST {
+                (0..BURST).for_each(|_| speaker.say("Alice", &text));
+                hears(&mut speaker, burst * BURST + 1..=(burst + 1) * BURST);
             }
             over.store(true, Ordering::Relaxed);
         });
