@@ -18,7 +18,7 @@ use bytes::Bytes;
 /// a server does between two turns costs nothing.
 pub const VISITS_A_TURN: usize = 256;
 /// When a member has yet to hear so much, whoever speaks waits for those who listen. At `--max-unsent` it is less.
-const UNHEARD_MAX: usize = 128 * 1024;
+const UNHEARD_MAX: usize = 512 * 1024;
 /// Departed members that may stand in the ring besides as many as are in.
 const DEPARTED: usize = 64;
 

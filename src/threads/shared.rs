@@ -279,7 +279,7 @@ impl Shared {
         let mut hall = self.hall();
         if !hall.has_something_to_send() {
             hall.sending = false;
-            self.listened.notify_all();
+            self.listened.notify_one();
             return None;
         }
         if !hall.batch.is_empty() {
@@ -287,7 +287,7 @@ impl Shared {
         }
         let visits = hall.next_visits(VISITS_A_TURN);
         if hall.unheard() <= self.unheard_max() {
-            self.listened.notify_all();
+            self.listened.notify_one();
         }
         Some(visits)
     }
@@ -302,6 +302,8 @@ impl Shared {
         while hall.sending && hall.unheard() > self.unheard_max() {
             self.listened.wait(&mut hall);
         }
+        // One wakes the next, as long as there is room: all at once would stand in each other's way.
+        self.listened.notify_one();
     }
 }
 
