@@ -5,6 +5,7 @@
 //! How one client's message reaches the others is the subject of [`shared`].
 
 mod client;
+mod hall;
 mod mailbox;
 mod shared;
 mod ticker;

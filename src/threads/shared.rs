@@ -2,7 +2,7 @@
 //!
 //! A thread that was given something to say takes the lock, lets the engine append the message to what the room has
 //! said, and lets the lock go. If nobody is sending, it has elected itself: it makes the next visits of the
-//! [`Carousel`], a few members at a time, each of whom gets all that was said since its last visit, until everyone has
+//! [carousel], a few members at a time, each of whom gets all that was said since its last visit, until everyone has
 //! heard everything. A thread that finds somebody sending leaves its message to that one. So the room has one order,
 //! the same bytes go to each member with one call a round, and the busier it is the more each call carries, as in the
 //! event loop. After some turns the ticker takes over, so that no client pays for being the first to speak.
@@ -36,16 +36,16 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use slab::Slab;
 
+use super::hall::{Hall, Seat, Visits};
 use super::mailbox::{Delivered, Mailbox};
-use crate::carousel::{self, Carousel, Heard, VISITS_A_TURN};
+use crate::carousel::{self, VISITS_A_TURN};
 use crate::config::{Config, Delivery};
 use crate::conversation::Lab;
 use crate::engine::stats::Stats;
-use crate::engine::{ClientId, Close, Effects, Engine, Founding, Now, Values};
+use crate::engine::{ClientId, Close, Effects, Engine, Founding, Now};
 use crate::sheet::Sheet;
 
 /// Turns that a thread sends for all before it goes back to its own work: a client's is relieved by the ticker, which
@@ -76,75 +76,17 @@ pub(super) struct Shared {
     listened: Condvar,
 }
 
-/// What the one lock protects.
-#[derive(Debug)]
-pub(super) struct Hall {
-    pub(super) engine: Engine,
-    /// What the room has said since the last turn.
-    batch: BytesMut,
-    /// When the first of it was said.
-    batch_since: Instant,
-    /// The room's talk on its way to the members.
-    carousel: Carousel<Member>,
-    seats: Slab<Seat>,
-    /// Somebody has elected itself.
-    sending: bool,
-    /// The ticker is asked to go on sending.
-    pub(super) relief: bool,
-    /// Who has something waiting that nobody is seeing to.
-    pub(super) behind: Vec<Arc<Mailbox>>,
-    /// When the ticker will look at the engine's deadline by itself.
-    pub(super) ticker_wakes: Instant,
-    connections: u64,
-}
-
-/// A client's place.
-#[derive(Debug)]
-struct Seat {
-    /// The client's number over the server's life.
-    number: u64,
-    mailbox: Arc<Mailbox>,
-    /// A member of the room, and how much of what it says has been sent or queued.
-    heard: Option<Heard>,
-}
-
-/// A client in the carousel. It does not keep the mailbox, and with it the socket, of one who has gone; its number
-/// tells whether the seat is still its own.
-#[derive(Debug, Clone, Copy)]
-struct Member {
-    client: ClientId,
-    number: u64,
-}
-
-/// Visits to be made: to whom, from which slice of the talk on.
-#[derive(Debug)]
-struct Visits {
-    members: Vec<(Arc<Mailbox>, usize)>,
-    talk: Vec<Bytes>,
-}
-
 impl Shared {
     pub(super) fn new(config: Arc<Config>, founding: Founding) -> Self {
         let now = Now::take();
         let stats = Arc::new(Stats::new());
         let model = founding.model;
-        let hall = Hall {
-            engine: Engine::new(Arc::clone(&config), founding, Arc::clone(&stats), now),
-            batch: BytesMut::new(),
-            batch_since: now.instant,
-            carousel: Carousel::default(),
-            seats: Slab::new(),
-            sending: false,
-            relief: false,
-            behind: Vec::new(),
-            ticker_wakes: now.instant,
-            connections: 0,
-        };
+        let engine = Engine::new(Arc::clone(&config), founding, Arc::clone(&stats), now);
         Self {
             config,
             model,
             stats,
-            hall: Mutex::new(hall),
+            hall: Mutex::new(Hall::new(engine, now)),
             round: Mutex::new(()),
             ticker: Condvar::new(),
             listened: Condvar::new(),
@@ -307,12 +249,6 @@ impl Shared {
     }
 }
 
-/// What a member has heard; none if it has left.
-fn heard(seats: &Slab<Seat>, member: Member) -> Option<Heard> {
-    let seat = seats.get(member.client.index())?;
-    seat.heard.filter(|_| seat.number == member.number)
-}
-
 /// Makes these visits; tells who could not be sent everything.
 fn make(visits: &Visits) -> Vec<Arc<Mailbox>> {
     let sheet = Sheet::copied(&visits.talk);
@@ -321,116 +257,6 @@ fn make(visits: &Visits) -> Vec<Arc<Mailbox>> {
         .iter()
         .filter(|(member, first)| member.visit(&sheet, *first) == Delivered::Behind);
     behind.map(|(member, _)| Arc::clone(member)).collect()
-}
-
-impl Hall {
-    fn has_something_to_send(&self) -> bool {
-        !self.batch.is_empty() || self.carousel.has_visits_to_make()
-    }
-
-    /// Takes the next visits, at most `most`, and notes them as made: the caller makes them.
-    fn next_visits(&mut self, most: usize) -> Visits {
-        self.carousel.say(self.batch.split().freeze());
-        let seats = &mut self.seats;
-        let visits = self
-            .carousel
-            .next_visits(most, |member| heard(seats, *member));
-        let members = visits.members.into_iter().map(|(member, first)| {
-            let seat = &mut seats[member.client.index()];
-            seat.heard = Some(visits.heard);
-            (Arc::clone(&seat.mailbox), first)
-        });
-        Visits {
-            members: members.collect(),
-            talk: visits.talk,
-        }
-    }
-
-    /// The client joined the room when `before` bytes of the batch had been said.
-    fn join(&mut self, client: ClientId, before: usize) {
-        self.carousel.say(self.batch.split_to(before).freeze());
-        let seat = &mut self.seats[client.index()];
-        let number = seat.number;
-        seat.heard = Some(self.carousel.join(Member { client, number }));
-        let (seats, members) = (&self.seats, self.engine.members().len());
-        self.carousel
-            .forget_departed(members, |member| heard(seats, *member).is_some());
-    }
-
-    /// Bytes that somebody in the room has yet to hear.
-    fn unheard(&self) -> usize {
-        self.batch.len() + self.carousel.unheard()
-    }
-
-    /// The client left the room when `before` bytes of the batch had been said; tells what it has yet to hear.
-    fn leave(&mut self, client: ClientId, before: usize) -> Vec<Bytes> {
-        self.carousel.say(self.batch.split_to(before).freeze());
-        let heard = self.seats[client.index()].heard.take();
-        heard
-            .map(|heard| self.carousel.since(heard).cloned().collect())
-            .unwrap_or_default()
-    }
-
-    /// The mailboxes of all whom the engine has.
-    fn clients(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
-        self.seats
-            .iter()
-            .map(|(_, seat)| &seat.mailbox)
-            .filter(|mailbox| self.engine.has(mailbox.client()))
-    }
-
-    /// Puts the dashboard's values into the watchers' mailboxes. They are sent after the lock is let go, but stand there
-    /// before anybody can change what it wants, so that nothing unwanted comes after the confirmation.
-    pub(super) fn tick(&mut self, now: Now, values: &Values) -> Vec<Arc<Mailbox>> {
-        let mut watchers = Vec::new();
-        let seats = &self.seats;
-        self.engine.tick(now, values, |client, batch| {
-            if let Some(Seat { mailbox, .. }) = seats.get(client.index()) {
-                mailbox.put(batch);
-                watchers.push(Arc::clone(mailbox));
-            }
-        });
-        watchers
-    }
-
-    /// Whether the caller must send what the room has said: there is something, and nobody is at it.
-    pub(super) fn elect(&mut self) -> bool {
-        let elected = self.has_something_to_send() && !self.sending;
-        self.sending |= elected;
-        elected
-    }
-
-    /// In the simpler ways: takes what was said just now, for the thread of the one who said it.
-    fn errand(&mut self, way: Delivery) -> Option<Errand> {
-        if !self.has_something_to_send() {
-            return None;
-        }
-        let visits = self.next_visits(usize::MAX);
-        if way == Delivery::Outboxes {
-            for (member, first) in &visits.members {
-                visits.talk[*first..]
-                    .iter()
-                    .for_each(|frames| member.put(frames));
-            }
-        }
-        Some(Errand { visits, way })
-    }
-
-    /// Lets `change` append to the room's batch.
-    pub(super) fn change<R>(
-        &mut self,
-        effects: &mut Effects,
-        change: impl FnOnce(&mut Engine, &mut Effects) -> R,
-    ) -> R {
-        let before = self.batch.len();
-        std::mem::swap(&mut self.batch, &mut effects.broadcast);
-        let result = change(&mut self.engine, effects);
-        std::mem::swap(&mut self.batch, &mut effects.broadcast);
-        if before == 0 && !self.batch.is_empty() {
-            self.batch_since = Instant::now();
-        }
-        result
-    }
 }
 
 /// A client's thread's way to the engine.
@@ -478,7 +304,7 @@ impl Lab for Visitor {
         }
         match self.shared.config.delivery {
             Delivery::Elected => self.elected |= hall.elect(),
-            simpler => self.errands.extend(hall.errand(simpler)),
+            simpler => self.errands.extend(Errand::take(&mut hall, simpler)),
         }
         self.ahead = hall.unheard() > self.shared.unheard_max();
         if hall.engine.deadline() < hall.ticker_wakes {
@@ -540,6 +366,22 @@ impl Visitor {
 }
 
 impl Errand {
+    /// In the simpler ways: takes what was said just now, for the thread of the one who said it.
+    fn take(hall: &mut Hall, way: Delivery) -> Option<Self> {
+        if !hall.has_something_to_send() {
+            return None;
+        }
+        let visits = hall.next_visits(usize::MAX);
+        if way == Delivery::Outboxes {
+            for (member, first) in &visits.members {
+                visits.talk[*first..]
+                    .iter()
+                    .for_each(|frames| member.put(frames));
+            }
+        }
+        Some(Self { visits, way })
+    }
+
     fn run(&self, shared: &Shared) {
         match self.way {
             Delivery::Direct => {
