@@ -53,18 +53,18 @@ impl<'a> Sheet<'a> {
     /// Sends a copy of all from slice `first` on, as far as `socket` takes it; tells how many bytes that was.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Those of the socket, except that it would block.
     pub fn send_copy(&self, first: usize, socket: &mut impl Write) -> io::Result<usize> {
-        match &self.slices[first..] {
+        taken(match &self.slices[first..] {
             [only] => socket.write(only),
             several => socket.write_vectored(&several[..several.len().min(SLICES_A_CALL)]),
-        }
+        })
     }
 
     /// The same without the copy where pages are shared.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Those of the socket, except that it would block.
     pub fn send_shared(&self, first: usize, socket: &mut TcpStream) -> io::Result<usize> {
         let Some(pages) = &self.pages else {
             return self.send_copy(first, socket);
@@ -79,7 +79,7 @@ impl<'a> Sheet<'a> {
             {
                 self.send_copy(first, socket)
             }
-            sent => sent,
+            sent => taken(sent),
         }
     }
 
@@ -90,6 +90,21 @@ impl<'a> Sheet<'a> {
             written -= taken;
             (taken < frames.len()).then(|| frames.slice(taken..))
         })
+    }
+}
+
+/// A socket that would block takes nothing, which is no error.
+fn taken(sent: io::Result<usize>) -> io::Result<usize> {
+    match sent {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+            ) =>
+        {
+            Ok(0)
+        }
+        sent => sent,
     }
 }
 

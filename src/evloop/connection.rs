@@ -225,25 +225,14 @@ impl Connection {
             return 0;
         }
         // The common case: nothing waits, the kernel takes all, and nothing is queued.
-        let written = if self.blocked || !self.outbox.is_empty() {
-            0
-        } else {
-            match sheet.send_shared(first, &mut self.socket) {
-                Ok(written) => written,
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) =>
-                {
-                    0
-                }
-                Err(_) => {
-                    self.doomed = true;
-                    return 0;
-                }
-            }
-        };
+        let mut written = 0;
+        if !self.blocked && self.outbox.is_empty() {
+            let Ok(taken) = sheet.send_shared(first, &mut self.socket) else {
+                self.doomed = true;
+                return 0;
+            };
+            written = taken;
+        }
         for frames in sheet.rest(first, written) {
             self.queue(frames, limit, stats);
         }

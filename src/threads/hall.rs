@@ -48,8 +48,8 @@ pub(super) struct Seat {
 /// tells whether the seat is still its own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
-    pub(super) client: ClientId,
-    pub(super) number: u64,
+    client: ClientId,
+    number: u64,
 }
 
 /// Visits to be made: to whom, from which slice of the talk on.

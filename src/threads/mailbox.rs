@@ -151,11 +151,6 @@ impl Mailbox {
                     self.stats.bytes_out.inc_by(taken as u64);
                     written = taken;
                 }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) => {}
                 // Of an error its own thread hears when it reads.
                 Err(_) => return Delivered::Settled,
             }
