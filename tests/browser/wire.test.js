@@ -60,6 +60,7 @@ onEachServer('wire view', ['--chat-interval', '0s'], (lab) => {
 
     await page.selectOption('#wire-filter', 'out');
     await page.locator('.frame.in').first().waitFor({ state: 'detached' });
+    await page.locator('.frame.out').first().waitFor();
     assert.ok(await page.locator('.frame.out').count() > 0);
     await page.selectOption('#wire-filter', 'close');
     await page.locator('.frame').first().waitFor({ state: 'detached' });
