@@ -2,9 +2,10 @@
 //!
 //! Both servers drive this same machine; they differ in how they wait for bytes and how they deliver them. A
 //! conversation begins with HTTP requests. One of them may upgrade it to a WebSocket, which is then open, or closing
-//! once we have sent a Close, and at last everything has been said and it lingers: what is unsent is sent, the
-//! sending side is shut down, and input is thrown away until the client closes too. Closing with unread input would
-//! send a reset, and that destroys the last frames on their way (RFC 9112 §9.6).
+//! once we have sent a Close. When both have said Close they part: what is unsent is sent, and the socket closed (RFC 6455
+//! §7.1.1 has the server close first). Where only we are done it lingers: the sending side is shut down, and input is
+//! thrown away until the client closes too. Closing with unread input would send a reset, and that destroys the last
+//! frames on their way (RFC 9112 §9.6).
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -65,6 +66,21 @@ enum Stage {
     Lingering {
         deadline: Instant,
     },
+    /// Both sides have said Close: the client sends no more.
+    Parted {
+        deadline: Instant,
+    },
+}
+
+/// What becomes of a conversation's socket once all replies are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The conversation goes on.
+    No,
+    /// The sending side is shut down, and the socket closed when the client has closed its own.
+    EndOutput,
+    /// The socket is closed: the client has said its last word too, so nothing can come that a reset would answer.
+    Close,
 }
 
 /// What a server does when a conversation's deadline has come.
@@ -102,14 +118,23 @@ impl Conversation {
         match &self.stage {
             Stage::Http { deadline, .. }
             | Stage::Closing { deadline, .. }
-            | Stage::Lingering { deadline } => *deadline,
+            | Stage::Lingering { deadline }
+            | Stage::Parted { deadline } => *deadline,
             Stage::Open(session) => session.keepalive.deadline(),
         }
     }
 
-    /// Whether all has been said: once it is sent, the sending side of the socket is to be shut down.
-    pub fn is_lingering(&self) -> bool {
-        matches!(self.stage, Stage::Lingering { .. })
+    /// What becomes of the socket once all replies are sent.
+    pub fn ending(&self) -> Ending {
+        match self.stage {
+            Stage::Http { .. } | Stage::Open(_) | Stage::Closing { .. } => Ending::No,
+            Stage::Lingering { .. } => Ending::EndOutput,
+            Stage::Parted { .. } => Ending::Close,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.ending() != Ending::No
     }
 
     /// Whether a WebSocket is open or closing, for which a stopping server waits.
@@ -125,7 +150,7 @@ impl Conversation {
                 self.answer_requests(now, lab);
             }
             Stage::Open(_) | Stage::Closing { .. } => self.take_frames(now, input, lab),
-            Stage::Lingering { .. } => {}
+            Stage::Lingering { .. } | Stage::Parted { .. } => {}
         }
     }
 
@@ -165,7 +190,7 @@ impl Conversation {
                 lab.effects().stats().refused("close_timeout");
                 return TimedOut::Drop;
             }
-            Stage::Lingering { .. } => return TimedOut::Drop,
+            Stage::Lingering { .. } | Stage::Parted { .. } => return TimedOut::Drop,
         }
         TimedOut::GoesOn
     }
@@ -258,7 +283,7 @@ impl Conversation {
                 context.get_config().max_message_size
             }
             Stage::Closing { context, .. } => context.get_config().max_message_size,
-            Stage::Http { .. } | Stage::Lingering { .. } => return,
+            Stage::Http { .. } | Stage::Lingering { .. } | Stage::Parted { .. } => return,
         };
         let max_message = max_message.unwrap_or(usize::MAX);
         if self.held.is_empty() {
@@ -282,7 +307,7 @@ impl Conversation {
             let context = match &mut self.stage {
                 Stage::Open(session) => &mut session.context,
                 Stage::Closing { context, .. } => context,
-                Stage::Http { .. } | Stage::Lingering { .. } => return,
+                Stage::Http { .. } | Stage::Lingering { .. } | Stage::Parted { .. } => return,
             };
             let reply = &mut lab.effects().reply;
             match context.read(&mut Pipe {
@@ -292,7 +317,7 @@ impl Conversation {
                 Ok(message) => self.take(now, message, lab),
                 Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The close handshake is complete; the reply, if one was owed, is among the replies.
-                Err(WsError::ConnectionClosed) => self.linger(now, lab),
+                Err(WsError::ConnectionClosed) => self.part(now, lab),
                 Err(error) => self.fail(now, &error, lab),
             }
         }
@@ -364,8 +389,17 @@ impl Conversation {
         };
     }
 
+    /// The client has said Close too, in answer or first.
+    fn part(&mut self, now: Now, lab: &mut impl Lab) {
+        let timeout = self.leave(now, lab);
+        self.stage = Stage::Parted {
+            deadline: now.instant + timeout,
+        };
+    }
+
+    /// All is said from our side.
     fn linger(&mut self, now: Now, lab: &mut impl Lab) {
-        if !self.is_lingering() {
+        if !self.is_over() {
             let timeout = self.leave(now, lab);
             self.stage = Stage::Lingering {
                 deadline: now.instant + timeout,

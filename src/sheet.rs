@@ -94,7 +94,7 @@ impl<'a> Sheet<'a> {
 }
 
 /// A socket that would block takes nothing, which is no error.
-fn taken(sent: io::Result<usize>) -> io::Result<usize> {
+pub(crate) fn taken(sent: io::Result<usize>) -> io::Result<usize> {
     match sent {
         Err(error)
             if matches!(

@@ -13,11 +13,11 @@ use super::wheel::{TimerKey, Wheel};
 use super::{Alarm, Desk};
 use crate::carousel::{Carousel, Heard};
 use crate::config::Config;
-use crate::conversation::{Conversation, TimedOut};
+use crate::conversation::{Conversation, Ending, TimedOut};
 use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Now};
 use crate::outbox::{Flushed, Outbox};
-use crate::sheet::Sheet;
+use crate::sheet::{self, Sheet};
 
 /// A client's socket and all that belongs to it.
 #[derive(Debug)]
@@ -100,7 +100,11 @@ impl Connection {
 
     /// Whether the end of the turn has something to do for it.
     pub fn needs_attention(&self) -> bool {
-        self.doomed || !self.outbox.is_empty() || self.conversation.is_lingering()
+        self.doomed || !self.outbox.is_empty() || self.is_ending()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.conversation.ending() != Ending::No
     }
 
     /// Bytes waiting to be sent.
@@ -180,13 +184,13 @@ impl Connection {
         desk: &mut Desk<'_>,
     ) {
         let effects = &mut *desk.effects;
-        let mut replies = Bytes::copy_from_slice(&effects.reply);
-        effects.reply.clear();
         let (joined, left_at) = (effects.joined.take(), effects.left_at.take());
         if joined.is_none() && left_at.is_none() {
-            self.outbox.allow(replies.len());
-            return self.queue(replies, limit, effects.stats());
+            self.reply(&effects.reply, limit, effects.stats());
+            return effects.reply.clear();
         }
+        let mut replies = Bytes::copy_from_slice(&effects.reply);
+        effects.reply.clear();
         let mut owed = Vec::new();
         let mut said_before = 0;
         if let Some(joined) = joined {
@@ -205,6 +209,25 @@ impl Connection {
         self.outbox.allow(owed.iter().map(Bytes::len).sum());
         for frames in owed {
             self.queue(frames, limit, effects.stats());
+        }
+    }
+
+    /// Answers at once, while all that belongs to the socket is still in the processor's caches from the read.
+    fn reply(&mut self, frames: &[u8], limit: usize, stats: &Stats) {
+        if frames.is_empty() {
+            return;
+        }
+        let mut written = 0;
+        if !self.blocked && self.outbox.is_empty() && !self.is_ending() {
+            match sheet::taken(self.socket.write(frames)) {
+                Ok(taken) => written = taken,
+                Err(_) => self.doomed = true,
+            }
+            stats.bytes_out.inc_by(written as u64);
+        }
+        if written < frames.len() {
+            self.outbox.allow(frames.len() - written);
+            self.queue(Bytes::copy_from_slice(&frames[written..]), limit, stats);
         }
     }
 
@@ -258,7 +281,7 @@ impl Connection {
         }
         let before = self.outbox.unsent();
         if !self.blocked {
-            let flushed = if cfg!(target_os = "linux") && self.conversation.is_lingering() {
+            let flushed = if cfg!(target_os = "linux") && self.is_ending() {
                 self.outbox.flush(&mut LastWords(&self.socket))
             } else {
                 self.outbox.flush(&mut self.socket)
@@ -269,8 +292,12 @@ impl Connection {
                 Err(_) => self.doomed = true,
             }
         }
-        if self.conversation.is_lingering() && self.outbox.is_empty() {
-            self.end_output();
+        if self.outbox.is_empty() {
+            match self.conversation.ending() {
+                Ending::No => {}
+                Ending::EndOutput => self.end_output(),
+                Ending::Close => self.doomed = true,
+            }
         }
         before - self.outbox.unsent()
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::mailbox::SEND_TIMEOUT;
 use super::shared::{GOING_AWAY, Shared, Visitor};
-use crate::conversation::{Conversation, TimedOut};
+use crate::conversation::{Conversation, Ending, TimedOut};
 use crate::engine::Now;
 
 /// The thread's own read buffer, on its stack. Most messages are small; a larger one takes more calls.
@@ -40,9 +40,13 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
             }
             visitor.deliver()?;
         }
-        if conversation.is_lingering() && !output_ended {
-            output_ended = true;
-            visitor.mailbox.socket().shutdown(Shutdown::Write)?;
+        match conversation.ending() {
+            Ending::EndOutput if !output_ended => {
+                output_ended = true;
+                visitor.mailbox.socket().shutdown(Shutdown::Write)?;
+            }
+            Ending::Close => return Ok(()),
+            Ending::No | Ending::EndOutput => {}
         }
         let mut socket = visitor.mailbox.socket();
         if let Some(wait) = patience.change_to(

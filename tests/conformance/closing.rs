@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::{Client, close_code};
-use crate::counters::Tally;
+use crate::counters::{self, Tally};
 use crate::frame::{self, Frame};
 use crate::harness::Program;
 use crate::http_client::{UPGRADE, read_response, request};
@@ -21,6 +21,7 @@ conformance! {
     nothing_comes_after_a_close,
     a_whole_visit_in_one_segment_is_answered_in_order,
     the_server_ends_the_connection_first,
+    who_has_said_goodbye_holds_no_socket,
     a_client_that_does_not_answer_a_close_is_cut_off,
     a_client_that_goes_on_sending_after_a_close_is_cut_off,
 }
@@ -157,6 +158,27 @@ fn the_server_ends_the_connection_first(program: Program) {
     client.send(&Frame::close(1000, ""));
     assert_eq!(client.await_close(), Some(1000));
     assert_eq!(client.wire().read_to_end(), Ending::Closed);
+}
+
+/// However long it takes to close its own side: after both have said Close there is nothing to wait for.
+fn who_has_said_goodbye_holds_no_socket(program: Program) {
+    let server = program.start("--close-timeout 1h --chat-interval 0s");
+    let mut clients = vec![
+        server.open("/ws/echo"),
+        server.join(),
+        server.watch(),
+        server.join(),
+    ];
+    let mut offender = clients.pop().expect("it was put there");
+    for client in &mut clients {
+        client.send(&Frame::close(1000, ""));
+        assert_eq!(client.await_close(), Some(1000));
+    }
+    offender
+        .wire()
+        .send(&Frame::new(frame::TEXT, "no JSON").encode().repeat(51));
+    offender.expect_close(1008);
+    counters::await_no_connection_but_ours(&server);
 }
 
 /// Neither answers the Close nor ends its side; the server waits for that no longer than the timeout.

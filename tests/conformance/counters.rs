@@ -62,6 +62,26 @@ fn refusals(server: &Server, reason: &str) -> f64 {
         .sum()
 }
 
+/// Waits until the server has closed every connection but the one that asks.
+pub(crate) fn await_no_connection_but_ours(server: &Server) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let open: f64 = samples(server)
+            .iter()
+            .filter(|sample| sample.name.contains("connections"))
+            .map(|sample| sample.figure)
+            .sum();
+        if open < 1.5 {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{open} connections are still counted"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// The count of refusals for one reason, taken before a test provokes them.
 pub(crate) struct Tally<'a> {
     server: &'a Server,

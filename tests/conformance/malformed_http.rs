@@ -1,6 +1,5 @@
 //! Request heads that are broken, too big, too slow or no HTTP at all.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::counters::Tally;
@@ -272,24 +271,7 @@ fn one_who_connects_and_goes_is_forgotten(program: Program) {
         wire.send(request("GET", server.address, "/", "").as_bytes());
         wire.vanish();
     }
-    let open = || {
-        let samples = crate::counters::samples(&server);
-        samples
-            .iter()
-            .filter(|sample| sample.name.contains("connections"))
-            .map(|sample| sample.figure)
-            .sum::<f64>()
-    };
-    let deadline = Instant::now() + PATIENCE;
-    // The one left is that which asks.
-    while open() > 1.5 {
-        assert!(
-            Instant::now() < deadline,
-            "{} connections are still counted",
-            open()
-        );
-        thread::sleep(Duration::from_millis(5));
-    }
+    crate::counters::await_no_connection_but_ours(&server);
 }
 
 /// Bytes announced as a body must never be read as the next request.
