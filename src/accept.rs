@@ -6,7 +6,7 @@
 //! and accepting pauses (the trick is libev's, <http://pod.tst.eu/http://cvs.schmorp.de/libev/ev.pod>,
 //! "The special problem of accept()ing when you can't").
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef, Socket, Type};
 use tracing::warn;
 
+#[cfg(target_os = "linux")]
+use crate::deferral::defer_accept;
 use crate::engine::Now;
 use crate::engine::stats::Stats;
 use crate::http::{self, Refusal};
@@ -27,6 +29,8 @@ const KERNEL_UNSENT: u32 = 128 * 1024;
 const ACCEPTS_A_TURN: usize = 256;
 /// Whether a client's socket has it from the listener, which saves a call for each. No standard promises it.
 const NODELAY_IS_INHERITED: bool = cfg!(target_os = "linux");
+/// Read of what somebody sent who is turned away: a request is shorter.
+const REQUEST_BYTES: usize = 4 * 1024;
 /// How long accepting pauses when descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -67,7 +71,10 @@ impl Acceptor {
                 SockRef::from(&listener).set_tcp_nodelay(true)?;
             }
             #[cfg(target_os = "linux")]
-            SockRef::from(&listener).set_tcp_notsent_lowat(KERNEL_UNSENT)?;
+            {
+                SockRef::from(&listener).set_tcp_notsent_lowat(KERNEL_UNSENT)?;
+                defer_accept(&listener)?;
+            }
             let mut listener = TcpListener::from_std(listener);
             registry.register(
                 &mut listener,
@@ -146,7 +153,8 @@ impl Acceptor {
             && let Some((listener, _)) = self.listeners.iter().find(|(_, ready)| *ready)
             && let Ok((mut socket, _)) = listener.accept()
         {
-            let _ = socket.write(
+            turn_away(
+                &mut socket,
                 b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
             );
         }
@@ -161,7 +169,14 @@ pub fn refuse(mut socket: TcpStream, now: Now, model: &str, stats: &Stats) {
     stats.refused(Refusal::Full.reason());
     let mut answer = Vec::new();
     http::refuse(Refusal::Full, model, now.wall_clock(), &mut answer);
-    let _ = socket.write(&answer);
+    turn_away(&mut socket, &answer);
+}
+
+/// Answers whoever connected, without waiting for it. What it has sent by now is read first: to close with unread input
+/// is to send a reset, which may overtake the answer (RFC 9112 §9.6).
+fn turn_away(socket: &mut TcpStream, answer: &[u8]) {
+    let _ = socket.read(&mut [0; REQUEST_BYTES]);
+    let _ = socket.write(answer);
 }
 
 /// A descriptor that can be given up; any will do.
@@ -188,21 +203,53 @@ fn lacks_descriptors(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn clients_do_not_wait_for_acknowledgements() {
+    /// Waits until somebody can be accepted.
+    fn accept(acceptor: &mut Acceptor, poll: &mut mio::Poll) -> (TcpStream, SocketAddr) {
+        let mut events = mio::Events::with_capacity(1);
+        loop {
+            if let Some(Accepted::Client(socket, peer)) = acceptor.next(&Stats::new()) {
+                return (socket, peer);
+            }
+            poll.poll(&mut events, Some(Duration::from_secs(10)))
+                .expect("readiness");
+            assert!(!events.is_empty(), "nobody is waiting");
+            acceptor.set_ready(Token(7));
+        }
+    }
+
+    fn acceptor() -> (Acceptor, mio::Poll, SocketAddr) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
-        let mut poll = mio::Poll::new().expect("a poll");
-        let mut acceptor =
+        let poll = mio::Poll::new().expect("a poll");
+        let acceptor =
             Acceptor::new(vec![listener], poll.registry(), Token(7)).expect("registered");
-        let _client = std::net::TcpStream::connect(address).expect("a listener");
-        poll.poll(&mut mio::Events::with_capacity(1), None)
-            .expect("readiness");
-        acceptor.set_ready(Token(7));
-        let Some(Accepted::Client(socket, _)) = acceptor.next(&Stats::new()) else {
-            panic!("a client is waiting");
-        };
+        (acceptor, poll, address)
+    }
+
+    fn speaker(address: SocketAddr) -> std::net::TcpStream {
+        let mut client = std::net::TcpStream::connect(address).expect("a listener");
+        client.write_all(b"GET").expect("a connection");
+        client
+    }
+
+    #[test]
+    fn clients_do_not_wait_for_acknowledgements() {
+        let (mut acceptor, mut poll, address) = acceptor();
+        let _client = speaker(address);
+        let (socket, _) = accept(&mut acceptor, &mut poll);
         assert!(socket.nodelay().expect("a socket"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_speaks_is_accepted_before_who_was_silent_first() {
+        let (mut acceptor, mut poll, address) = acceptor();
+        let silent = std::net::TcpStream::connect(address).expect("a listener");
+        let speaks = speaker(address);
+        for client in [speaks, silent] {
+            let (_, peer) = accept(&mut acceptor, &mut poll);
+            assert_eq!(peer, client.local_addr().expect("connected"));
+        }
     }
 
     #[test]

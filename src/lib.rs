@@ -15,7 +15,8 @@
 //! What touches the world:
 //!
 //! - [`clock`], [`metrics`] and [`host`]: the time, and where the dashboard's values come from.
-//! - [`accept`] and [`outbox`]: a client comes in; bytes for it go out, bounded.
+//! - [`accept`] and [`outbox`]: a client comes in (on Linux when it has spoken, see `deferral`); bytes for it go out,
+//!   bounded.
 //! - [`carousel`] and [`sheet`]: who in the room is to hear what next; the same bytes for many sockets.
 //! - [`shutdown`] and [`launch`]: signals, flags, banner, binding: what both binaries do around `run`.
 //!
@@ -37,6 +38,8 @@ pub mod carousel;
 pub mod clock;
 pub mod config;
 pub mod conversation;
+#[cfg(target_os = "linux")]
+pub mod deferral;
 pub mod engine;
 pub mod evloop;
 pub mod frame;

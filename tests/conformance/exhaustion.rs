@@ -6,6 +6,7 @@ use std::{thread, time::Duration};
 #[cfg(target_os = "linux")]
 use crate::counters::Tally;
 use crate::harness::{Finished, Program, Server};
+use crate::wire::Wire;
 
 conformance! {
     a_limit_too_low_is_exit_1_and_one_line,
@@ -44,12 +45,22 @@ fn a_soft_limit_is_raised_to_what_is_needed(program: Program) {
     }
 }
 
-/// A crowd that connects and says nothing may be larger than the number of descriptors that the server made sure of.
+/// Clients who begin a request and get no further.
+fn crowd(server: &Server, size: usize) -> Vec<Wire> {
+    let mut crowd: Vec<_> = (0..size).map(|_| server.wire()).collect();
+    for wire in &mut crowd {
+        // Some may have been turned away already.
+        let _ = wire.try_send(b"GET");
+    }
+    crowd
+}
+
+/// A crowd that connects and says little may be larger than the number of descriptors that the server made sure of.
 fn a_crowd_larger_than_the_limit_is_survived(program: Program) {
     let mut command = program.command_after("ulimit -n 320", "--bind 127.0.0.1:0 --max-clients 8");
     let server = Server::start(&mut command);
     let mut inside = server.open("/ws/echo");
-    let crowd: Vec<_> = (0..600).map(|_| server.wire()).collect();
+    let crowd = crowd(&server, 600);
     for _ in 0..20 {
         inside.text("still served");
         assert_eq!(inside.next_text(), "still served");
@@ -65,7 +76,7 @@ fn running_out_of_descriptors_is_survived(program: Program) {
     let mut inside = server.open("/ws/echo");
     let tally = Tally::new(&server, "no_descriptors");
     server.process.limit("nofile", "40");
-    let crowd: Vec<_> = (0..100).map(|_| server.wire()).collect();
+    let crowd = crowd(&server, 100);
     for _ in 0..20 {
         inside.text("still served");
         assert_eq!(inside.next_text(), "still served");

@@ -175,7 +175,7 @@ fn half_a_request_does_not_hold_the_exit_up(program: Program) {
     assert_eq!(
         server.get("/healthz").status,
         200,
-        "both have been accepted by now"
+        "the half has been accepted by now, and where there is no deferral the silent one too"
     );
     server.process.signal("TERM");
     assert_exits(server, Duration::from_secs(5));
