@@ -147,44 +147,42 @@ impl Client {
         Ok(())
     }
 
-    /// Sends the upgrade request once the connection stands.
+    /// Sends the upgrade request if the connection stands; writing it is also what tells.
     pub(crate) fn request_upgrade(
         &mut self,
         path: &str,
         target: SocketAddr,
         part: Request,
     ) -> Result<(), Trouble> {
-        let Stage::Connecting { stream, .. } = &mut self.stage else {
+        let Stage::Connecting { stream, since_ns } = &mut self.stage else {
             return Ok(());
         };
-        match stream.take_error() {
-            Ok(None) => {}
-            Ok(Some(_)) | Err(_) => return Err(Trouble::ConnectFailed),
-        }
-        match stream.peer_addr() {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(()),
-            Err(_) => return Err(Trouble::ConnectFailed),
-        }
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {target}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {UPGRADE_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
-        let Stage::Connecting {
-            mut stream,
-            since_ns,
-        } = std::mem::replace(&mut self.stage, Stage::Gone)
-        else {
-            unreachable!("matched above")
-        };
         let request = match part {
             Request::Whole => request.as_bytes(),
             Request::Half => &request.as_bytes()[..request.len() / 2],
         };
-        // A new connection's send buffer has room for one small request; if not, something is badly wrong.
-        stream
-            .write_all(request)
-            .map_err(|_| Trouble::ConnectFailed)?;
+        match stream.write(request) {
+            // A new connection's send buffer has room for one small request; if not, something is badly wrong.
+            Ok(written) if written == request.len() => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
+                ) =>
+            {
+                return Ok(());
+            }
+            Ok(_) | Err(_) => return Err(Trouble::ConnectFailed),
+        }
+        let since_ns = *since_ns;
+        let Stage::Connecting { stream, .. } = std::mem::replace(&mut self.stage, Stage::Gone)
+        else {
+            unreachable!("matched above")
+        };
         self.stage = match part {
             Request::Whole => Stage::Upgrading {
                 stream,
