@@ -178,11 +178,13 @@ impl Campaign {
             &self.log,
         )?;
         let mut watch = Watch::new(server.pid);
-        let outcome = loadgen::run(plan, server.address, &self.stop, &mut |moment| {
+        let owns_core = self.cores.is_some();
+        let mut on_moment = |moment| {
             watch.look(moment, plan.window);
             self.progress.moment(moment == Moment::WindowOpens);
-        })
-        .with_context(|| format!("{} clients", crate::text::number(clients as f64)))?;
+        };
+        let outcome = loadgen::run(plan, server.address, owns_core, &self.stop, &mut on_moment)
+            .with_context(|| format!("{} clients", crate::text::number(clients as f64)))?;
         Ok(Figures::new(clients, &outcome, watch.into_seen()))
     }
 

@@ -217,18 +217,15 @@ impl Connection {
         if frames.is_empty() {
             return;
         }
-        let mut written = 0;
-        if !self.blocked && self.outbox.is_empty() && !self.is_ending() {
-            match sheet::taken(self.socket.write(frames)) {
-                Ok(taken) => written = taken,
-                Err(_) => self.doomed = true,
-            }
-            stats.bytes_out.inc_by(written as u64);
-        }
-        if written < frames.len() {
-            self.outbox.allow(frames.len() - written);
-            self.queue(Bytes::copy_from_slice(&frames[written..]), limit, stats);
-        }
+        // The last that is said goes out with the end of output.
+        let written = if self.is_ending() {
+            0
+        } else {
+            self.write(|socket| socket.write(frames))
+        };
+        stats.bytes_out.inc_by(written as u64);
+        self.outbox.allow(frames.len() - written);
+        self.queue(Bytes::copy_from_slice(&frames[written..]), limit, stats);
     }
 
     /// How much it has heard of what the room says, if it is a member.
@@ -244,26 +241,37 @@ impl Connection {
     /// Sends the sheet from slice `first` on, behind what the client is still owed. Returns how many bytes the kernel
     /// took.
     pub fn send(&mut self, sheet: &Sheet<'_>, first: usize, limit: usize, stats: &Stats) -> usize {
-        if self.doomed {
-            return 0;
-        }
-        // The common case: nothing waits, the kernel takes all, and nothing is queued.
-        let mut written = 0;
-        if !self.blocked && self.outbox.is_empty() {
-            let Ok(taken) = sheet.send_shared(first, &mut self.socket) else {
-                self.doomed = true;
-                return 0;
-            };
-            written = taken;
-        }
+        let written = self.write(|socket| sheet.send_shared(first, socket));
         for frames in sheet.rest(first, written) {
             self.queue(frames, limit, stats);
         }
+        written + self.flush_rest()
+    }
+
+    /// The same for a single slice, of which everyone gets a copy.
+    pub fn send_slice(&mut self, frames: &Bytes, limit: usize, stats: &Stats) -> usize {
+        let written = self.write(|socket| socket.write(frames));
+        self.queue(frames.slice(written..), limit, stats);
+        written + self.flush_rest()
+    }
+
+    /// The common case: nothing waits, the kernel takes all, and nothing is queued. Returns how many bytes it took.
+    fn write(&mut self, write: impl FnOnce(&mut TcpStream) -> io::Result<usize>) -> usize {
+        if self.doomed || self.blocked || !self.outbox.is_empty() {
+            return 0;
+        }
+        sheet::taken(write(&mut self.socket)).unwrap_or_else(|_| {
+            self.doomed = true;
+            0
+        })
+    }
+
+    /// Only the flush knows when it may stop trying.
+    fn flush_rest(&mut self) -> usize {
         if self.outbox.is_empty() {
-            written
+            0
         } else {
-            // Only the flush knows when it may stop trying.
-            written + self.flush()
+            self.flush()
         }
     }
 

@@ -18,7 +18,6 @@ pub mod wheel;
 
 use std::io;
 use std::net::TcpListener;
-use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -357,8 +356,7 @@ impl EventLoop {
                 .connections
                 .at_mut(client.0)
                 .expect("who watches is connected");
-            let sheet = Sheet::copied(slice::from_ref(batch));
-            sent += connection.send(&sheet, 0, self.config.max_unsent, &self.stats);
+            sent += connection.send_slice(batch, self.config.max_unsent, &self.stats);
             if connection.is_doomed() {
                 doomed.push(connection.token());
             }

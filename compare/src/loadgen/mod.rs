@@ -3,7 +3,7 @@
 //! In reading order: [`frames`] finds frames and skips payloads; [`message`] stamps what is sent; [`tally`]
 //! counts; [`ticks`] is the dashboard's time; [`troop`] logs the open loop; [`client`] is one socket; [`hearing`]
 //! is what a read brings; [`crowd`] is all clients, [`reckoning`] what they must have; [`alarm`] wakes the loop in
-//! time; here, a plan is carried out phase by phase.
+//! time, [`vigil`] keeps it awake; here, a plan is carried out phase by phase.
 
 mod alarm;
 mod client;
@@ -15,6 +15,7 @@ mod reckoning;
 mod tally;
 mod ticks;
 mod troop;
+mod vigil;
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use crowd::Crowd;
 pub(crate) use frames::{FrameReader, From, encode};
 use tally::latency_histogram;
 pub(crate) use tally::{Ends, Latency, Tally, Trouble};
+use vigil::Vigil;
 
 const EVENTS_PER_POLL: usize = 1024;
 /// Clients on their way in at once: below the backlog that servers commonly give to `listen`.
@@ -92,16 +94,17 @@ pub(crate) struct Exactness {
     pub(crate) orders: usize,
 }
 
-/// Carries out `plan` against the server at `target`.
+/// Carries out `plan` against the server at `target`, on a core that the caller may have to itself.
 ///
 /// `on_moment` is called between turns of the loop and must be quick.
 pub(crate) fn run(
     plan: &Plan,
     target: SocketAddr,
+    owns_core: bool,
     stop: &Arc<AtomicBool>,
     on_moment: &mut dyn FnMut(Moment),
 ) -> Result<Outcome> {
-    let mut generator = Generator::new(plan, target, Arc::clone(stop))?;
+    let mut generator = Generator::new(plan, target, owns_core, Arc::clone(stop))?;
     let joining = generator.join(JOINING_MAX, plan.join_max)?;
     generator.ensure_nobody_is_lost()?;
     generator.settle(plan.join_max)?;
@@ -131,6 +134,7 @@ struct Generator {
     poll: Poll,
     events: Events,
     alarm: Alarm,
+    vigil: Vigil,
     crowd: Crowd,
     stop: Arc<AtomicBool>,
 }
@@ -141,12 +145,18 @@ struct Snapshot {
     at_ns: u64,
     delivered: u64,
     bytes: u64,
+    /// Without what was spent staying awake.
     own_cpu: Option<Duration>,
     own_wait: Option<Duration>,
 }
 
 impl Generator {
-    fn new(plan: &Plan, target: SocketAddr, stop: Arc<AtomicBool>) -> Result<Self> {
+    fn new(
+        plan: &Plan,
+        target: SocketAddr,
+        owns_core: bool,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self> {
         let poll = Poll::new().context("cannot make a poll")?;
         let alarm = Alarm::new(&poll, ALARM).context("cannot make a timer")?;
         let registry = poll
@@ -158,6 +168,7 @@ impl Generator {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
             alarm,
+            vigil: Vigil::new(owns_core),
             crowd,
             stop,
         })
@@ -169,16 +180,22 @@ impl Generator {
         if self.stop.load(Ordering::Relaxed) {
             bail!("interrupted");
         }
-        let wake_ns = until_ns.min(self.crowd.next_due_ns());
-        let timeout = self
-            .alarm
-            .set(self.crowd.now_ns(), wake_ns)
-            .context("cannot set the timer")?;
+        let now_ns = self.crowd.now_ns();
+        let timeout = if self.vigil.is_kept(now_ns) {
+            Duration::ZERO
+        } else {
+            let wake_ns = until_ns.min(self.crowd.next_due_ns());
+            self.alarm
+                .set(now_ns, wake_ns)
+                .context("cannot set the timer")?
+        };
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled.context("cannot poll")?,
         }
         let begin_ns = self.crowd.now_ns();
+        let found = !self.events.is_empty();
+        self.vigil.polled(now_ns, begin_ns, found);
         self.crowd.send_due();
         for event in &self.events {
             if event.token() != ALARM {
@@ -186,7 +203,9 @@ impl Generator {
                 self.crowd.send_due();
             }
         }
-        self.crowd.note_turn(begin_ns);
+        if found {
+            self.crowd.note_turn(begin_ns);
+        }
         Ok(())
     }
 
@@ -281,7 +300,8 @@ impl Generator {
             at_ns: self.crowd.now_ns(),
             delivered: self.crowd.tally.delivered,
             bytes: self.crowd.tally.bytes,
-            own_cpu: procstat::own_thread_cpu(),
+            own_cpu: procstat::own_thread_cpu()
+                .map(|used| used.saturating_sub(self.vigil.awake_for_nothing())),
             own_wait: procstat::own_thread_wait(),
         }
     }
