@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use crate::case::{Case, Method};
 use crate::contender::Contender;
 use crate::figures::Figures;
 use crate::loadgen::{self, Moment};
@@ -17,7 +18,7 @@ use crate::pin::Cores;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::results::{Results, Run, RunResult};
-use crate::scenario::{Case, Method, Scenario};
+use crate::scenario::Scenario;
 use crate::search::Search;
 use crate::server::Server;
 use crate::watch::Watch;

@@ -8,10 +8,11 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::assertion::Assertion;
+use crate::case::{Extent, Sizes};
 use crate::contender::{Contender, Known, Start};
 use crate::fake::Faults;
 use crate::plan::{TEXT_BYTES_MAX, TEXT_BYTES_MIN};
-use crate::scenario::{Extent, Scenario, Sizes};
+use crate::scenario::Scenario;
 use crate::text::Lang;
 
 const REPEATS_QUICK: usize = 1;

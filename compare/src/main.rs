@@ -10,6 +10,7 @@
 
 mod assertion;
 mod campaign;
+mod case;
 mod claims;
 mod cli;
 mod contender;
@@ -43,13 +44,14 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 
 use campaign::Campaign;
+use case::Case;
 use cli::{Args, Command};
 use contender::{Contender, Skipped};
 use environment::Environment;
 use pin::Cores;
 use progress::Progress;
 use results::{Participant, Results, RunResult};
-use scenario::{Case, Scenario};
+use scenario::Scenario;
 
 /// As shells have it: ended by Ctrl+C.
 const INTERRUPTED: u8 = 130;

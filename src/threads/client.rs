@@ -5,7 +5,8 @@ use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::mailbox::SEND_TIMEOUT;
-use super::shared::{GOING_AWAY, Shared, Visitor};
+use super::shared::{GOING_AWAY, Shared};
+use super::visitor::Visitor;
 use crate::conversation::{Conversation, Ending, TimedOut};
 use crate::engine::Now;
 

@@ -8,7 +8,10 @@ mod client;
 mod hall;
 mod mailbox;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod ticker;
+mod visitor;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};

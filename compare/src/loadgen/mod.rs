@@ -2,8 +2,8 @@
 //!
 //! In reading order: [`frames`] finds frames and skips payloads; [`message`] stamps what is sent; [`tally`]
 //! counts; [`ticks`] is the dashboard's time; [`troop`] logs the open loop; [`client`] is one socket; [`hearing`]
-//! is what a read brings; [`crowd`] is all clients, [`reckoning`] what they must have; [`alarm`] wakes the loop in
-//! time, [`vigil`] keeps it awake; here, a plan is carried out phase by phase.
+//! is what a read brings; [`crowd`] is all clients, [`sending`] what they say, [`reckoning`] what they must have;
+//! [`alarm`] wakes the loop in time, [`vigil`] keeps it awake; here, a plan is carried out phase by phase.
 
 mod alarm;
 mod client;
@@ -12,6 +12,7 @@ mod frames;
 mod hearing;
 mod message;
 mod reckoning;
+mod sending;
 mod tally;
 mod ticks;
 mod troop;

@@ -2,9 +2,10 @@
 
 use super::svg::{Axis, Bar, Scale, Series, bars, lines};
 use super::table;
+use crate::case::ROOM_P99_MAX_MS;
 use crate::metric::{self as m, Metric};
 use crate::results::Results;
-use crate::scenario::{ROOM_P99_MAX_MS, Scenario};
+use crate::scenario::Scenario;
 use crate::text::{Text, number};
 
 /// A drawing and what it shows.

@@ -1,0 +1,464 @@
+//! The loads of each scenario: a few plans made from sizes, none with code of its own.
+
+use std::time::Duration;
+
+use crate::plan::{Ending, Group, Pace, Plan, Role};
+use crate::scenario::Scenario;
+use crate::search::Grid;
+
+/// One load of a scenario.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Case {
+    /// Tells it from the scenario's other cases: `clients-1000`.
+    pub(crate) name: String,
+    pub(crate) plan: Plan,
+    pub(crate) method: Method,
+    /// What the server is told as its least time between two messages of a client.
+    pub(crate) chat_interval: Duration,
+}
+
+/// How a case is measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Method {
+    /// The plan as it is.
+    AsPlanned,
+    /// The largest room in which the plan holds, everyone speaking once a second.
+    LargestRoom {
+        grid: Grid,
+        guess: usize,
+        stride: u16,
+        p99_max_ms: f64,
+    },
+}
+
+/// The sizes scenarios are made with; what is set here overrides the scenario's own.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Sizes {
+    pub(crate) extent: Extent,
+    pub(crate) clients: Option<usize>,
+    pub(crate) rate_per_s: Option<u64>,
+    /// Percent of the clients of `slow` that never read.
+    pub(crate) deaf_percent: usize,
+    pub(crate) sampled: usize,
+    pub(crate) text_bytes: Option<usize>,
+    pub(crate) warm_up: Option<Duration>,
+    pub(crate) window: Option<Duration>,
+    pub(crate) drain_max: Duration,
+}
+
+/// How thorough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Quick,
+    Thorough,
+}
+
+/// What a p99 must not exceed for a room to count as working.
+pub(crate) const ROOM_P99_MAX_MS: f64 = 100.0;
+/// The protocol's own limit on how often a client may speak.
+const CHAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Long enough for a server that takes a hundred a second.
+const JOIN_MAX: Duration = Duration::from_mins(1);
+const TEXT_BYTES: usize = 16;
+const SLOW_TEXT_BYTES: usize = 500;
+const SLOW_RATE_PER_S: u64 = 4_000;
+/// Until the buffers of those who do not read are full.
+const SLOW_WARM_UP: Duration = Duration::from_secs(2);
+const VISITORS: usize = 64;
+/// In a large room it takes a while until every socket has the buffers it needs.
+const ROOM_WARM_UP: Duration = Duration::from_secs(1);
+/// A large room sums up who has come a second later; that is not what its idle members cost.
+const CALM_AFTER: Duration = Duration::from_millis(1_200);
+const ROOM_LEAST: usize = 20;
+const ROOM_MOST: usize = 16_000;
+/// A larger room alone takes ten seconds.
+const ROOM_MOST_QUICK: usize = 7_200;
+const SPAM_MESSAGES_PER_S: u64 = 40;
+
+impl Scenario {
+    /// The loads it consists of.
+    pub(crate) fn cases(self, sizes: &Sizes) -> Vec<Case> {
+        match self {
+            Self::Idle => {
+                each_size(sizes, [1_000, 5_000], [100, 1_000, 5_000, 10_000]).map_cases(|clients| {
+                    sizes
+                        .case(
+                            format!("clients-{clients}"),
+                            vec![sizes.group(clients, Role::Listen)],
+                        )
+                        .calm(sizes)
+                })
+            }
+            Self::Connect => connect(sizes),
+            Self::Echo => {
+                let pace = sizes
+                    .rate_per_s
+                    .map_or(Pace::Closed, |group_per_s| Pace::Rate { group_per_s });
+                let clients = sizes.clients.unwrap_or(100);
+                vec![sizes.case(
+                    format!("clients-{clients}"),
+                    vec![sizes.group(clients, Role::Echo { pace })],
+                )]
+            }
+            Self::Room => vec![room(sizes)],
+            Self::Fanout => fanout(sizes),
+            Self::Dashboard => each_size(sizes, [2_000], [1_000, 5_000]).map_cases(|clients| {
+                sizes
+                    .case(
+                        format!("clients-{clients}"),
+                        vec![sizes.group(clients, Role::Watch)],
+                    )
+                    .whole_ticks(sizes)
+            }),
+            Self::Slow => slow(sizes),
+            Self::Spam => vec![spam(sizes)],
+            Self::Stall => stall(sizes),
+            Self::Mixed => vec![mixed(sizes)],
+        }
+    }
+}
+
+/// Sizes of a scenario that looks at how something grows.
+struct Growth(Vec<usize>);
+
+fn each_size<const Q: usize, const T: usize>(
+    sizes: &Sizes,
+    quick: [usize; Q],
+    thorough: [usize; T],
+) -> Growth {
+    Growth(match (sizes.clients, sizes.extent) {
+        (Some(clients), _) => vec![clients],
+        (None, Extent::Quick) => quick.to_vec(),
+        (None, Extent::Thorough) => thorough.to_vec(),
+    })
+}
+
+impl Growth {
+    fn map_cases(self, case: impl Fn(usize) -> Case) -> Vec<Case> {
+        self.0.into_iter().map(case).collect()
+    }
+}
+
+fn connect(sizes: &Sizes) -> Vec<Case> {
+    let visitors = sizes.clients.unwrap_or(VISITORS);
+    let crowd = sizes.clients.unwrap_or(match sizes.extent {
+        Extent::Quick => 1_000,
+        Extent::Thorough => 2_000,
+    });
+    let mut storm = sizes
+        .case(
+            format!("storm-{crowd}"),
+            vec![sizes.group(crowd, Role::Sit)],
+        )
+        .calm(sizes);
+    storm.plan.ending = Ending::Storm;
+    vec![
+        sizes.case(
+            format!("visitors-{visitors}"),
+            vec![sizes.group(visitors, Role::Visit { pace: Pace::Closed })],
+        ),
+        storm,
+    ]
+}
+
+fn room(sizes: &Sizes) -> Case {
+    if let Some(clients) = sizes.clients {
+        return sizes.case(format!("clients-{clients}"), sizes.room_of(clients));
+    }
+    let (steps_per_doubling, guess, most) = match sizes.extent {
+        Extent::Quick => (2, 2_600, ROOM_MOST_QUICK),
+        Extent::Thorough => (6, 1_000, ROOM_MOST),
+    };
+    let grid = Grid {
+        steps_per_doubling,
+        least: ROOM_LEAST,
+        most,
+    };
+    let mut case = sizes.case("largest".to_owned(), sizes.room_of(guess));
+    case.plan.warm_up = sizes.warm_up.unwrap_or(ROOM_WARM_UP);
+    case.method = Method::LargestRoom {
+        grid,
+        guess,
+        stride: steps_per_doubling,
+        p99_max_ms: ROOM_P99_MAX_MS,
+    };
+    case
+}
+
+fn fanout(sizes: &Sizes) -> Vec<Case> {
+    let clients = sizes.clients.unwrap_or(100);
+    let rates = match (sizes.rate_per_s, sizes.extent) {
+        (Some(rate), _) => vec![rate],
+        (None, Extent::Quick) => vec![100, 2_000],
+        (None, Extent::Thorough) => vec![100, 1_000, 3_000, 10_000],
+    };
+    let case = |rate_per_s| {
+        sizes.case(
+            format!("rate-{rate_per_s}"),
+            vec![sizes.group(clients, Role::Speak { rate_per_s })],
+        )
+    };
+    rates.into_iter().map(case).collect()
+}
+
+/// The same readers with and without others that never read, so that the difference is theirs.
+fn slow(sizes: &Sizes) -> Vec<Case> {
+    let clients = sizes.clients.unwrap_or(50);
+    let deaf = clients * sizes.deaf_percent / 100;
+    let reading = clients - deaf;
+    // Fast enough to fill what the kernel and the server keep for those who do not read.
+    let rate_per_s = sizes
+        .rate_per_s
+        .unwrap_or(SLOW_RATE_PER_S.max(reading as u64));
+    let case = |deaf: usize| {
+        let mut groups = vec![sizes.group(reading, Role::Speak { rate_per_s })];
+        if deaf > 0 {
+            groups.push(Group {
+                clients: deaf,
+                sampled: 0,
+                role: Role::Deaf,
+            });
+        }
+        let mut case = sizes.case(format!("deaf-{deaf}"), groups);
+        case.plan.text_bytes = sizes.text_bytes.unwrap_or(SLOW_TEXT_BYTES);
+        let warm_up = match sizes.extent {
+            Extent::Quick => SLOW_WARM_UP / 2,
+            Extent::Thorough => SLOW_WARM_UP,
+        };
+        case.plan.warm_up = sizes.warm_up.unwrap_or(warm_up);
+        case
+    };
+    if deaf > 0 {
+        vec![case(0), case(deaf)]
+    } else {
+        vec![case(0)]
+    }
+}
+
+fn spam(sizes: &Sizes) -> Case {
+    let spammers = sizes.clients.unwrap_or(200);
+    let honest = spammers / 2;
+    let rate_per_s = sizes
+        .rate_per_s
+        .unwrap_or(spammers as u64 * SPAM_MESSAGES_PER_S);
+    let groups = vec![
+        // Half as often as they may, so that none of theirs is refused for being a little early.
+        sizes.group(
+            honest,
+            Role::Speak {
+                rate_per_s: (honest as u64 / 2).max(1),
+            },
+        ),
+        Group {
+            clients: spammers,
+            sampled: 0,
+            role: Role::Spam { rate_per_s },
+        },
+    ];
+    let mut case = sizes.case(format!("spammers-{spammers}"), groups);
+    case.chat_interval = CHAT_INTERVAL;
+    case
+}
+
+/// The same visitors with and without half-open handshakes.
+fn stall(sizes: &Sizes) -> Vec<Case> {
+    let half_open = sizes.clients.unwrap_or(1_000);
+    let case = |half_open: usize| {
+        let mut groups = vec![sizes.group(VISITORS / 4, Role::Visit { pace: Pace::Closed })];
+        if half_open > 0 {
+            groups.push(Group {
+                clients: half_open,
+                sampled: 0,
+                role: Role::HalfOpen,
+            });
+        }
+        sizes.case(format!("half-open-{half_open}"), groups)
+    };
+    vec![case(0), case(half_open)]
+}
+
+fn mixed(sizes: &Sizes) -> Case {
+    let clients = sizes.clients.unwrap_or(500);
+    let share = |percent: usize| (clients * percent / 100).max(1);
+    let groups = vec![
+        sizes.group(
+            share(40),
+            Role::Speak {
+                rate_per_s: (share(40) as u64 / 5).max(1),
+            },
+        ),
+        sizes.group(share(33), Role::Listen),
+        sizes.group(share(20), Role::Watch),
+        sizes.group(
+            share(5),
+            Role::Visit {
+                pace: Pace::Rate {
+                    group_per_s: share(5) as u64,
+                },
+            },
+        ),
+        Group {
+            clients: share(2),
+            sampled: 0,
+            role: Role::Deaf,
+        },
+    ];
+    sizes
+        .case(format!("clients-{clients}"), groups)
+        .whole_ticks(sizes)
+}
+
+impl Sizes {
+    fn case(&self, name: String, groups: Vec<Group>) -> Case {
+        let (warm_up, window) = match self.extent {
+            Extent::Quick => (Duration::from_millis(400), Duration::from_secs(1)),
+            Extent::Thorough => (Duration::from_secs(1), Duration::from_secs(4)),
+        };
+        let plan = Plan {
+            groups,
+            warm_up: self.warm_up.unwrap_or(warm_up),
+            window: self.window.unwrap_or(window),
+            text_bytes: self.text_bytes.unwrap_or(TEXT_BYTES),
+            join_max: JOIN_MAX,
+            drain_max: self.drain_max,
+            ending: Ending::Leave,
+        };
+        Case {
+            name,
+            plan,
+            method: Method::AsPlanned,
+            chat_interval: Duration::ZERO,
+        }
+    }
+
+    fn group(&self, clients: usize, role: Role) -> Group {
+        Group {
+            clients,
+            sampled: self.sampled,
+            role,
+        }
+    }
+
+    /// Everyone speaks once a second.
+    fn room_of(&self, clients: usize) -> Vec<Group> {
+        let rate_per_s = self.rate_per_s.unwrap_or(clients as u64);
+        vec![self.group(clients, Role::Speak { rate_per_s })]
+    }
+}
+
+impl Case {
+    /// Nothing happens in it that would have to be watched for long.
+    fn calm(mut self, sizes: &Sizes) -> Self {
+        self.plan.warm_up = sizes.warm_up.unwrap_or(CALM_AFTER);
+        let window = match sizes.extent {
+            Extent::Quick => Duration::from_millis(500),
+            Extent::Thorough => Duration::from_secs(1),
+        };
+        self.plan.window = sizes.window.unwrap_or(window);
+        self
+    }
+
+    /// A tick a second takes a few seconds to be seen more than once.
+    fn whole_ticks(mut self, sizes: &Sizes) -> Self {
+        let least = Duration::from_millis(2_500);
+        self.plan.window = sizes.window.unwrap_or(self.plan.window.max(least));
+        self
+    }
+
+    /// The plan of a room of `clients`, for a search.
+    pub(crate) fn room_plan(&self, clients: usize) -> Plan {
+        let mut plan = self.plan.clone();
+        for group in &mut plan.groups {
+            group.clients = clients;
+            group.role = Role::Speak {
+                rate_per_s: clients as u64,
+            };
+        }
+        plan
+    }
+
+    /// Its largest number of clients.
+    pub(crate) fn clients_most(&self) -> usize {
+        match self.method {
+            Method::AsPlanned => self.clients(),
+            Method::LargestRoom { grid, .. } => grid.most,
+        }
+    }
+
+    /// Whether it can be made with at most `room` clients; a search is made to.
+    pub(crate) fn fit(&mut self, room: usize) -> bool {
+        match &mut self.method {
+            Method::AsPlanned => self.clients() <= room,
+            Method::LargestRoom { grid, guess, .. } => {
+                grid.most = grid.most.min(room);
+                *guess = (*guess).min(room);
+                grid.least < room
+            }
+        }
+    }
+
+    pub(crate) fn clients(&self) -> usize {
+        self.plan.groups.iter().map(|group| group.clients).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(extent: Extent, clients: Option<usize>) -> Sizes {
+        Sizes {
+            extent,
+            clients,
+            rate_per_s: None,
+            deaf_percent: 10,
+            sampled: 32,
+            text_bytes: None,
+            warm_up: None,
+            window: None,
+            drain_max: Duration::from_secs(5),
+        }
+    }
+
+    #[test]
+    fn cases_of_a_scenario_have_names_of_their_own() {
+        for scenario in Scenario::ALL {
+            for extent in [Extent::Quick, Extent::Thorough] {
+                let mut names: Vec<String> = scenario
+                    .cases(&sizes(extent, None))
+                    .into_iter()
+                    .map(|case| case.name)
+                    .collect();
+                let count = names.len();
+                assert!(count > 0);
+                names.sort();
+                names.dedup();
+                assert_eq!(names.len(), count, "{scenario:?}: {names:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn spammers_stay_below_the_streak_that_ends_a_connection() {
+        // The protocol closes after 50 refusals in a row; one message a second is accepted.
+        let case = spam(&sizes(Extent::Quick, None));
+        let Role::Spam { rate_per_s } = case.plan.groups[1].role else {
+            panic!("the second group spams")
+        };
+        assert!(rate_per_s / (case.plan.groups[1].clients as u64) < 50);
+        assert_eq!(case.chat_interval, CHAT_INTERVAL);
+    }
+
+    #[test]
+    fn the_two_cases_of_slow_have_the_same_readers() {
+        let cases = slow(&sizes(Extent::Quick, Some(2_000)));
+        assert_eq!(cases[0].plan.groups[0], cases[1].plan.groups[0]);
+        assert_eq!(cases[1].plan.groups[1].clients, 200);
+    }
+
+    #[test]
+    fn size_asked_for_replaces_the_search() {
+        let case = room(&sizes(Extent::Quick, Some(300)));
+        assert_eq!((case.method, case.clients()), (Method::AsPlanned, 300));
+    }
+}

@@ -1,0 +1,134 @@
+//! What is due is sent: by the schedule in the open loop, by the last answer in the closed one.
+
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use super::client::{InFlight, Stage};
+use super::crowd::{Crowd, MASK};
+use super::frames;
+use super::message::Stamp;
+use super::tally::Trouble;
+use super::troop::{Log, Troop, Work};
+use crate::plan::Role;
+
+/// Messages a client may owe before it owes them for good.
+const BACKLOG_MAX: usize = 10_000;
+const TEXT: OpCode = OpCode::Data(Data::Text);
+
+impl Crowd {
+    /// When something is due next; never, if nothing is left.
+    pub(crate) fn next_due_ns(&self) -> u64 {
+        self.next_due_ns
+    }
+
+    /// Sends every message that has come due.
+    #[inline]
+    pub(crate) fn send_due(&mut self) {
+        if self.next_due_ns != u64::MAX {
+            let now_ns = self.now_ns();
+            if now_ns >= self.next_due_ns {
+                self.send_due_by(now_ns);
+            }
+        }
+    }
+
+    fn send_due_by(&mut self, now_ns: u64) {
+        for group in 0..self.troops.len() {
+            while let Some((index, slot)) = self.take_due(group, now_ns) {
+                let client = &mut self.clients[index];
+                if matches!(self.troops[group].group.role, Role::Visit { .. }) {
+                    self.visit(group, index, slot, now_ns);
+                } else if client.can_send() && client.backlog.is_empty() {
+                    if let Err(trouble) = self.send_slot(index, slot) {
+                        self.lose(index, trouble);
+                    }
+                } else if client.is_open() && client.backlog.len() < BACKLOG_MAX {
+                    client.backlog.push_back(slot);
+                }
+            }
+        }
+        let logs = self.troops.iter().filter_map(Troop::log);
+        self.next_due_ns = logs.filter_map(Log::next_due_ns).min().unwrap_or(u64::MAX);
+    }
+
+    /// A visit is due: it is made, unless the visitor has not come back from the last one.
+    fn visit(&mut self, group: usize, index: usize, slot: u64, now_ns: u64) {
+        if matches!(self.clients[index].stage, Stage::Waiting) {
+            if let Some(log) = self.troops[group].work.log_mut() {
+                log.sent(slot, now_ns);
+            }
+            self.start_joining(index);
+        }
+    }
+
+    /// The next slot of a group that is due, and the client whose turn it is.
+    fn take_due(&mut self, group: usize, now_ns: u64) -> Option<(usize, u64)> {
+        let troop = &mut self.troops[group];
+        let log = troop.work.log_mut()?;
+        let slot = log.take_due(now_ns)?;
+        if log.window.contains(&slot) {
+            self.tally
+                .generator_late
+                .saturating_record(now_ns - log.schedule.due_at_ns(slot));
+        }
+        Some((troop.members[log.schedule.member_of(slot)], slot))
+    }
+
+    /// Sends what came due while this client could not send.
+    pub(super) fn send_owed(&mut self, index: usize) -> Result<(), Trouble> {
+        while self.clients[index].can_send() {
+            let Some(slot) = self.clients[index].backlog.pop_front() else {
+                break;
+            };
+            self.send_slot(index, slot)?;
+        }
+        Ok(())
+    }
+
+    /// The closed loop: the next message as soon as the last is back, while the load goes on.
+    pub(super) fn send_closed(&mut self, index: usize) -> Result<(), Trouble> {
+        let group = self.clients[index].group;
+        let over = self.now_ns() >= self.window_ns.end;
+        let Work::Closed { next_slot } = &mut self.troops[group].work else {
+            return Ok(());
+        };
+        if over || !self.clients[index].can_send() {
+            return Ok(());
+        }
+        let slot = *next_slot;
+        *next_slot += 1;
+        self.send_slot(index, slot)
+    }
+
+    fn send_slot(&mut self, index: usize, slot: u64) -> Result<(), Trouble> {
+        let client = &mut self.clients[index];
+        let stamp = Stamp {
+            group: client.group,
+            slot,
+        };
+        let role = self.troops[client.group].group.role;
+        let text = match role {
+            Role::Echo { .. } => stamp.text(self.text_bytes),
+            _ => stamp.chat(client.member, self.text_bytes),
+        };
+        self.outgoing.clear();
+        frames::encode(TEXT, Some(MASK), text.as_bytes(), &mut self.outgoing);
+        let sent_ns = self.now_ns();
+        let due_ns = match &mut self.troops[stamp.group].work {
+            Work::Scheduled(log) => {
+                log.sent(slot, sent_ns);
+                log.schedule.due_at_ns(slot)
+            }
+            Work::Closed { .. } | Work::Nothing => sent_ns,
+        };
+        let client = &mut self.clients[index];
+        if matches!(role, Role::Echo { .. }) {
+            client.echoes_sent += 1;
+            client.in_flight = Some(InFlight {
+                slot,
+                due_ns,
+                sent_ns,
+            });
+        }
+        client.write(&self.outgoing)
+    }
+}
