@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::deferral::defer_accept;
 use crate::engine::Now;
 use crate::engine::stats::Stats;
-use crate::http::{self, Refusal};
+use crate::http::{self, MAX_HEAD_BYTES, Refusal};
 
 /// What the kernel may hold for a client besides what is on its way to it: enough for some turns, and little enough that
 /// one who does not read ties up no more (tcp(7), `TCP_NOTSENT_LOWAT`; clients inherit it from the listener).
@@ -29,8 +29,6 @@ const KERNEL_UNSENT: u32 = 128 * 1024;
 const ACCEPTS_A_TURN: usize = 256;
 /// Whether a client's socket has it from the listener, which saves a call for each. No standard promises it.
 const NODELAY_IS_INHERITED: bool = cfg!(target_os = "linux");
-/// Read of what somebody sent who is turned away: a request is shorter.
-const REQUEST_BYTES: usize = 4 * 1024;
 /// How long accepting pauses when descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -73,7 +71,10 @@ impl Acceptor {
             #[cfg(target_os = "linux")]
             {
                 SockRef::from(&listener).set_tcp_notsent_lowat(KERNEL_UNSENT)?;
-                defer_accept(&listener)?;
+                // It saves work; a sandbox that does not know it is no reason not to serve.
+                if let Err(error) = defer_accept(&listener) {
+                    warn!("[SERVER] Clients are accepted before they have spoken: {error}");
+                }
             }
             let mut listener = TcpListener::from_std(listener);
             registry.register(
@@ -172,10 +173,10 @@ pub fn refuse(mut socket: TcpStream, now: Now, model: &str, stats: &Stats) {
     turn_away(&mut socket, &answer);
 }
 
-/// Answers whoever connected, without waiting for it. What it has sent by now is read first: to close with unread input
-/// is to send a reset, which may overtake the answer (RFC 9112 §9.6).
-fn turn_away(socket: &mut TcpStream, answer: &[u8]) {
-    let _ = socket.read(&mut [0; REQUEST_BYTES]);
+/// Answers on a nonblocking socket that is closed next, without waiting for it. What it has sent by now is read first: to
+/// close with unread input is to send a reset, which may overtake the answer (RFC 9112 §9.6).
+pub fn turn_away(socket: &mut (impl Read + Write), answer: &[u8]) {
+    let _ = socket.read(&mut [0; MAX_HEAD_BYTES]);
     let _ = socket.write(answer);
 }
 
@@ -250,6 +251,22 @@ mod tests {
             let (_, peer) = accept(&mut acceptor, &mut poll);
             assert_eq!(peer, client.local_addr().expect("connected"));
         }
+    }
+
+    #[test]
+    fn who_is_turned_away_gets_the_answer_and_no_reset() {
+        let (mut acceptor, mut poll, address) = acceptor();
+        let mut client = std::net::TcpStream::connect(address).expect("a listener");
+        client
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a deadline");
+        let request = format!("GET / HTTP/1.1\r\nCookie: {}\r\n\r\n", "x".repeat(6000));
+        client.write_all(request.as_bytes()).expect("a connection");
+        let (socket, _) = accept(&mut acceptor, &mut poll);
+        refuse(socket, Now::take(), "evloop", &Stats::new());
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("an orderly end");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     }
 
     #[test]

@@ -27,6 +27,9 @@ use crate::protocol::{self, ChatRequest, Opening, Payload};
 /// Output above which no further pipelined request is answered: the last answer says `Connection: close`.
 const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;
 
+/// Read from a socket before it is closed after both have said Close; more than a few control frames cannot come.
+pub const CROSSING_BYTES: usize = 1024;
+
 /// How a conversation reaches the engine: directly in the event loop, through a lock in the thread server.
 pub trait Lab {
     /// Runs one change of the engine. When it returns, the server has taken note of what is to be sent, in the order in
@@ -66,7 +69,7 @@ enum Stage {
     Lingering {
         deadline: Instant,
     },
-    /// Both sides have said Close: the client sends no more.
+    /// Both sides have said Close. All that the client may still have sent is a Pong, where our Ping crossed its Close.
     Parted {
         deadline: Instant,
     },
@@ -79,7 +82,7 @@ pub enum Ending {
     No,
     /// The sending side is shut down, and the socket closed when the client has closed its own.
     EndOutput,
-    /// The socket is closed: the client has said its last word too, so nothing can come that a reset would answer.
+    /// The sending side is shut down, what crossed our Close is read, and the socket is closed: nothing else can come.
     Close,
 }
 

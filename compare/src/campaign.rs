@@ -179,13 +179,18 @@ impl Campaign {
             &self.log,
         )?;
         let mut watch = Watch::new(server.pid);
-        let owns_core = self.cores.is_some();
         let mut on_moment = |moment| {
             watch.look(moment, plan.window);
             self.progress.moment(moment == Moment::WindowOpens);
         };
-        let outcome = loadgen::run(plan, server.address, owns_core, &self.stop, &mut on_moment)
-            .with_context(|| format!("{} clients", crate::text::number(clients as f64)))?;
+        let outcome = loadgen::run(
+            plan,
+            server.address,
+            server.pinned,
+            &self.stop,
+            &mut on_moment,
+        )
+        .with_context(|| format!("{} clients", crate::text::number(clients as f64)))?;
         Ok(Figures::new(clients, &outcome, watch.into_seen()))
     }
 

@@ -74,8 +74,7 @@ fn compare(args: &Args) -> Result<ExitCode> {
     let (contenders, skipped) = contenders(args)?;
     let mut environment = Environment::capture();
     let scenarios = fitting(args, &mut environment)?;
-    let cores = if args.no_pin { None } else { pin::choose() };
-    pin_generator(args, cores, &mut environment);
+    let cores = pin_generator(args, &mut environment);
 
     let out = args.out.clone().map_or_else(default_out, Ok)?;
     fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
@@ -205,14 +204,18 @@ fn raise_descriptor_limit(wanted: u64) -> Result<u64> {
     Ok(wanted)
 }
 
-fn pin_generator(args: &Args, cores: Option<Cores>, environment: &mut Environment) {
-    let pinned = match cores {
+/// Holds this thread on a core; tells which one is left to the servers, if it can be held.
+fn pin_generator(args: &Args, environment: &mut Environment) -> Option<Cores> {
+    let pinned = match pin::choose() {
         _ if args.no_pin => Err("--no-pin".to_owned()),
         None => Err("one core, or not Linux".to_owned()),
-        Some(cores) => pin::pin_this_thread(cores.generator).map_err(|error| error.to_string()),
+        Some(cores) => pin::pin_this_thread(cores.generator)
+            .map(|()| cores)
+            .map_err(|error| error.to_string()),
     };
-    environment.pinned = if pinned.is_ok() { cores } else { None };
+    environment.pinned = pinned.as_ref().ok().copied();
     environment.not_pinned = pinned.err();
+    environment.pinned
 }
 
 /// `compare/` in the target directory of this program.

@@ -28,6 +28,8 @@ static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) pid: Option<u32>,
+    /// Held on a core that the generator does not use.
+    pub(crate) pinned: bool,
     child: Option<Child>,
     held: Held,
 }
@@ -57,6 +59,7 @@ impl Server {
             return Ok(Self {
                 address,
                 pid,
+                pinned: pinned.is_some(),
                 child: None,
                 held: Held {
                     output: None,
@@ -80,6 +83,7 @@ impl Server {
         let mut server = Self {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             pid: Some(pid),
+            pinned: cores.is_some(),
             child: Some(child),
             held: Held::default(),
         };

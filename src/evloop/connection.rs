@@ -13,7 +13,7 @@ use super::wheel::{TimerKey, Wheel};
 use super::{Alarm, Desk};
 use crate::carousel::{Carousel, Heard};
 use crate::config::Config;
-use crate::conversation::{Conversation, Ending, TimedOut};
+use crate::conversation::{CROSSING_BYTES, Conversation, Ending, TimedOut};
 use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Now};
 use crate::outbox::{Flushed, Outbox};
@@ -175,7 +175,7 @@ impl Connection {
         self.conversation.close(now, close, desk);
     }
 
-    /// Takes the replies that the conversation just made. What the room said stands between the welcome, where the
+    /// Sends the replies that the conversation just made, or queues them. What the room said stands between the welcome, where the
     /// client joined just now, and all else, where it has left: the last thing a client hears may be a Close.
     pub fn take_replies(
         &mut self,
@@ -304,7 +304,7 @@ impl Connection {
             match self.conversation.ending() {
                 Ending::No => {}
                 Ending::EndOutput => self.end_output(),
-                Ending::Close => self.doomed = true,
+                Ending::Close => self.part(),
             }
         }
         before - self.outbox.unsent()
@@ -345,6 +345,14 @@ impl Connection {
                 self.doomed = self.socket.shutdown(Shutdown::Write).is_err();
             }
         }
+    }
+
+    /// Both sides have said Close. Ending the output first sees to it that ours is sent whatever happens; then what
+    /// crossed it is read, for to close with unread input is to send a reset (RFC 9112 §9.6).
+    fn part(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+        let _ = self.socket.read(&mut [0; CROSSING_BYTES]);
+        self.doomed = true;
     }
 
     /// A slow client is cut off at once, and with a reset, so that the kernel forgets what it has queued too.

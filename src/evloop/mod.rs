@@ -172,9 +172,9 @@ impl EventLoop {
         })
     }
 
-    /// The turn of the loop. The order is fixed: what is read is spoken in the same turn, timers see what was read
-    /// before they call it silence, the next members of the room hear what was said, one flush sends what is for single
-    /// clients, and only then does anything go away.
+    /// The turn of the loop. The order is fixed: what is read is answered and spoken in the same turn, timers see what was
+    /// read before they call it silence, the next members of the room hear what was said, one flush sends what is left
+    /// and last words, and only then does anything go away.
     fn turn(&mut self) -> io::Result<Turn> {
         self.set_engine_alarm();
         self.wait()?;
@@ -396,7 +396,7 @@ impl EventLoop {
         self.stats.bytes_out.inc_by(sent as u64);
     }
 
-    /// Sends what is for single clients, and ends conversations that are over.
+    /// Sends what waits for single clients, and ends conversations that are over.
     fn flush(&mut self) {
         let mut sent = 0;
         for token in &self.dirty {
@@ -429,7 +429,7 @@ impl EventLoop {
         }
     }
 
-    /// After anything happened to a connection: its replies go to its outbox, its timer to its deadline.
+    /// After anything happened to a connection: its replies go out, its timer to its deadline.
     fn settle(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else {
             return;

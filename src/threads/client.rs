@@ -46,7 +46,7 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
                 output_ended = true;
                 visitor.mailbox.socket().shutdown(Shutdown::Write)?;
             }
-            Ending::Close => return Ok(()),
+            Ending::Close => return visitor.mailbox.end(),
             Ending::No | Ending::EndOutput => {}
         }
         let mut socket = visitor.mailbox.socket();

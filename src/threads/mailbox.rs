@@ -4,7 +4,7 @@
 //! what the kernel takes at once. Only the client's own thread waits for its client, without the lock, and at most the
 //! send timeout.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::SockRef;
 
+use crate::accept;
+use crate::conversation::CROSSING_BYTES;
 use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Now};
 use crate::frame;
@@ -274,7 +276,18 @@ impl Mailbox {
         stats.refused("no_thread");
         let mut answer = Vec::new();
         http::refuse(Refusal::Full, model, Now::take().wall_clock(), &mut answer);
-        let _ = AtOnce(&self.socket).write(&answer);
+        if self.socket.set_nonblocking(true).is_ok() {
+            accept::turn_away(&mut &self.socket, &answer);
+        }
+    }
+
+    /// Both sides have said Close, and ours is sent: ends the output, whoever else still knows this mailbox. What crossed
+    /// our Close, a Pong for example, is read, for the reason that [`accept::turn_away`] has.
+    pub(super) fn end(&self) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Write)?;
+        self.socket.set_nonblocking(true)?;
+        let _ = (&self.socket).read(&mut [0; CROSSING_BYTES]);
+        Ok(())
     }
 
     fn add(&self, state: &mut State, frames: Bytes) {

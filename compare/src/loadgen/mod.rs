@@ -181,32 +181,32 @@ impl Generator {
         if self.stop.load(Ordering::Relaxed) {
             bail!("interrupted");
         }
-        let now_ns = self.crowd.now_ns();
-        let timeout = if self.vigil.is_kept(now_ns) {
+        let begin_ns = self.crowd.now_ns();
+        let timeout = if self.vigil.is_kept(begin_ns) {
             Duration::ZERO
         } else {
             let wake_ns = until_ns.min(self.crowd.next_due_ns());
             self.alarm
-                .set(now_ns, wake_ns)
+                .set(begin_ns, wake_ns)
                 .context("cannot set the timer")?
         };
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled.context("cannot poll")?,
         }
-        let begin_ns = self.crowd.now_ns();
-        let found = !self.events.is_empty();
-        self.vigil.polled(now_ns, begin_ns, found);
-        self.crowd.send_due();
+        let woke_ns = self.crowd.now_ns();
+        let sent = self.crowd.send_due();
         for event in &self.events {
             if event.token() != ALARM {
                 self.crowd.ready(event.token().0, event);
                 self.crowd.send_due();
             }
         }
-        if found {
-            self.crowd.note_turn(begin_ns);
+        let worked = sent || !self.events.is_empty();
+        if worked {
+            self.crowd.note_turn(woke_ns);
         }
+        self.vigil.turned(begin_ns, self.crowd.now_ns(), worked);
         Ok(())
     }
 

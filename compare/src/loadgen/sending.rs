@@ -20,15 +20,18 @@ impl Crowd {
         self.next_due_ns
     }
 
-    /// Sends every message that has come due.
+    /// Sends every message that has come due; tells whether there was one.
     #[inline]
-    pub(crate) fn send_due(&mut self) {
-        if self.next_due_ns != u64::MAX {
-            let now_ns = self.now_ns();
-            if now_ns >= self.next_due_ns {
-                self.send_due_by(now_ns);
-            }
+    pub(crate) fn send_due(&mut self) -> bool {
+        if self.next_due_ns == u64::MAX {
+            return false;
         }
+        let now_ns = self.now_ns();
+        let is_due = now_ns >= self.next_due_ns;
+        if is_due {
+            self.send_due_by(now_ns);
+        }
+        is_due
     }
 
     fn send_due_by(&mut self, now_ns: u64) {

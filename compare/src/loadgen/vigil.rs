@@ -35,16 +35,17 @@ impl Vigil {
         now_ns < self.until_ns
     }
 
-    /// A poll that began at `from_ns` is over; it has found something, or not.
-    pub(crate) fn polled(&mut self, from_ns: u64, now_ns: u64, found: bool) {
-        if found && self.owns_core {
+    /// A turn that began at `from_ns` is over; there was something to do in it, or not.
+    pub(crate) fn turned(&mut self, from_ns: u64, now_ns: u64, worked: bool) {
+        if worked && self.owns_core {
             self.until_ns = now_ns + nanos(LENGTH);
-        } else if self.is_kept(from_ns) {
+        } else if !worked && self.is_kept(from_ns) {
             self.awake_for_nothing += Duration::from_nanos(now_ns - from_ns);
         }
     }
 
-    /// All the time that was spent polling for nothing.
+    /// All the time that was spent polling for nothing, by the clock: where something else had the core meanwhile, that
+    /// is in it too.
     pub(crate) fn awake_for_nothing(&self) -> Duration {
         self.awake_for_nothing
     }
@@ -55,16 +56,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_fruitless_polls_of_a_vigil_are_spent_for_nothing() {
+    fn only_fruitless_turns_of_a_vigil_are_spent_for_nothing() {
         let mut vigil = Vigil::new(true);
         assert!(!vigil.is_kept(0));
-        vigil.polled(0, 5_000, true);
+        vigil.turned(0, 5_000, true);
         assert!(vigil.is_kept(6_000));
-        vigil.polled(6_000, 7_000, false);
-        vigil.polled(7_000, 8_500, false);
+        vigil.turned(6_000, 7_000, false);
+        vigil.turned(7_000, 8_500, false);
         assert_eq!(vigil.awake_for_nothing(), Duration::from_nanos(2_500));
         assert!(!vigil.is_kept(5_000 + nanos(LENGTH)));
-        vigil.polled(5_000 + nanos(LENGTH), 900_000, false);
+        vigil.turned(5_000 + nanos(LENGTH), 900_000, false);
         assert_eq!(
             vigil.awake_for_nothing(),
             Duration::from_nanos(2_500),
@@ -75,7 +76,7 @@ mod tests {
     #[test]
     fn who_shares_a_core_sleeps_at_once() {
         let mut vigil = Vigil::new(false);
-        vigil.polled(0, 5_000, true);
+        vigil.turned(0, 5_000, true);
         assert!(!vigil.is_kept(5_001));
     }
 }
