@@ -58,6 +58,7 @@ fn a_pong_that_crosses_the_close_does_not_cost_it() {
     let address = listener.local_addr().expect("bound");
     let mut event_loop = start(listener);
     let mut client = TcpStream::connect(address).expect("accepted");
+    client.set_nodelay(true).expect("a socket");
     client
         .set_read_timeout(Some(Duration::from_secs(10)))
         .expect("a deadline");
