@@ -175,8 +175,8 @@ impl Connection {
         self.conversation.close(now, close, desk);
     }
 
-    /// Sends the replies that the conversation just made, or queues them. What the room said stands between the welcome, where the
-    /// client joined just now, and all else, where it has left: the last thing a client hears may be a Close.
+    /// Sends the replies that the conversation just made, or queues them. What the room said stands between the welcome,
+    /// where the client joined just now, and all else, where it has left: the last thing a client hears may be a Close.
     pub fn take_replies(
         &mut self,
         limit: usize,
