@@ -30,7 +30,7 @@ pub struct Stats {
     /// Bytes written to sockets.
     pub bytes_out: Counter,
     /// Bytes waiting in outboxes.
-    pub unsent_bytes: Gauge,
+    unsent_bytes: Gauge,
     /// Resident memory, in bytes; set at each tick.
     pub resident_bytes: Gauge,
     /// Threads of the server; set at each tick.
@@ -150,6 +150,16 @@ impl Stats {
             .set(i64::try_from(clients).unwrap_or(i64::MAX));
     }
 
+    /// So many bytes more wait to be sent.
+    pub fn unsent_grew(&self, bytes: usize) {
+        self.unsent_bytes.inc_by(signed(bytes));
+    }
+
+    /// So many have been sent, or are not wanted any more.
+    pub fn unsent_shrank(&self, bytes: usize) {
+        self.unsent_bytes.dec_by(signed(bytes));
+    }
+
     /// Notes how long ready sockets may have waited.
     pub fn waited(&self, duration: Duration) {
         self.turns.observe(duration.as_secs_f64());
@@ -162,6 +172,10 @@ impl Stats {
     pub fn take_longest_wait(&self) -> Duration {
         Duration::from_nanos(self.longest_turn_ns.swap(0, Ordering::Relaxed))
     }
+}
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 impl Default for Stats {

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::conversation::{CROSSING_BYTES, Conversation, Ending, TimedOut};
 use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Now};
-use crate::outbox::{Flushed, Outbox};
+use crate::outbox::{Flushed, Outbox, Overflow};
 use crate::sheet::{self, Sheet};
 
 /// A client's socket and all that belongs to it.
@@ -245,14 +245,14 @@ impl Connection {
         for frames in sheet.rest(first, written) {
             self.queue(frames, limit, stats);
         }
-        written + self.flush_rest()
+        written + self.flush_rest(stats)
     }
 
     /// The same for a single slice, of which everyone gets a copy.
     pub fn send_slice(&mut self, frames: &Bytes, limit: usize, stats: &Stats) -> usize {
         let written = self.write(|socket| socket.write(frames));
         self.queue(frames.slice(written..), limit, stats);
-        written + self.flush_rest()
+        written + self.flush_rest(stats)
     }
 
     /// The common case: nothing waits, the kernel takes all, and nothing is queued. Returns how many bytes it took.
@@ -267,23 +267,28 @@ impl Connection {
     }
 
     /// Only the flush knows when it may stop trying.
-    fn flush_rest(&mut self) -> usize {
+    fn flush_rest(&mut self, stats: &Stats) -> usize {
         if self.outbox.is_empty() {
             0
         } else {
-            self.flush()
+            self.flush(stats)
         }
     }
 
     /// Adds frames to the outbox; a client that has too much waiting is dropped, and nobody waits for it.
     fn queue(&mut self, frames: Bytes, limit: usize, stats: &Stats) {
-        if !self.doomed && self.outbox.push(frames, limit).is_err() {
-            self.drop_slow(stats);
+        let length = frames.len();
+        if self.doomed {
+            return;
+        }
+        match self.outbox.push(frames, limit) {
+            Ok(()) => stats.unsent_grew(length),
+            Err(Overflow) => self.drop_slow(stats),
         }
     }
 
     /// Sends what waits, as far as the kernel takes it, and ends what has been said to the end. Returns the bytes taken.
-    pub fn flush(&mut self) -> usize {
+    pub fn flush(&mut self, stats: &Stats) -> usize {
         if self.doomed {
             return 0;
         }
@@ -307,7 +312,9 @@ impl Connection {
                 Ending::Close => self.part(),
             }
         }
-        before - self.outbox.unsent()
+        let sent = before - self.outbox.unsent();
+        stats.unsent_shrank(sent);
+        sent
     }
 
     /// Plans the timer for the conversation's deadline. One that is due too early is left: it costs less to look again
@@ -331,6 +338,7 @@ impl Connection {
         if let Some((key, _)) = self.timer.take() {
             wheel.cancel(key);
         }
+        desk.effects.stats().unsent_shrank(self.outbox.unsent());
         self.conversation.abandon(now, desk);
         desk.discard_replies();
     }

@@ -365,10 +365,6 @@ impl EventLoop {
             self.mark_dirty(token);
         }
         self.stats.bytes_out.inc_by(sent as u64);
-        let unsent: usize = self.connections.iter().map(Connection::unsent).sum();
-        self.stats
-            .unsent_bytes
-            .set(i64::try_from(unsent).unwrap_or(i64::MAX));
     }
 
     /// Goes on round the room: those whose turn it is get all that was said since their last one, with one write.
@@ -401,7 +397,7 @@ impl EventLoop {
         let mut sent = 0;
         for token in &self.dirty {
             if let Some(connection) = self.connections.get_mut(*token) {
-                sent += connection.flush();
+                sent += connection.flush(&self.stats);
             }
         }
         self.stats.bytes_out.inc_by(sent as u64);

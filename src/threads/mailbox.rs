@@ -19,7 +19,7 @@ use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Now};
 use crate::frame;
 use crate::http::{self, Refusal};
-use crate::outbox::{Flushed, Outbox};
+use crate::outbox::{Flushed, Outbox, Overflow};
 use crate::sheet::Sheet;
 
 /// How long a client's own thread waits for its client to read, and so the longest any thread waits for a slow one.
@@ -75,6 +75,13 @@ impl State {
     }
 }
 
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.stats
+            .unsent_shrank(self.state.get_mut().outbox.unsent());
+    }
+}
+
 /// How a delivery left the mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivered {
@@ -113,10 +120,6 @@ impl Mailbox {
     /// The socket, for its own thread to read.
     pub(super) fn socket(&self) -> &TcpStream {
         &self.socket
-    }
-
-    pub(super) fn unsent(&self) -> usize {
-        self.state.lock().outbox.unsent()
     }
 
     /// Adds what answers its client, which may wait beyond the limit. Its own thread does so.
@@ -291,8 +294,10 @@ impl Mailbox {
     }
 
     fn add(&self, state: &mut State, frames: Bytes) {
-        if state.outbox.push(frames, self.limit).is_err() {
-            self.cut_off(state, "slow_consumer");
+        let length = frames.len();
+        match state.outbox.push(frames, self.limit) {
+            Ok(()) => self.stats.unsent_grew(length),
+            Err(Overflow) => self.cut_off(state, "slow_consumer"),
         }
     }
 
@@ -315,10 +320,13 @@ impl Mailbox {
     fn flush(&self, state: &mut State) -> io::Result<Flushed> {
         let before = state.outbox.unsent();
         let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
-        self.stats
-            .bytes_out
-            .inc_by((before - state.outbox.unsent()) as u64);
+        self.note_sent(before - state.outbox.unsent());
         flushed
+    }
+
+    fn note_sent(&self, bytes: usize) {
+        self.stats.bytes_out.inc_by(bytes as u64);
+        self.stats.unsent_shrank(bytes);
     }
 
     /// What came of a write that waited for the client.
@@ -326,7 +334,7 @@ impl Mailbox {
         match written {
             Ok(written) if written > 0 => {
                 state.outbox.sent(written);
-                self.stats.bytes_out.inc_by(written as u64);
+                self.note_sent(written);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error)

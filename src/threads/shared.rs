@@ -165,17 +165,6 @@ impl Shared {
             && hall.seats.iter().all(|(_, seat)| seat.mailbox.is_quiet())
     }
 
-    /// Bytes waiting in all mailboxes.
-    pub(super) fn unsent(&self) -> usize {
-        let mailboxes: Vec<_> = self
-            .hall()
-            .seats
-            .iter()
-            .map(|(_, seat)| Arc::clone(&seat.mailbox))
-            .collect();
-        mailboxes.iter().map(|mailbox| mailbox.unsent()).sum()
-    }
-
     /// Goes on round the room until everyone has heard everything, or for some turns; then the ticker goes on. The caller
     /// has elected itself.
     pub(super) fn send_for_all(&self) {

@@ -95,10 +95,6 @@ fn tick(shared: &Shared, sources: &mut Sources, effects: &mut Effects) {
         (hall.engine.tick_is_due(now), hall.engine.client_count())
     };
     if due {
-        shared
-            .stats
-            .unsent_bytes
-            .set(i64::try_from(shared.unsent()).unwrap_or(i64::MAX));
         let values = sources.sample(now.instant, clients, &shared.stats);
         let watchers = shared.hall().tick(now, &values);
         let behind = watchers

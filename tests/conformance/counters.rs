@@ -82,6 +82,23 @@ pub(crate) fn await_no_connection_but_ours(server: &Server) {
     }
 }
 
+/// Waits until as many bytes wait to be sent as `enough` asks for.
+pub(crate) fn await_unsent(server: &Server, enough: impl Fn(f64) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let samples = samples(server);
+        let unsent = samples
+            .iter()
+            .find(|sample| sample.name == "wslab_unsent_bytes");
+        let unsent = unsent.expect("a gauge of what waits").figure;
+        if enough(unsent) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{unsent} bytes wait");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// The count of refusals for one reason, taken before a test provokes them.
 pub(crate) struct Tally<'a> {
     server: &'a Server,

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::counters::Tally;
+use crate::counters::{Tally, await_unsent};
 use crate::frame::{self, Frame};
 use crate::harness::{Program, Server};
 use crate::wire::{PATIENCE, Wire};
@@ -83,6 +83,7 @@ fn a_client_that_does_not_read_is_dropped_and_nobody_else(program: Program) {
         left > 10,
         "dropped after {left} messages, long before its limit"
     );
+    await_unsent(&server, |bytes| bytes == 0.0);
     drop(slow);
 }
 
@@ -150,9 +151,11 @@ fn one_who_reads_late_but_in_time_gets_everything(program: Program) {
         speaker.say("Alice", &text);
         assert_eq!(speaker.next_of_type("chat")["id"], id);
     }
+    await_unsent(&server, |bytes| bytes > 0.0);
     for id in 1..=2500 {
         assert_eq!(late.next_of_type("chat")["id"], id);
     }
+    await_unsent(&server, |bytes| bytes == 0.0);
     late.say("Bob", "still here");
     assert_eq!(speaker.next_of_type("chat")["text"], "still here");
 }
