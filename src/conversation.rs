@@ -10,7 +10,7 @@
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{debug, info};
 use tungstenite::error::Error as WsError;
@@ -365,8 +365,7 @@ impl Conversation {
     }
 
     fn start_closing(&mut self, now: Now, close: Close, lab: &mut impl Lab) {
-        let timeout = self.leave(now, lab);
-        let deadline = now.instant + timeout;
+        let deadline = self.leave(now, lab);
         self.stage = match std::mem::replace(&mut self.stage, Stage::Lingering { deadline }) {
             Stage::Open(mut session) => {
                 let frame = CloseFrame {
@@ -394,24 +393,20 @@ impl Conversation {
 
     /// The client has said Close too, in answer or first.
     fn part(&mut self, now: Now, lab: &mut impl Lab) {
-        let timeout = self.leave(now, lab);
-        self.stage = Stage::Parted {
-            deadline: now.instant + timeout,
-        };
+        let deadline = self.leave(now, lab);
+        self.stage = Stage::Parted { deadline };
     }
 
     /// All is said from our side.
     fn linger(&mut self, now: Now, lab: &mut impl Lab) {
         if !self.is_over() {
-            let timeout = self.leave(now, lab);
-            self.stage = Stage::Lingering {
-                deadline: now.instant + timeout,
-            };
+            let deadline = self.leave(now, lab);
+            self.stage = Stage::Lingering { deadline };
         }
     }
 
-    /// Takes the client out of the room and the dashboard, if it was in; tells how long closing may take.
-    fn leave(&mut self, now: Now, lab: &mut impl Lab) -> Duration {
+    /// Takes the client out of the room and the dashboard, if it was in; tells when closing must have ended.
+    fn leave(&mut self, now: Now, lab: &mut impl Lab) -> Instant {
         let client = self.client;
         let open = matches!(self.stage, Stage::Open(_));
         let (remaining, timeout) = lab.with(|engine, effects| {
@@ -427,7 +422,7 @@ impl Conversation {
                 session.number
             );
         }
-        timeout
+        now.instant + timeout
     }
 }
 
