@@ -62,41 +62,41 @@ fn refusals(server: &Server, reason: &str) -> f64 {
         .sum()
 }
 
-/// Waits until the server has closed every connection but the one that asks.
-pub(crate) fn await_no_connection_but_ours(server: &Server) {
+/// Looks at a figure until it is as asked for.
+fn await_figure(what: &str, figure: impl Fn() -> f64, is_enough: impl Fn(f64) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let open: f64 = samples(server)
-            .iter()
-            .filter(|sample| sample.name.contains("connections"))
-            .map(|sample| sample.figure)
-            .sum();
-        if open < 1.5 {
+        let now = figure();
+        if is_enough(now) {
             return;
         }
-        assert!(
-            Instant::now() < deadline,
-            "{open} connections are still counted"
-        );
+        assert!(Instant::now() < deadline, "{what}: {now}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Waits until as many bytes wait to be sent as `enough` asks for.
-pub(crate) fn await_unsent(server: &Server, enough: impl Fn(f64) -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let samples = samples(server);
-        let unsent = samples
+/// Waits until the server has closed every connection but the one that asks.
+pub(crate) fn await_no_connection_but_ours(server: &Server) {
+    let open = || {
+        samples(server)
             .iter()
-            .find(|sample| sample.name == "wslab_unsent_bytes");
-        let unsent = unsent.expect("a gauge of what waits").figure;
-        if enough(unsent) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{unsent} bytes wait");
-        thread::sleep(Duration::from_millis(5));
-    }
+            .filter(|sample| sample.name.contains("connections"))
+            .map(|sample| sample.figure)
+            .sum()
+    };
+    await_figure("connections still counted", open, |open| open < 1.5);
+}
+
+/// Waits until as many bytes wait to be sent as `is_enough` asks for.
+pub(crate) fn await_unsent(server: &Server, is_enough: impl Fn(f64) -> bool) {
+    let unsent = || {
+        samples(server)
+            .iter()
+            .find(|sample| sample.name == "wslab_unsent_bytes")
+            .expect("a gauge of what waits")
+            .figure
+    };
+    await_figure("bytes that wait", unsent, is_enough);
 }
 
 /// The count of refusals for one reason, taken before a test provokes them.
@@ -118,33 +118,26 @@ impl<'a> Tally<'a> {
     /// Waits until there are more, however many.
     #[cfg(target_os = "linux")]
     pub(crate) fn rises(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        while refusals(self.server, self.reason) <= self.before {
-            assert!(Instant::now() < deadline, "{} is not counted", self.reason);
-            thread::sleep(Duration::from_millis(5));
-        }
+        await_figure(
+            self.reason,
+            || refusals(self.server, self.reason),
+            |now| now > self.before,
+        );
     }
 
     /// Waits until exactly `times` more have been counted.
     pub(crate) fn rises_by(&self, times: u64) {
         let expected = self.before + times as f64;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        let counted = || {
             let now = refusals(self.server, self.reason);
             assert!(
                 now <= expected,
                 "{} counted {now} times, not {expected}",
                 self.reason
             );
-            if (now - expected).abs() < 0.5 {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{} counted {now} times, not {expected}",
-                self.reason
-            );
-            thread::sleep(Duration::from_millis(5));
-        }
+            now
+        };
+        let what = format!("{}, expected {expected}", self.reason);
+        await_figure(&what, counted, |now| (now - expected).abs() < 0.5);
     }
 }
