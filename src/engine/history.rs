@@ -1,5 +1,6 @@
 //! The ring of the room's last messages: for newcomers, for resuming, and to know a message sent twice.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -13,14 +14,37 @@ pub struct History {
     ring: VecDeque<Entry>,
     capacity: usize,
     last_id: u64,
-    by_cid: HashMap<Arc<str>, u64>,
+    by_key: HashMap<Arc<MessageKey<'static>>, u64>,
+}
+
+/// What makes two messages the same. The `cid` alone does not: two clients that number their messages from 1 must not
+/// swallow each other's, whatever they call themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MessageKey<'a> {
+    /// The sender's name.
+    pub name: Cow<'a, str>,
+    /// The sender's own id for the message.
+    pub cid: Cow<'a, str>,
+    /// What it says.
+    pub text: Cow<'a, str>,
+}
+
+impl MessageKey<'_> {
+    fn to_kept(&self) -> Arc<MessageKey<'static>> {
+        let own = |part: &str| Cow::Owned(part.to_owned());
+        Arc::new(MessageKey {
+            name: own(&self.name),
+            cid: own(&self.cid),
+            text: own(&self.text),
+        })
+    }
 }
 
 #[derive(Debug)]
 struct Entry {
     /// A copy of its own: a slice of the room's batch would keep the whole batch in memory.
     frame: Bytes,
-    key: Option<Arc<str>>,
+    key: Option<Arc<MessageKey<'static>>>,
 }
 
 /// What is sent to a newcomer of the past.
@@ -39,7 +63,7 @@ impl History {
             ring: VecDeque::new(),
             capacity,
             last_id: 0,
-            by_cid: HashMap::new(),
+            by_key: HashMap::new(),
         }
     }
 
@@ -55,7 +79,7 @@ impl History {
     }
 
     /// Keeps the message that took the last id, forgetting the oldest where the ring is full.
-    pub fn keep(&mut self, frame: &[u8], key: Option<Arc<str>>) {
+    pub fn keep(&mut self, frame: &[u8], key: Option<&MessageKey<'_>>) {
         if self.capacity == 0 {
             return;
         }
@@ -65,10 +89,11 @@ impl History {
                 ..
             }) = self.ring.pop_front()
         {
-            self.by_cid.remove(&forgotten);
+            self.by_key.remove(&forgotten);
         }
+        let key = key.map(MessageKey::to_kept);
         if let Some(key) = &key {
-            self.by_cid.insert(Arc::clone(key), self.last_id);
+            self.by_key.insert(Arc::clone(key), self.last_id);
         }
         self.ring.push_back(Entry {
             frame: Bytes::copy_from_slice(frame),
@@ -77,8 +102,8 @@ impl History {
     }
 
     /// The id of the message kept under this key, if it is still kept.
-    pub fn find(&self, key: &str) -> Option<u64> {
-        self.by_cid.get(key).copied()
+    pub fn find(&self, key: &MessageKey<'_>) -> Option<u64> {
+        self.by_key.get(key).copied()
     }
 
     /// How much of the past answers a newcomer's wish, `epoch` being the life of this history.
@@ -126,6 +151,34 @@ mod tests {
         Replay::Since {
             epoch: "e".to_owned(),
             id,
+        }
+    }
+
+    fn key(id: u64) -> MessageKey<'static> {
+        MessageKey {
+            name: "n".into(),
+            cid: format!("k{id}").into(),
+            text: "t".into(),
+        }
+    }
+
+    #[test]
+    fn a_message_is_the_same_in_all_three_parts_or_another() {
+        let mut history = History::new(3);
+        let parts = |name: &'static str, cid: &'static str, text: &'static str| MessageKey {
+            name: name.into(),
+            cid: cid.into(),
+            text: text.into(),
+        };
+        history.next_id();
+        history.keep(b"x", Some(&parts("b\0c", "a", "t")));
+        assert_eq!(history.find(&parts("b\0c", "a", "t")), Some(1));
+        for other in [
+            parts("c", "a\0b", "t"),
+            parts("b\0c", "a", "u"),
+            parts("b", "a", "t"),
+        ] {
+            assert_eq!(history.find(&other), None, "{other:?}");
         }
     }
 
@@ -186,14 +239,14 @@ mod tests {
             for (index, has_key) in keyed.iter().enumerate() {
                 let id = history.next_id();
                 prop_assert_eq!(id, index as u64 + 1);
-                history.keep(&id.to_be_bytes(), has_key.then(|| Arc::from(format!("k{id}"))));
+                history.keep(&id.to_be_bytes(), has_key.then(|| key(id)).as_ref());
             }
             let kept = keyed.len().min(capacity);
             let oldest = keyed.len() - kept;
             for (index, has_key) in keyed.iter().enumerate() {
                 let id = index as u64 + 1;
                 let expected = (*has_key && index >= oldest).then_some(id);
-                prop_assert_eq!(history.find(&format!("k{id}")), expected);
+                prop_assert_eq!(history.find(&key(id)), expected);
                 let Recovery { newest, recovered } = history.recovery(&since(id), "e");
                 prop_assert_eq!(recovered, Some(id >= oldest as u64));
                 let ids: Vec<u64> = history.newest(newest).map(|frame| u64::from_be_bytes(frame[..].try_into().unwrap())).collect();

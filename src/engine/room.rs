@@ -1,9 +1,8 @@
 //! The chat room: who is in it, its one order of messages, its notices.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::history::History;
+use super::history::{History, MessageKey};
 use super::roster::Roster;
 use super::{ClientId, Effects, Joined, Now};
 use crate::protocol::{Chat, HistoryMark, Outgoing, Replay, System, Welcome};
@@ -112,17 +111,13 @@ impl Room {
             id,
         };
         let frame = effects.tell_room(&message, self.roster.members().len());
-        self.history.keep(
-            frame,
-            chat.cid.as_deref().map(|cid| message_key(chat.name(), cid)),
-        );
+        self.history.keep(frame, message_key(chat).as_ref());
         id
     }
 
     /// The id of the same message, if it was said before and is still kept.
     pub fn said_before(&self, chat: &Chat<'_>) -> Option<u64> {
-        let cid = chat.cid.as_deref()?;
-        self.history.find(&message_key(chat.name(), cid))
+        self.history.find(&message_key(chat)?)
     }
 
     /// When [`Room::summarise`] has something to do.
@@ -180,8 +175,11 @@ impl Room {
     }
 }
 
-/// What makes two messages the same. The name stands beside the `cid` so that two clients that number their messages
-/// from 1 do not swallow each other's.
-fn message_key(name: &str, cid: &str) -> Arc<str> {
-    format!("{cid}\0{name}").into()
+/// What a message sent again is known by; none without a `cid`.
+fn message_key<'a>(chat: &'a Chat<'_>) -> Option<MessageKey<'a>> {
+    Some(MessageKey {
+        name: chat.name().into(),
+        cid: chat.cid.as_deref()?.into(),
+        text: chat.text().into(),
+    })
 }

@@ -10,6 +10,7 @@ conformance! {
     without_a_cid_there_is_no_acknowledgement,
     a_cid_has_1_to_64_characters,
     a_repeated_cid_is_acknowledged_but_not_broadcast,
+    the_same_cid_with_another_text_or_name_is_another_message,
     a_repeated_cid_does_not_use_the_rate_limit_up,
     a_cid_is_forgotten_with_its_message,
     what_was_refused_may_be_sent_again_under_its_cid,
@@ -117,6 +118,31 @@ fn a_repeated_cid_is_acknowledged_but_not_broadcast(program: Program) {
     assert_eq!(
         texts_of_chats(&bystander.heard_so_far()),
         ["Hello", "something else", "at last"]
+    );
+}
+
+/// Two people who chose one name and one `cid` say two things, and a name cannot be made to run into a `cid`.
+fn the_same_cid_with_another_text_or_name_is_another_message(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut bystander = server.join();
+    let (mut first, mut second) = (server.join(), server.join());
+    assert_eq!(acknowledged(&mut first, "the one", "1"), 1);
+    assert_eq!(acknowledged(&mut second, "the other", "1"), 2);
+    assert_eq!(acknowledged(&mut first, "the one", "1"), 1, "a repeat");
+    assert_eq!(acknowledged(&mut second, "the other", "1"), 2, "a repeat");
+    for (id, name, cid) in [(3, "b\0c", "a"), (4, "c", "a\0b")] {
+        first.json(&json!({"type": "chat", "name": name, "text": "same", "cid": cid}));
+        let ack = loop {
+            let value = first.next_json();
+            if value["type"] == "ack" {
+                break value;
+            }
+        };
+        assert_eq!((&ack["cid"], &ack["id"]), (&json!(cid), &json!(id)));
+    }
+    assert_eq!(
+        texts_of_chats(&bystander.heard_so_far()),
+        ["the one", "the other", "same", "same"]
     );
 }
 
