@@ -33,23 +33,10 @@
 //! - Everything a client is sent goes through its one outbox, in order, in whole frames; nobody waits for a slow client.
 //! - Closing marks, reaping removes: no connection goes away in the middle of a turn.
 
-pub mod accept;
 pub mod carousel;
-pub mod clock;
 pub mod config;
-pub mod conversation;
-#[cfg(target_os = "linux")]
-pub mod deferral;
-pub mod engine;
+pub mod core;
 pub mod evloop;
-pub mod frame;
 pub mod host;
-pub mod http;
-pub mod keepalive;
-pub mod launch;
-pub mod metrics;
-pub mod outbox;
-pub mod protocol;
-pub mod sheet;
-pub mod shutdown;
+pub mod net;
 pub mod threads;

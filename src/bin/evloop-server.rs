@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use ws_realtime_lab::{evloop, launch};
+use ws_realtime_lab::{evloop, host::startup};
 
 fn main() -> ExitCode {
-    launch::main(
+    startup::main(
         "evloop-server",
         "WebSocket chat and live dashboard, served by one thread: a hand-written mio event loop",
         "evloop",

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use ws_realtime_lab::{launch, threads};
+use ws_realtime_lab::{host::startup, threads};
 
 fn main() -> ExitCode {
-    launch::main(
+    startup::main(
         "thread-server",
         "WebSocket chat and live dashboard, served by one thread per client",
         "threads",

@@ -13,11 +13,11 @@ use super::wheel::{TimerKey, Wheel};
 use super::{Alarm, Desk};
 use crate::carousel::{Carousel, Heard};
 use crate::config::Config;
-use crate::conversation::{CROSSING_BYTES, Conversation, Ending, TimedOut};
-use crate::engine::stats::Stats;
-use crate::engine::{ClientId, Close, Now};
-use crate::outbox::{Flushed, Outbox, Overflow};
-use crate::sheet::{self, Sheet};
+use crate::core::counters::Counters;
+use crate::core::engine::{ClientId, Close, Now};
+use crate::core::websocket::conversation::{CROSSING_BYTES, Conversation, Ending, TimedOut};
+use crate::net::outbox::{Flushed, Outbox, Overflow};
+use crate::net::write_batch::{self, Sheet};
 
 /// A client's socket and all that belongs to it.
 #[derive(Debug)]
@@ -213,7 +213,7 @@ impl Connection {
     }
 
     /// Answers at once, while all that belongs to the socket is still in the processor's caches from the read.
-    fn reply(&mut self, frames: &[u8], limit: usize, stats: &Stats) {
+    fn reply(&mut self, frames: &[u8], limit: usize, stats: &Counters) {
         if frames.is_empty() {
             return;
         }
@@ -240,7 +240,13 @@ impl Connection {
 
     /// Sends the sheet from slice `first` on, behind what the client is still owed. Returns how many bytes the kernel
     /// took.
-    pub fn send(&mut self, sheet: &Sheet<'_>, first: usize, limit: usize, stats: &Stats) -> usize {
+    pub fn send(
+        &mut self,
+        sheet: &Sheet<'_>,
+        first: usize,
+        limit: usize,
+        stats: &Counters,
+    ) -> usize {
         let written = self.write(|socket| sheet.send_shared(first, socket));
         for frames in sheet.rest(first, written) {
             self.queue(frames, limit, stats);
@@ -249,7 +255,7 @@ impl Connection {
     }
 
     /// The same for a single slice, of which everyone gets a copy.
-    pub fn send_slice(&mut self, frames: &Bytes, limit: usize, stats: &Stats) -> usize {
+    pub fn send_slice(&mut self, frames: &Bytes, limit: usize, stats: &Counters) -> usize {
         let written = self.write(|socket| socket.write(frames));
         self.queue(frames.slice(written..), limit, stats);
         written + self.flush_rest(stats)
@@ -260,14 +266,14 @@ impl Connection {
         if self.doomed || self.blocked || !self.outbox.is_empty() {
             return 0;
         }
-        sheet::taken(write(&mut self.socket)).unwrap_or_else(|_| {
+        write_batch::taken(write(&mut self.socket)).unwrap_or_else(|_| {
             self.doomed = true;
             0
         })
     }
 
     /// Only the flush knows when it may stop trying.
-    fn flush_rest(&mut self, stats: &Stats) -> usize {
+    fn flush_rest(&mut self, stats: &Counters) -> usize {
         if self.outbox.is_empty() {
             0
         } else {
@@ -276,7 +282,7 @@ impl Connection {
     }
 
     /// Adds frames to the outbox; a client that has too much waiting is dropped, and nobody waits for it.
-    fn queue(&mut self, frames: Bytes, limit: usize, stats: &Stats) {
+    fn queue(&mut self, frames: Bytes, limit: usize, stats: &Counters) {
         let length = frames.len();
         if self.doomed {
             return;
@@ -288,7 +294,7 @@ impl Connection {
     }
 
     /// Sends what waits, as far as the kernel takes it, and ends what has been said to the end. Returns the bytes taken.
-    pub fn flush(&mut self, stats: &Stats) -> usize {
+    pub fn flush(&mut self, stats: &Counters) -> usize {
         if self.doomed {
             return 0;
         }
@@ -364,7 +370,7 @@ impl Connection {
     }
 
     /// A slow client is cut off at once, and with a reset, so that the kernel forgets what it has queued too.
-    fn drop_slow(&mut self, stats: &Stats) {
+    fn drop_slow(&mut self, stats: &Counters) {
         stats.refused("slow_consumer");
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         self.doomed = true;

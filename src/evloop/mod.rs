@@ -4,7 +4,7 @@
 //! stops reading before the socket would block must remember to go on, which is what `run_again` is for.
 //!
 //! Three things make it fast. All that a room has said since a member's last visit goes to it with one write, of bytes
-//! that were encoded once and that on Linux the sockets even share ([`sheet`](crate::sheet)); the visits go round the room a few at a
+//! that were encoded once and that on Linux the sockets even share ([`sheet`](crate::net::write_batch)); the visits go round the room a few at a
 //! turn ([`carousel`]), so that a turn stays short however large the room is. What the kernel does not
 //! take is queued as a reference to those same bytes. And every socket is registered once, for reading and writing
 //! both, so that no system call is ever spent on changing what is waited for: an edge for writing comes only after a
@@ -25,15 +25,16 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use tracing::{info, warn};
 
-use crate::accept::{self, Accepted, Acceptor};
 use crate::carousel::{self, Carousel, VISITS_A_TURN};
 use crate::config::Config;
-use crate::conversation::Lab;
-use crate::engine::stats::Stats;
-use crate::engine::{Close, Effects, Engine, Founding, Now};
-use crate::metrics::Sources;
-use crate::sheet::Sheet;
-use crate::shutdown::{Shutdown, StopRequests};
+use crate::core::counters::Counters;
+use crate::core::engine::{Close, Effects, Engine, Founding, Now};
+use crate::core::websocket::conversation::Lab;
+use crate::host::clock;
+use crate::host::dashboard_sources::Sources;
+use crate::net::accept::{self, Accepted, Acceptor};
+use crate::net::shutdown::{Shutdown, StopRequests};
+use crate::net::write_batch::Sheet;
 use connection::{Connection, ReadOutcome};
 use slots::Slots;
 use wheel::{TimerKey, Wheel};
@@ -89,7 +90,7 @@ struct EventLoop {
     acceptor: Acceptor,
     shutdown: StopRequests,
     config: Arc<Config>,
-    stats: Arc<Stats>,
+    stats: Arc<Counters>,
     engine: Engine,
     effects: Effects,
     sources: Sources,
@@ -144,11 +145,11 @@ impl EventLoop {
         founding: Founding,
         shutdown: Shutdown,
     ) -> io::Result<Self> {
-        let now = Now::take();
+        let now = clock::now();
         let poll = Poll::new()?;
         let mut shutdown = StopRequests::new(shutdown)?;
         shutdown.register(poll.registry(), SHUTDOWN)?;
-        let stats = Arc::new(Stats::new());
+        let stats = Arc::new(Counters::new());
         Ok(Self {
             acceptor: Acceptor::new(listeners, poll.registry(), LISTENERS)?,
             poll,
@@ -178,7 +179,7 @@ impl EventLoop {
     fn turn(&mut self) -> io::Result<Turn> {
         self.set_engine_alarm();
         self.wait()?;
-        let now = Now::take();
+        let now = clock::now();
         self.read_on(now);
         self.take_events(now);
         self.accept(now);
@@ -300,7 +301,7 @@ impl EventLoop {
             Ok::<_, io::Error>(Connection::new(
                 socket,
                 token,
-                crate::engine::ClientId(place),
+                crate::core::engine::ClientId(place),
                 peer,
                 now,
                 config,

@@ -13,7 +13,7 @@ fn start(listener: TcpListener) -> EventLoop {
         epoch: "epoch".to_owned(),
         report: None,
     };
-    let (_stopper, shutdown) = crate::shutdown::channel().expect("a pair of streams");
+    let (_stopper, shutdown) = crate::net::shutdown::channel().expect("a pair of streams");
     EventLoop::new(
         vec![listener],
         Arc::new(Config::defaults()),
@@ -74,7 +74,7 @@ fn a_pong_that_crosses_the_close_does_not_cost_it() {
     client
         .write_all(&[0x88, 0x80, 0, 0, 0, 0])
         .expect("a connection");
-    let now = Now::take();
+    let now = clock::now();
     while event_loop.engine.client_count() == 1 {
         event_loop.wait().expect("readiness");
         event_loop.take_events(now);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::clock::nanoseconds;
+use crate::core::time::nanoseconds;
 
 /// How finely time is divided. Coarser means that more timers share a turn of the loop.
 pub const TICK: Duration = Duration::from_millis(8);

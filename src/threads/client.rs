@@ -4,11 +4,11 @@ use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::mailbox::SEND_TIMEOUT;
+use super::client_handler::Visitor;
+use super::client_writer::SEND_TIMEOUT;
 use super::shared::{GOING_AWAY, Shared};
-use super::visitor::Visitor;
-use crate::conversation::{Conversation, Ending, TimedOut};
-use crate::engine::Now;
+use crate::core::websocket::conversation::{Conversation, Ending, TimedOut};
+use crate::host::clock;
 
 /// The thread's own read buffer, on its stack. Most messages are small; a larger one takes more calls.
 const READ_BUFFER: usize = 4 * 1024;
@@ -17,10 +17,10 @@ const SHORTEST_READ: Duration = Duration::from_millis(1);
 
 /// Serves one client until it has gone, then gives back its place.
 pub(super) fn serve(shared: &Shared, mut visitor: Visitor, peer: SocketAddr) {
-    let mut conversation = Conversation::new(visitor.client(), peer, Now::take(), &shared.config);
+    let mut conversation = Conversation::new(visitor.client(), peer, clock::now(), &shared.config);
     // Both ends of this come to the same: an error is a client that has gone.
     let _ = converse(&mut conversation, &mut visitor);
-    conversation.abandon(Now::take(), &mut visitor);
+    conversation.abandon(clock::now(), &mut visitor);
     visitor.discard_replies();
     visitor.send_for_all();
     shared.exit(visitor.client());
@@ -36,7 +36,7 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
         .set_write_timeout(Some(SEND_TIMEOUT))?;
     loop {
         if Instant::now() >= conversation.deadline() {
-            if conversation.time_out(Now::take(), visitor) == TimedOut::Drop {
+            if conversation.time_out(clock::now(), visitor) == TimedOut::Drop {
                 return Ok(());
             }
             visitor.deliver()?;
@@ -59,7 +59,7 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
         }
         match socket.read(&mut buffer) {
             Ok(0) => {
-                conversation.end_of_input(Now::take(), visitor);
+                conversation.end_of_input(clock::now(), visitor);
                 return visitor.deliver();
             }
             Ok(length) => {
@@ -81,7 +81,7 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
 }
 
 fn hear(conversation: &mut Conversation, visitor: &mut Visitor, bytes: &[u8]) {
-    let now = Now::take();
+    let now = clock::now();
     visitor.stats().bytes_in.inc_by(bytes.len() as u64);
     if visitor.mailbox.is_closed() {
         // A stopping server has sent the Close; here it only needs to be known.

@@ -5,13 +5,13 @@
 //! How one client's message reaches the others is the subject of [`shared`].
 
 mod client;
-mod hall;
-mod mailbox;
+mod client_handler;
+mod client_writer;
 mod shared;
+mod state;
 #[cfg(test)]
 mod tests;
 mod ticker;
-mod visitor;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,10 +22,11 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use tracing::{info, warn};
 
-use crate::accept::{self, Accepted, Acceptor};
 use crate::config::Config;
-use crate::engine::{Founding, Now};
-use crate::shutdown::{Shutdown, StopRequests};
+use crate::core::engine::Founding;
+use crate::host::clock;
+use crate::net::accept::{self, Accepted, Acceptor};
+use crate::net::shutdown::{Shutdown, StopRequests};
 use shared::Shared;
 
 /// Stack of a client's thread. Untouched pages cost nothing, but the address space of 20,000 default stacks is 40 GiB.
@@ -149,7 +150,7 @@ impl Reception {
         let (shared, config) = (&self.shared, &self.shared.config);
         let model = shared.model;
         if shared.stats.sockets() >= config.max_sockets() {
-            return accept::refuse(socket, Now::take(), model, &shared.stats);
+            return accept::refuse(socket, clock::now(), model, &shared.stats);
         }
         let socket = TcpStream::from(socket);
         if let Err(error) = socket.set_nonblocking(false) {

@@ -38,14 +38,15 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::hall::{Hall, Seat, Visits};
-use super::mailbox::{Delivered, Mailbox};
-use super::visitor::Visitor;
+use super::client_handler::Visitor;
+use super::client_writer::{Delivered, Mailbox};
+use super::state::{Hall, Seat, Visits};
 use crate::carousel::{self, VISITS_A_TURN};
 use crate::config::Config;
-use crate::engine::stats::Stats;
-use crate::engine::{ClientId, Close, Engine, Founding, Now};
-use crate::sheet::Sheet;
+use crate::core::counters::Counters;
+use crate::core::engine::{ClientId, Close, Engine, Founding};
+use crate::host::clock;
+use crate::net::write_batch::Sheet;
 
 /// Turns that a thread sends for all before it goes back to its own work: a client's is relieved by the ticker, which
 /// looks at its clock and comes back.
@@ -62,7 +63,7 @@ pub(super) const GOING_AWAY: Close = Close {
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     pub(super) model: &'static str,
-    pub(super) stats: Arc<Stats>,
+    pub(super) stats: Arc<Counters>,
     hall: Mutex<Hall>,
     /// Held while visits are made; taken before `hall` where both are.
     pub(super) round: Mutex<()>,
@@ -74,8 +75,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: Arc<Config>, founding: Founding) -> Self {
-        let now = Now::take();
-        let stats = Arc::new(Stats::new());
+        let now = clock::now();
+        let stats = Arc::new(Counters::new());
         let model = founding.model;
         let engine = Engine::new(Arc::clone(&config), founding, Arc::clone(&stats), now);
         Self {

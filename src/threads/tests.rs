@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::mailbox::Delivered;
+use super::client_handler::{KEPT_REPLY, Visitor};
+use super::client_writer::Delivered;
 use super::shared::{GOING_AWAY, Shared, make};
-use super::visitor::{KEPT_REPLY, Visitor};
 use crate::config::Config;
-use crate::conversation::Conversation;
-use crate::engine::{Founding, Now};
-use crate::protocol::Metric;
+use crate::core::engine::Founding;
+use crate::core::protocol::Metric;
+use crate::core::websocket::conversation::Conversation;
+use crate::host::clock;
 
 fn lab() -> Arc<Shared> {
     let mut config = Config::defaults();
@@ -42,7 +43,7 @@ impl Guest {
         let (socket, address) = listener.accept().expect("a client");
         let (_, visitor) = shared.enter(socket);
         let conversation =
-            Conversation::new(visitor.client(), address, Now::take(), &shared.config);
+            Conversation::new(visitor.client(), address, clock::now(), &shared.config);
         let mut guest = Self {
             peer,
             conversation,
@@ -61,7 +62,7 @@ impl Guest {
     /// Its thread reads this, and has not delivered anything yet.
     fn sends(&mut self, bytes: &[u8]) {
         self.conversation
-            .receive(Now::take(), bytes, &mut self.visitor);
+            .receive(clock::now(), bytes, &mut self.visitor);
     }
 
     /// All that the client gets until the server shuts its side, which it does now.
@@ -85,7 +86,7 @@ fn a_tick_does_not_overtake_the_answer_to_the_upgrade() {
     let mut watcher = Guest::comes_to("/ws/dashboard", &shared);
     for mailbox in shared
         .hall()
-        .tick(Now::take(), &[Some(1.0); Metric::ALL.len()])
+        .tick(clock::now(), &[Some(1.0); Metric::ALL.len()])
     {
         mailbox.send_waiting();
     }
@@ -145,7 +146,7 @@ fn those_who_come_to_an_empty_room_and_leave_are_forgotten() {
     let shared = lab();
     for _ in 0..300 {
         let mut guest = Guest::comes_to("/ws/chat", &shared);
-        guest.conversation.abandon(Now::take(), &mut guest.visitor);
+        guest.conversation.abandon(clock::now(), &mut guest.visitor);
         shared.exit(guest.visitor.client());
     }
     assert!(shared.hall().carousel.places() < 100);

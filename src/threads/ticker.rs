@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::mailbox::{Delivered, Mailbox};
+use super::client_writer::{Delivered, Mailbox};
 use super::shared::Shared;
-use crate::engine::{Effects, Now};
-use crate::metrics::Sources;
+use crate::core::engine::Effects;
+use crate::host::clock;
+use crate::host::dashboard_sources::Sources;
 
 /// How soon a socket that took nothing is tried again.
 const RETRY: Duration = Duration::from_millis(5);
@@ -88,7 +89,7 @@ fn wait_for_work(shared: &Shared, retry_at: Instant) -> Work {
 }
 
 fn tick(shared: &Shared, sources: &mut Sources, effects: &mut Effects) {
-    let now = Now::take();
+    let now = clock::now();
     let (due, clients) = {
         let mut hall = shared.hall();
         hall.change(effects, |engine, effects| engine.summarise(now, effects));

@@ -11,14 +11,14 @@ use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ws_realtime_lab::carousel::{Carousel, VISITS_A_TURN};
 use ws_realtime_lab::config::Config;
-use ws_realtime_lab::engine::history::History;
-use ws_realtime_lab::engine::limiter::Limiter;
-use ws_realtime_lab::engine::stats::Stats;
-use ws_realtime_lab::engine::{ClientId, Effects, Engine, Founding, Now};
+use ws_realtime_lab::core::counters::Counters;
+use ws_realtime_lab::core::engine::history::{History, MessageKey};
+use ws_realtime_lab::core::engine::limiter::Limiter;
+use ws_realtime_lab::core::engine::{ClientId, Effects, Engine, Founding, Now};
+use ws_realtime_lab::core::protocol::{self, Opening, Outgoing, Payload, Replay};
+use ws_realtime_lab::core::websocket::frame;
 use ws_realtime_lab::evloop::wheel::{TICK, Wheel};
-use ws_realtime_lab::frame;
-use ws_realtime_lab::outbox::Outbox;
-use ws_realtime_lab::protocol::{self, Opening, Outgoing, Payload, Replay};
+use ws_realtime_lab::net::outbox::Outbox;
 
 const SIZES: [u32; 3] = [10, 1_000, 100_000];
 /// As long as `compare` makes them.
@@ -101,7 +101,7 @@ fn engine(criterion: &mut Criterion) {
         let mut config = Config::defaults();
         config.chat_interval = Duration::ZERO;
         config.max_clients = size as usize;
-        let stats = Arc::new(Stats::new());
+        let stats = Arc::new(Counters::new());
         let founding = Founding {
             model: "evloop",
             epoch: "epoch".to_owned(),
@@ -154,6 +154,14 @@ fn limiter(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn key(id: u64) -> MessageKey<'static> {
+    MessageKey {
+        name: "n17".into(),
+        cid: format!("cid-{id}").into(),
+        text: "0000000000000042".into(),
+    }
+}
+
 /// With so many messages kept: to keep another, to know one again, and to go through the newest 50.
 fn history(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("history");
@@ -161,13 +169,13 @@ fn history(criterion: &mut Criterion) {
         let mut history = History::new(size as usize);
         let keep = |history: &mut History| {
             let id = history.next_id();
-            history.keep(&[b'x'; 88], Some(format!("cid-{id}").into()));
+            history.keep(&[b'x'; 88], Some(&key(id)));
         };
         (0..size).for_each(|_| keep(&mut history));
         group.bench_function(BenchmarkId::new("keep", size), |bencher| {
             bencher.iter(|| keep(&mut history));
         });
-        let known = format!("cid-{}", history.last_id() - u64::from(size) / 2);
+        let known = key(history.last_id() - u64::from(size) / 2);
         group.bench_function(BenchmarkId::new("find", size), |bencher| {
             bencher.iter(|| history.find(black_box(&known)));
         });

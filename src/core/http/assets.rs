@@ -16,7 +16,7 @@ const SVG: &str = "image/svg+xml";
 /// The paths a file is found under, its type, its name in `client/`.
 macro_rules! table {
     ($($paths:expr, $content_type:expr, $file:literal;)*) => {
-        vec![$(Asset::new(&$paths, $content_type, include_bytes!(concat!("../../client/", $file)))),*]
+        vec![$(Asset::new(&$paths, $content_type, include_bytes!(concat!("../../../client/", $file)))),*]
     };
 }
 

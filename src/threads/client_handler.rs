@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::hall::{Hall, Visits};
-use super::mailbox::{Delivered, Mailbox};
+use super::client_writer::{Delivered, Mailbox};
 use super::shared::Shared;
+use super::state::{Hall, Visits};
 use crate::config::Delivery;
-use crate::conversation::Lab;
-use crate::engine::stats::Stats;
-use crate::engine::{ClientId, Effects, Engine};
+use crate::core::counters::Counters;
+use crate::core::engine::{ClientId, Effects, Engine};
+use crate::core::websocket::conversation::Lab;
 
 /// Room for replies that each client's thread keeps; what a long answer took beyond it is given back.
 pub(super) const KEPT_REPLY: usize = 4 * 1024;
@@ -118,7 +118,7 @@ impl Visitor {
     }
 
     /// The figures everything is counted in.
-    pub(super) fn stats(&self) -> &Stats {
+    pub(super) fn stats(&self) -> &Counters {
         self.effects.stats()
     }
 

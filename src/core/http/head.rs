@@ -161,7 +161,7 @@ fn refusal(error: httparse::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Method;
+    use crate::core::http::Method;
     use proptest::prelude::*;
 
     fn steps(pieces: &[&[u8]]) -> (Vec<Step>, Head) {

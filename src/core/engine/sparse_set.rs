@@ -4,7 +4,7 @@ use super::ClientId;
 
 /// Members in no particular order. A client may stand in it once.
 #[derive(Debug, Default)]
-pub struct Roster {
+pub struct SparseSet {
     members: Vec<ClientId>,
     /// Where each client stands in `members`, by its id; [`NOWHERE`] for those who are not in it.
     seats: Vec<u32>,
@@ -12,7 +12,7 @@ pub struct Roster {
 
 const NOWHERE: u32 = u32::MAX;
 
-impl Roster {
+impl SparseSet {
     /// The members, for running over.
     pub fn members(&self) -> &[ClientId] {
         &self.members
@@ -59,7 +59,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_a_set(steps in prop::collection::vec((0_u32..12, any::<bool>()), 0..200)) {
-            let mut roster = Roster::default();
+            let mut roster = SparseSet::default();
             let mut model = BTreeSet::new();
             for (id, joins) in steps {
                 if !joins {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::protocol::Replay;
+use crate::core::protocol::Replay;
 
 /// The last messages of the room, as the frames everyone got. Ids run 1, 2, 3, … without gaps.
 #[derive(Debug)]

@@ -5,9 +5,9 @@ use std::time::Instant;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::engine::Values;
-use crate::engine::stats::Stats;
-use crate::host::{self, CpuTime};
+use crate::core::counters::Counters;
+use crate::core::engine::Values;
+use crate::host::proc::{self, CpuTime};
 
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
@@ -37,7 +37,7 @@ enum Cpu {
 impl Sources {
     /// Starts the walks; `rng` drives them, so a seeded one repeats them.
     pub fn new(now: Instant, simulate_cpu: bool, rng: &mut impl rand::Rng) -> Self {
-        let cpu = match host::cpu_time() {
+        let cpu = match proc::cpu_time() {
             Some(before) if !simulate_cpu => Cpu::Host {
                 before,
                 percent: 0.0,
@@ -54,12 +54,12 @@ impl Sources {
         }
     }
 
-    /// The values of a tick, in the order of [`Metric::ALL`](crate::protocol::Metric::ALL). Also sets the memory and
+    /// The values of a tick, in the order of [`Metric::ALL`](crate::core::protocol::Metric::ALL). Also sets the memory and
     /// thread figures of `stats`.
-    pub fn sample(&mut self, now: Instant, clients: usize, stats: &Stats) -> Values {
+    pub fn sample(&mut self, now: Instant, clients: usize, stats: &Counters) -> Values {
         self.temperature = (self.temperature + self.rng.random_range(-1.5..=1.5)).clamp(20.0, 35.0);
         self.stock = (self.stock * self.rng.random_range(0.98..=1.02)).clamp(50.0, 200.0);
-        let vitals = host::vitals();
+        let vitals = proc::vitals();
         if let Some(vitals) = vitals {
             stats
                 .resident_bytes
@@ -83,7 +83,7 @@ impl Sources {
     fn cpu(&mut self) -> f64 {
         match &mut self.cpu {
             Cpu::Host { before, percent } => {
-                if let Some(after) = host::cpu_time()
+                if let Some(after) = proc::cpu_time()
                     && after.total > before.total
                 {
                     let busy = after.busy.saturating_sub(before.busy) as f64;
@@ -99,7 +99,7 @@ impl Sources {
         }
     }
 
-    fn deliveries_a_second(&mut self, now: Instant, stats: &Stats) -> f64 {
+    fn deliveries_a_second(&mut self, now: Instant, stats: &Counters) -> f64 {
         let deliveries = stats.deliveries.get();
         let new = deliveries - std::mem::replace(&mut self.deliveries_before, deliveries);
         let elapsed = (now - std::mem::replace(&mut self.since, now)).as_secs_f64();
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn walks_stay_within_their_bounds_and_repeat_by_seed() {
         let start = Instant::now();
-        let stats = Stats::new();
+        let stats = Counters::new();
         let walk = || {
             let mut sources = Sources::new(start, true, &mut StdRng::seed_from_u64(7));
             (1..=5000)

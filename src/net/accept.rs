@@ -15,11 +15,10 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef, Socket, Type};
 use tracing::warn;
 
-#[cfg(target_os = "linux")]
-use crate::deferral::defer_accept;
-use crate::engine::Now;
-use crate::engine::stats::Stats;
-use crate::http::{self, MAX_HEAD_BYTES, Refusal};
+use crate::core::counters::Counters;
+use crate::core::engine::Now;
+use crate::core::http::{self, MAX_HEAD_BYTES, Refusal};
+use crate::net::defer_accept::defer_accept;
 
 /// What the kernel may hold for a client besides what is on its way to it: enough for some turns, and little enough that
 /// one who does not read ties up no more (tcp(7), `TCP_NOTSENT_LOWAT`; clients inherit it from the listener).
@@ -122,7 +121,7 @@ impl Acceptor {
     }
 
     /// The next client, until none is waiting or this turn's share is used up; then `None` once.
-    pub fn next(&mut self, stats: &Stats) -> Option<Accepted> {
+    pub fn next(&mut self, stats: &Counters) -> Option<Accepted> {
         while self.is_ready() && self.left_this_turn > 0 {
             self.left_this_turn -= 1;
             let (listener, ready) = self.listeners.iter_mut().find(|(_, ready)| *ready)?;
@@ -166,7 +165,7 @@ impl Acceptor {
 }
 
 /// Tells a client that all sockets are in use. It is not waited for: it may be one of many.
-pub fn refuse(mut socket: TcpStream, now: Now, model: &str, stats: &Stats) {
+pub fn refuse(mut socket: TcpStream, now: Now, model: &str, stats: &Counters) {
     stats.refused(Refusal::Full.reason());
     let mut answer = Vec::new();
     http::refuse(Refusal::Full, model, now.wall_clock(), &mut answer);
@@ -208,7 +207,7 @@ mod tests {
     fn accept(acceptor: &mut Acceptor, poll: &mut mio::Poll) -> (TcpStream, SocketAddr) {
         let mut events = mio::Events::with_capacity(1);
         loop {
-            if let Some(Accepted::Client(socket, peer)) = acceptor.next(&Stats::new()) {
+            if let Some(Accepted::Client(socket, peer)) = acceptor.next(&Counters::new()) {
                 return (socket, peer);
             }
             poll.poll(&mut events, Some(Duration::from_secs(10)))
@@ -263,7 +262,7 @@ mod tests {
         let request = format!("GET / HTTP/1.1\r\nCookie: {}\r\n\r\n", "x".repeat(6000));
         client.write_all(request.as_bytes()).expect("a connection");
         let (socket, _) = accept(&mut acceptor, &mut poll);
-        refuse(socket, Now::take(), "evloop", &Stats::new());
+        refuse(socket, crate::host::clock::now(), "evloop", &Counters::new());
         let mut answer = String::new();
         client.read_to_string(&mut answer).expect("an orderly end");
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");

@@ -9,8 +9,7 @@ mod dashboard;
 pub mod history;
 pub mod limiter;
 mod room;
-mod roster;
-pub mod stats;
+mod sparse_set;
 #[cfg(test)]
 mod tests;
 
@@ -22,28 +21,20 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::config::Config;
-use crate::frame;
-use crate::http::OriginPolicy;
-use crate::protocol::{
+use crate::core::counters::Counters;
+use crate::core::http::OriginPolicy;
+use crate::core::protocol::{
     Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome,
 };
+pub use crate::core::time::Now;
+use crate::core::websocket::frame;
 use dashboard::Dashboard;
 pub use dashboard::Values;
 use limiter::Limiter;
 use room::Room;
-use stats::Stats;
 
 /// Error answers in a row, without an accepted message between, that a client gets before it is closed.
 pub const MAX_FAULTS_IN_A_ROW: u32 = 50;
-
-/// The time of a turn, taken once for all that happens in it.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// For deadlines.
-    pub instant: Instant,
-    /// For `ts`: milliseconds since the Unix epoch.
-    pub unix_ms: u64,
-}
 
 /// A client, by the number of its place in the server's table: small, unique among the living, used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,7 +68,7 @@ pub struct Effects {
     pub joined: Option<Joined>,
     /// Set where the client that was heard left the room: the first byte in `broadcast` that is not for it.
     pub left_at: Option<usize>,
-    stats: Arc<Stats>,
+    stats: Arc<Counters>,
     json: Vec<u8>,
 }
 
@@ -92,7 +83,7 @@ pub struct Joined {
 
 impl Effects {
     /// Nothing to send yet.
-    pub fn new(stats: Arc<Stats>) -> Self {
+    pub fn new(stats: Arc<Counters>) -> Self {
         Self {
             reply: Vec::new(),
             broadcast: BytesMut::new(),
@@ -105,7 +96,7 @@ impl Effects {
     }
 
     /// The figures everything is counted in.
-    pub fn stats(&self) -> &Stats {
+    pub fn stats(&self) -> &Counters {
         &self.stats
     }
 
@@ -172,7 +163,7 @@ pub struct Engine {
     model: &'static str,
     report: Option<Vec<u8>>,
     origins: OriginPolicy,
-    stats: Arc<Stats>,
+    stats: Arc<Counters>,
     clients: Vec<Option<Client>>,
     client_count: usize,
     by_address: HashMap<IpAddr, usize>,
@@ -201,7 +192,7 @@ enum Place {
 
 impl Engine {
     /// A lab with nobody in it.
-    pub fn new(config: Arc<Config>, founding: Founding, stats: Arc<Stats>, now: Now) -> Self {
+    pub fn new(config: Arc<Config>, founding: Founding, stats: Arc<Counters>, now: Now) -> Self {
         let Founding {
             model,
             epoch,
@@ -238,7 +229,7 @@ impl Engine {
     }
 
     /// The figures everything is counted in.
-    pub fn stats(&self) -> &Stats {
+    pub fn stats(&self) -> &Counters {
         &self.stats
     }
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::history::{History, MessageKey};
-use super::roster::Roster;
+use super::sparse_set::SparseSet;
 use super::{ClientId, Effects, Joined, Now};
-use crate::protocol::{Chat, HistoryMark, Outgoing, Replay, System, Welcome};
+use crate::core::protocol::{Chat, HistoryMark, Outgoing, Replay, System, Welcome};
 
 /// In a large room, at most one summary of who is online goes out in this time.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
@@ -13,7 +13,7 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 /// The one room of the lab.
 #[derive(Debug)]
 pub struct Room {
-    roster: Roster,
+    roster: SparseSet,
     history: History,
     /// Names this life of the history, so that ids of an earlier life are not taken for ours.
     epoch: String,
@@ -25,7 +25,7 @@ impl Room {
     /// An empty room.
     pub fn new(epoch: String, history: usize, notice_limit: usize) -> Self {
         Self {
-            roster: Roster::default(),
+            roster: SparseSet::default(),
             history: History::new(history),
             epoch,
             notice_limit,

@@ -18,11 +18,11 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig, WebSocketContext};
 
 use crate::config::Config;
-use crate::engine::{ClientId, Close, Effects, Engine, Full, Now};
-use crate::frame;
-use crate::http::{self, Head, Outcome, Refusal, Site, Step};
-use crate::keepalive::{Due, Keepalive};
-use crate::protocol::{self, ChatRequest, Opening, Payload};
+use crate::core::engine::{ClientId, Close, Effects, Engine, Full, Now};
+use crate::core::http::{self, Head, Outcome, Refusal, Site, Step};
+use crate::core::protocol::{self, ChatRequest, Opening, Payload};
+use crate::core::websocket::frame;
+use crate::core::websocket::keepalive::{Due, Keepalive};
 
 /// Output above which no further pipelined request is answered: the last answer says `Connection: close`.
 const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;

@@ -8,9 +8,9 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
-use super::mailbox::Mailbox;
+use super::client_writer::Mailbox;
 use crate::carousel::{Carousel, Heard};
-use crate::engine::{ClientId, Effects, Engine, Now, Values};
+use crate::core::engine::{ClientId, Effects, Engine, Now, Values};
 
 /// What the one lock protects.
 #[derive(Debug)]

@@ -13,14 +13,15 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::SockRef;
 
-use crate::accept;
-use crate::conversation::CROSSING_BYTES;
-use crate::engine::stats::Stats;
-use crate::engine::{ClientId, Close, Now};
-use crate::frame;
-use crate::http::{self, Refusal};
-use crate::outbox::{Flushed, Outbox, Overflow};
-use crate::sheet::Sheet;
+use crate::core::counters::Counters;
+use crate::core::engine::{ClientId, Close};
+use crate::core::http::{self, Refusal};
+use crate::core::websocket::conversation::CROSSING_BYTES;
+use crate::core::websocket::frame;
+use crate::host::clock;
+use crate::net::accept;
+use crate::net::outbox::{Flushed, Outbox, Overflow};
+use crate::net::write_batch::Sheet;
 
 /// How long a client's own thread waits for its client to read, and so the longest any thread waits for a slow one.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,7 +33,7 @@ pub(super) struct Mailbox {
     socket: TcpStream,
     /// `--max-unsent`
     limit: usize,
-    stats: Arc<Stats>,
+    stats: Arc<Counters>,
     state: Mutex<State>,
 }
 
@@ -96,7 +97,7 @@ impl Mailbox {
         client: ClientId,
         socket: TcpStream,
         limit: usize,
-        stats: Arc<Stats>,
+        stats: Arc<Counters>,
     ) -> Self {
         let empty = State {
             outbox: Outbox::default(),
@@ -275,10 +276,10 @@ impl Mailbox {
     }
 
     /// There is no thread for this client.
-    pub(super) fn refuse(&self, model: &str, stats: &Stats) {
+    pub(super) fn refuse(&self, model: &str, stats: &Counters) {
         stats.refused("no_thread");
         let mut answer = Vec::new();
-        http::refuse(Refusal::Full, model, Now::take().wall_clock(), &mut answer);
+        http::refuse(Refusal::Full, model, clock::now().wall_clock(), &mut answer);
         if self.socket.set_nonblocking(true).is_ok() {
             accept::turn_away(&mut &self.socket, &answer);
         }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::protocol::{Metric, Payload, Replay, parse_chat, parse_dashboard};
+use crate::core::protocol::{Metric, Payload, Replay, parse_chat, parse_dashboard};
 
 struct Lab {
     engine: Engine,
@@ -20,7 +20,7 @@ impl Lab {
             instant: Instant::now(),
             unix_ms: 1_700_000_000_000,
         };
-        let stats = Arc::new(Stats::new());
+        let stats = Arc::new(Counters::new());
         let founding = Founding {
             model: "evloop",
             epoch: "epoch".to_owned(),

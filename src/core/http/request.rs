@@ -178,7 +178,7 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Head, Step};
+    use crate::core::http::{Head, Step};
 
     fn step(bytes: &str) -> Step {
         let mut head = Head::default();

@@ -17,7 +17,7 @@ type Labels = [(&'static str, &'static str); 1];
 
 /// The server's figures. Cheap to share: put it behind an `Arc`.
 #[derive(Debug)]
-pub struct Stats {
+pub struct Counters {
     registry: Registry,
     connections: Gauge,
     clients: Family<Labels, Gauge>,
@@ -40,7 +40,7 @@ pub struct Stats {
     longest_turn_ns: AtomicU64,
 }
 
-impl Stats {
+impl Counters {
     /// All figures at zero, under the prefix `wslab`.
     pub fn new() -> Self {
         let mut stats = Self {
@@ -178,7 +178,7 @@ fn signed(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-impl Default for Stats {
+impl Default for Counters {
     fn default() -> Self {
         Self::new()
     }
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_exposition_names_every_figure() {
-        let stats = Stats::new();
+        let stats = Counters::new();
         stats.refused("bad_json");
         stats.set_clients("chat", 2);
         stats.waited(Duration::from_millis(3));

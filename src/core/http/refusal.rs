@@ -134,7 +134,7 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::refuse;
+    use crate::core::http::refuse;
     use std::time::SystemTime;
 
     #[test]

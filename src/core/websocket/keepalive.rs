@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::clock::nanoseconds;
-use crate::engine::Now;
+use crate::core::engine::Now;
+use crate::core::time::nanoseconds;
 
 /// Pings fall due together that would fall due within this time, so that a server of idle clients sleeps in between
 /// and is not woken up for each.

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::roster::Roster;
+use super::sparse_set::SparseSet;
 use super::{ClientId, Effects, Now};
-use crate::protocol::{Metric, Outgoing, System, Welcome};
+use crate::core::protocol::{Metric, Outgoing, System, Welcome};
 
 /// One value for each of [`Metric::ALL`]; `None` where this host has no such figure.
 pub type Values = [Option<f64>; Metric::ALL.len()];
@@ -32,7 +32,7 @@ impl Subscription {
 /// The subscribers of the dashboard.
 #[derive(Debug, Default)]
 pub struct Dashboard {
-    roster: Roster,
+    roster: SparseSet,
     subscriptions: Vec<Subscription>,
 }
 

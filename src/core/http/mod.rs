@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use std::time::SystemTime;
-//! use ws_realtime_lab::http::{Head, OriginPolicy, Outcome, Site, Step, refuse, respond};
+//! use ws_realtime_lab::core::http::{Head, OriginPolicy, Outcome, Site, Step, refuse, respond};
 //!
 //! let origins = OriginPolicy { loopback_only: true, allowed: Vec::new() };
 //! let site = Site {
@@ -56,7 +56,7 @@ pub use origin::OriginPolicy;
 pub use refusal::Refusal;
 pub use request::{Method, Request};
 
-use crate::protocol::Opening;
+use crate::core::protocol::Opening;
 use answer::{Answer, Envelope};
 use assets::Asset;
 use upgrade::Endpoint;

@@ -17,8 +17,8 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{Config, LogFormat, LogLevel};
-use crate::engine::Founding;
-use crate::shutdown::{self, Shutdown};
+use crate::core::engine::Founding;
+use crate::net::shutdown::{self, Shutdown};
 
 /// Connections that may wait to be accepted; the system may cap it (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;

@@ -5,7 +5,7 @@ use tungstenite::handshake::derive_accept_key;
 use super::answer::{server, write_field};
 use super::refusal::Refusal;
 use super::request::{Fields, Method, Request};
-use crate::protocol::{Opening, Replay};
+use crate::core::protocol::{Opening, Replay};
 
 const BAD_KEY: &str =
     "The handshake is malformed: send one Sec-WebSocket-Key that is 16 bytes in base64.";

@@ -1,0 +1,11 @@
+//! The pure half of the lab: bytes and time come in as arguments, bytes and deadlines go out.
+//!
+//! Nothing in here reads a clock, a socket, a file, the environment or a random number, and nothing in here imports
+//! anything outside `core`.
+
+pub mod counters;
+pub mod engine;
+pub mod http;
+pub mod protocol;
+pub mod time;
+pub mod websocket;

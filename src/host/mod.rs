@@ -1,0 +1,6 @@
+//! The machine a server runs on: its clock, its figures, and what happens around `run`.
+
+pub mod clock;
+pub mod dashboard_sources;
+pub mod proc;
+pub mod startup;
