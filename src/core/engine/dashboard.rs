@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::sparse_set::SparseSet;
-use super::{ClientId, Effects, Now};
+use super::output::{self, Output};
+use super::{ClientId, Now};
 use crate::core::protocol::{Metric, Outgoing, System, Welcome};
 
 /// One value for each of [`Metric::ALL`]; `None` where this host has no such figure.
@@ -32,14 +33,14 @@ impl Subscription {
 /// The subscribers of the dashboard.
 #[derive(Debug, Default)]
 pub struct Dashboard {
-    roster: SparseSet,
+    watching: SparseSet,
     subscriptions: Vec<Subscription>,
 }
 
 impl Dashboard {
     /// How many watch.
     pub fn watchers(&self) -> usize {
-        self.roster.members().len()
+        self.watching.as_slice().len()
     }
 
     /// A newcomer is subscribed to the defaults and welcomed.
@@ -48,11 +49,11 @@ impl Dashboard {
         now: Now,
         client: ClientId,
         welcome: Welcome<'_>,
-        effects: &mut Effects,
+        output: &mut Output,
     ) {
-        self.roster.add(client);
+        self.watching.insert(client);
         self.set(client, Subscription::of(&Metric::DEFAULT));
-        effects.tell_client(&Outgoing::System(System {
+        output.push_reply(&Outgoing::System(System {
             text: "Kết nối dashboard thành công. Đang nhận dữ liệu realtime...".into(),
             ts: now.unix_ms,
             code: "welcome",
@@ -64,7 +65,7 @@ impl Dashboard {
 
     /// Somebody stops watching.
     pub fn leave(&mut self, client: ClientId) {
-        self.roster.remove(client);
+        self.watching.remove(client);
     }
 
     /// Changes what a client gets, from the next tick on, and confirms it.
@@ -73,11 +74,11 @@ impl Dashboard {
         now: Now,
         client: ClientId,
         metrics: &[Metric],
-        effects: &mut Effects,
+        output: &mut Output,
     ) {
         self.set(client, Subscription::of(metrics));
         let names: Vec<&str> = metrics.iter().map(|metric| metric.name()).collect();
-        effects.tell_client(&Outgoing::System(System {
+        output.push_reply(&Outgoing::System(System {
             text: format!("Đã subscribe: {}", names.join(", ")).into(),
             ts: now.unix_ms,
             code: "subscribed",
@@ -97,7 +98,7 @@ impl Dashboard {
         let frames = encode(now, values);
         let mut batches = vec![None; SUBSCRIPTIONS];
         let mut sent = 0;
-        for client in self.roster.members() {
+        for client in self.watching.as_slice() {
             let subscription = self.subscriptions[client.index()];
             let (batch, count) = batches[usize::from(subscription.0)]
                 .get_or_insert_with(|| gather(subscription, &frames));
@@ -128,7 +129,7 @@ fn encode(now: Now, values: &Values) -> Vec<(Metric, Vec<u8>)> {
             let value = (value * 100.0).round() / 100.0;
             (
                 metric,
-                super::encode(&Outgoing::Metric {
+                output::encode(&Outgoing::Metric {
                     metric,
                     value,
                     ts: now.unix_ms,

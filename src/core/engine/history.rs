@@ -1,24 +1,43 @@
-//! The ring of the room's last messages: for newcomers, for resuming, and to know a message sent twice.
+//! The room's history: its last messages, for newcomers, for resuming, and to know a message sent twice.
+//!
+//! Frames stand behind one another in segments, which a replay shares instead of copying. A replay is read in steps,
+//! so that a client that asks for everything and reads nothing holds a few references and no memory of its own.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::core::protocol::Replay;
 
-/// The last messages of the room, as the frames everyone got. Ids run 1, 2, 3, … without gaps.
+/// A segment is closed when it has this many bytes.
+const SEGMENT_BYTES: usize = 16 * 1024;
+
+/// The last messages of the room, as the frames its members got. Ids run 1, 2, 3, … without gaps.
 #[derive(Debug)]
 pub struct History {
-    ring: VecDeque<Entry>,
+    /// Closed segments, oldest first; the first may begin with messages that are no longer kept.
+    segments: VecDeque<Segment<Bytes>>,
+    open: Segment<BytesMut>,
+    /// The key of each kept message, oldest first.
+    keys: VecDeque<Option<Arc<MessageKey<'static>>>>,
+    by_key: HashMap<Arc<MessageKey<'static>>, u64>,
     capacity: usize,
     last_id: u64,
-    by_key: HashMap<Arc<MessageKey<'static>>, u64>,
+}
+
+/// Frames of consecutive messages.
+#[derive(Debug, Default)]
+struct Segment<B> {
+    first_id: u64,
+    frames: B,
+    /// Where each frame ends.
+    ends: Vec<usize>,
 }
 
 /// What makes two messages the same. The `cid` alone does not: two clients that number their messages from 1 must not
-/// swallow each other's, whatever they call themselves.
+/// lose messages to each other, whatever they call themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MessageKey<'a> {
     /// The sender's name.
@@ -40,30 +59,34 @@ impl MessageKey<'_> {
     }
 }
 
-#[derive(Debug)]
-struct Entry {
-    /// A copy of its own: a slice of the room's batch would keep the whole batch in memory.
-    frame: Bytes,
-    key: Option<Arc<MessageKey<'static>>>,
-}
-
-/// What is sent to a newcomer of the past.
+/// Where a replay begins.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// How many of the newest kept messages follow.
-    pub newest: usize,
-    /// Whether they reach back as far as asked; `None` where it asked for no particular message.
+    /// The first message to send; one more than the last id where there is none.
+    pub first_id: u64,
+    /// Whether nothing is missed between the last message the client has and this one; `None` where it named none.
     pub recovered: Option<bool>,
 }
 
+/// A part of a replay.
+#[derive(Debug)]
+pub struct ReplayStep {
+    /// The frames, shared.
+    pub slices: Vec<Bytes>,
+    /// The message behind them.
+    pub next_id: u64,
+}
+
 impl History {
-    /// An empty ring that will keep `capacity` messages.
+    /// An empty history that will keep `capacity` messages.
     pub fn new(capacity: usize) -> Self {
         Self {
-            ring: VecDeque::new(),
+            segments: VecDeque::new(),
+            open: Segment::default(),
+            keys: VecDeque::new(),
+            by_key: HashMap::new(),
             capacity,
             last_id: 0,
-            by_key: HashMap::new(),
         }
     }
 
@@ -78,27 +101,27 @@ impl History {
         self.last_id
     }
 
-    /// Keeps the message that took the last id, forgetting the oldest where the ring is full.
+    /// Keeps the message that took the last id, forgetting the oldest where there are too many.
     pub fn keep(&mut self, frame: &[u8], key: Option<&MessageKey<'_>>) {
         if self.capacity == 0 {
             return;
         }
-        if self.ring.len() == self.capacity
-            && let Some(Entry {
-                key: Some(forgotten),
-                ..
-            }) = self.ring.pop_front()
-        {
-            self.by_key.remove(&forgotten);
+        if self.open.ends.is_empty() {
+            self.open.first_id = self.last_id;
+        }
+        self.open.frames.extend_from_slice(frame);
+        self.open.ends.push(self.open.frames.len());
+        if self.open.frames.len() >= SEGMENT_BYTES {
+            self.close_segment();
         }
         let key = key.map(MessageKey::to_kept);
         if let Some(key) = &key {
             self.by_key.insert(Arc::clone(key), self.last_id);
         }
-        self.ring.push_back(Entry {
-            frame: Bytes::copy_from_slice(frame),
-            key,
-        });
+        self.keys.push_back(key);
+        if self.keys.len() > self.capacity {
+            self.forget_oldest();
+        }
     }
 
     /// The id of the message kept under this key, if it is still kept.
@@ -106,39 +129,99 @@ impl History {
         self.by_key.get(key).copied()
     }
 
-    /// How much of the past answers a newcomer's wish, `epoch` being the life of this history.
+    /// Where the replay that a newcomer asked for begins, `epoch` being the life of this history.
     pub fn recovery(&self, replay: &Replay, epoch: &str) -> Recovery {
-        let kept = self.ring.len();
+        let (oldest, next) = (self.oldest_id(), self.last_id + 1);
         match replay {
             Replay::Nothing => Recovery {
-                newest: 0,
+                first_id: next,
                 recovered: None,
             },
             Replay::Newest(wanted) => Recovery {
-                newest: kept.min(*wanted),
+                first_id: oldest.max(next.saturating_sub(*wanted as u64)),
                 recovered: None,
             },
             Replay::Since { epoch: theirs, id } => {
-                let missed = self.last_id.checked_sub(*id).filter(|_| theirs == epoch);
-                match missed.and_then(|missed| usize::try_from(missed).ok()) {
-                    Some(missed) if missed <= kept => Recovery {
-                        newest: missed,
-                        recovered: Some(true),
-                    },
-                    _ => Recovery {
-                        newest: kept,
-                        recovered: Some(false),
-                    },
+                let recovered = theirs == epoch && (oldest - 1..next).contains(id);
+                Recovery {
+                    first_id: if recovered { *id + 1 } else { oldest },
+                    recovered: Some(recovered),
                 }
             }
         }
     }
 
-    /// The frames of the newest `count` messages, oldest first.
-    pub fn newest(&self, count: usize) -> impl Iterator<Item = &Bytes> {
-        self.ring
-            .range(self.ring.len() - count..)
-            .map(|entry| &entry.frame)
+    /// Frames from message `first_id` on: at most `bytes_max`, but at least one frame where there is one. `None` where
+    /// that message is no longer kept.
+    pub fn read(&mut self, first_id: u64, bytes_max: usize) -> Option<ReplayStep> {
+        if first_id < self.oldest_id() {
+            return None;
+        }
+        self.close_segment();
+        let mut step = ReplayStep {
+            slices: Vec::new(),
+            next_id: first_id,
+        };
+        let mut left = bytes_max;
+        let start = self
+            .segments
+            .partition_point(|segment| segment.next_id() <= first_id);
+        for segment in self.segments.range(start..) {
+            let slice = segment.read(&mut step.next_id, left, step.slices.is_empty());
+            left -= left.min(slice.len());
+            if slice.is_empty() {
+                break;
+            }
+            step.slices.push(slice);
+        }
+        Some(step)
+    }
+
+    /// The oldest message that is kept; one more than the last id where none is.
+    fn oldest_id(&self) -> u64 {
+        self.last_id + 1 - self.keys.len() as u64
+    }
+
+    fn close_segment(&mut self) {
+        if !self.open.ends.is_empty() {
+            self.segments.push_back(Segment {
+                first_id: self.open.first_id,
+                frames: self.open.frames.split().freeze(),
+                ends: std::mem::take(&mut self.open.ends),
+            });
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(Some(key)) = self.keys.pop_front() {
+            self.by_key.remove(&key);
+        }
+        let oldest = self.oldest_id();
+        while let Some(segment) = self.segments.front()
+            && segment.next_id() <= oldest
+        {
+            self.segments.pop_front();
+        }
+    }
+}
+
+impl Segment<Bytes> {
+    fn next_id(&self) -> u64 {
+        self.first_id + self.ends.len() as u64
+    }
+
+    /// Whole frames from `next_id` on, which moves behind them: as many as `bytes_max` has room for, and one
+    /// `at_least`.
+    fn read(&self, next_id: &mut u64, bytes_max: usize, at_least_one: bool) -> Bytes {
+        let first = usize::try_from(*next_id - self.first_id).expect("the segment is in memory");
+        let start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let fitting = self.ends[first..].partition_point(|end| end - start <= bytes_max);
+        let frames = fitting.max(usize::from(at_least_one));
+        if frames == 0 {
+            return Bytes::new();
+        }
+        *next_id += frames as u64;
+        self.frames.slice(start..self.ends[first + frames - 1])
     }
 }
 
@@ -193,65 +276,84 @@ mod tests {
             epoch: "other".to_owned(),
             id: 5,
         };
-        assert_eq!(
-            history.recovery(&other, "e"),
-            Recovery {
-                newest: 3,
-                recovered: Some(false)
-            }
-        );
-        assert_eq!(
-            history.recovery(&since(6), "e"),
-            Recovery {
-                newest: 3,
-                recovered: Some(false)
-            }
-        );
-        assert_eq!(
-            history.recovery(&since(1), "e"),
-            Recovery {
-                newest: 3,
-                recovered: Some(false)
-            }
-        );
-        assert_eq!(
-            history.recovery(&since(2), "e"),
-            Recovery {
-                newest: 3,
-                recovered: Some(true)
-            }
-        );
-        assert_eq!(
-            history.recovery(&since(5), "e"),
-            Recovery {
-                newest: 0,
-                recovered: Some(true)
-            }
-        );
+        for (replay, first_id, recovered) in [
+            (other, 3, false),
+            (since(6), 3, false),
+            (since(1), 3, false),
+            (since(2), 3, true),
+            (since(5), 6, true),
+        ] {
+            assert_eq!(
+                history.recovery(&replay, "e"),
+                Recovery {
+                    first_id,
+                    recovered: Some(recovered)
+                },
+                "{replay:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn segments_are_closed_when_full_and_dropped_when_forgotten() {
+        let mut history = History::new(100);
+        for _ in 0..10_000 {
+            history.next_id();
+            history.keep(&[b'x'; 100], None);
+        }
+        assert!(history.segments.len() <= 2, "{}", history.segments.len());
+        assert!(history.open.frames.len() < SEGMENT_BYTES);
+    }
+
+    /// All messages from `id` on, in steps of at most so many bytes.
+    fn replayed(history: &mut History, mut id: u64, bytes_max: usize) -> Vec<u64> {
+        let mut frames = Vec::new();
+        while id <= history.last_id() {
+            let step = history.read(id, bytes_max).expect("it is kept");
+            let bytes = step.slices.concat();
+            assert_eq!(bytes.len() as u64, 8 * (step.next_id - id));
+            assert!(bytes.len() <= bytes_max.max(8) && step.next_id > id);
+            frames.extend(bytes);
+            id = step.next_id;
+        }
+        frames
+            .chunks(8)
+            .map(|frame| u64::from_be_bytes(frame.try_into().expect("8 bytes each")))
+            .collect()
     }
 
     proptest! {
-        /// Against a model that forgets nothing: the newest come back in order, and a key is known exactly as long as
-        /// its message is kept.
+        /// Against a model that forgets nothing: the newest come back in order, however small the steps, and a key is
+        /// known exactly as long as its message is kept.
         #[test]
-        fn keeps_the_newest_and_their_keys(capacity in 0_usize..20, keyed in prop::collection::vec(any::<bool>(), 0..60)) {
+        fn keeps_the_newest_and_their_keys(
+            capacity in 0_usize..20,
+            keyed in prop::collection::vec((any::<bool>(), any::<bool>()), 0..60),
+            bytes_max in 0_usize..100,
+        ) {
             let mut history = History::new(capacity);
-            for (index, has_key) in keyed.iter().enumerate() {
+            for (index, (has_key, read)) in keyed.iter().enumerate() {
                 let id = history.next_id();
                 prop_assert_eq!(id, index as u64 + 1);
                 history.keep(&id.to_be_bytes(), has_key.then(|| key(id)).as_ref());
+                if *read {
+                    history.read(id, bytes_max);
+                }
             }
             let kept = keyed.len().min(capacity);
             let oldest = keyed.len() - kept;
-            for (index, has_key) in keyed.iter().enumerate() {
+            prop_assert!(history.read(oldest as u64, bytes_max).is_none());
+            for (index, (has_key, _)) in keyed.iter().enumerate() {
                 let id = index as u64 + 1;
                 let expected = (*has_key && index >= oldest).then_some(id);
                 prop_assert_eq!(history.find(&key(id)), expected);
-                let Recovery { newest, recovered } = history.recovery(&since(id), "e");
+                let Recovery { first_id, recovered } = history.recovery(&since(id), "e");
                 prop_assert_eq!(recovered, Some(id >= oldest as u64));
-                let ids: Vec<u64> = history.newest(newest).map(|frame| u64::from_be_bytes(frame[..].try_into().unwrap())).collect();
                 let first = if recovered == Some(true) { id + 1 } else { oldest as u64 + 1 };
-                prop_assert_eq!(ids, (first..=keyed.len() as u64).collect::<Vec<_>>());
+                prop_assert_eq!(first_id, first);
+                prop_assert_eq!(replayed(&mut history, first_id, bytes_max), (first..=keyed.len() as u64).collect::<Vec<_>>());
+                let newest = history.recovery(&Replay::Newest(index), "e").first_id;
+                prop_assert_eq!(newest, (keyed.len() - index.min(kept)) as u64 + 1);
             }
         }
     }

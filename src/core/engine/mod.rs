@@ -1,37 +1,39 @@
-//! The rules of the lab, without I/O: what a client's request means for itself and for the others.
+//! The rules of the lab, without I/O: what a client's request means for that client and for the others.
 //!
-//! There is no socket, clock, file or randomness in here. Time comes in as [`Now`]; what is to be sent goes out as
-//! bytes in [`Effects`], which the server that called must deliver before it calls again: `reply` to that one client,
-//! `broadcast` to every [`Engine::members`], in that client's and the room's order. The engine is sequential; a
-//! server with threads puts a lock around it.
+//! What is for one client comes out in its [`Output`]; what is for the room goes into the [`BroadcastLog`], from which
+//! the servers take batches. The engine is sequential; a server with threads puts a lock around it.
 
+pub mod broadcast_log;
 mod dashboard;
 pub mod history;
 pub mod limiter;
+mod occupancy;
+pub mod output;
 mod room;
 mod sparse_set;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::config::Config;
-use crate::core::counters::Counters;
-use crate::core::http::OriginPolicy;
-use crate::core::protocol::{
+use super::context::Context;
+use super::protocol::{
     Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome,
 };
-pub use crate::core::time::Now;
-use crate::core::websocket::frame;
+use super::time::Now;
+use broadcast_log::{Batch, BroadcastLog};
 use dashboard::Dashboard;
 pub use dashboard::Values;
 use limiter::Limiter;
-use room::Room;
+pub use occupancy::Full;
+use occupancy::Occupancy;
+use output::Output;
+use room::{Membership, Room};
 
 /// Error answers in a row, without an accepted message between, that a client gets before it is closed.
 pub const MAX_FAULTS_IN_A_ROW: u32 = 50;
@@ -50,129 +52,31 @@ impl ClientId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Close {
     /// The status code.
-    pub code: u16,
+    pub code: CloseCode,
     /// For a reader; at most 123 bytes.
     pub reason: &'static str,
-}
-
-/// What is to be sent. Frames are whole, in order, and in memory once.
-#[derive(Debug)]
-pub struct Effects {
-    /// Frames for the client that was heard, and for it alone.
-    pub reply: Vec<u8>,
-    /// Frames for everyone in the room; the same bytes for all.
-    pub broadcast: BytesMut,
-    /// Set where the client that was heard must be closed, after `reply`.
-    pub close: Option<Close>,
-    /// Set where the client that was heard joined the room.
-    pub joined: Option<Joined>,
-    /// Set where the client that was heard left the room: the first byte in `broadcast` that is not for it.
-    pub left_at: Option<usize>,
-    stats: Arc<Counters>,
-    json: Vec<u8>,
-}
-
-/// Where the room begins for a newcomer.
-#[derive(Debug, Clone, Copy)]
-pub struct Joined {
-    /// Its first byte in `broadcast`.
-    pub broadcast: usize,
-    /// The end of its welcome in `reply`: nothing that the room says may stand before it.
-    pub reply: usize,
-}
-
-impl Effects {
-    /// Nothing to send yet.
-    pub fn new(stats: Arc<Counters>) -> Self {
-        Self {
-            reply: Vec::new(),
-            broadcast: BytesMut::new(),
-            close: None,
-            joined: None,
-            left_at: None,
-            stats,
-            json: Vec::new(),
-        }
-    }
-
-    /// The figures everything is counted in.
-    pub fn stats(&self) -> &Counters {
-        &self.stats
-    }
-
-    /// Adds a message for the client alone.
-    pub(crate) fn tell_client(&mut self, message: &Outgoing<'_>) {
-        frame::text(&mut self.reply, to_json(&mut self.json, message));
-        self.stats.deliveries.inc();
-    }
-
-    /// Adds a message of the past, which the client asked for.
-    fn replay(&mut self, frame: &[u8]) {
-        self.reply.extend_from_slice(frame);
-        self.stats.deliveries.inc();
-    }
-
-    /// Adds a message for `receivers` members of the room, and gives back the frame they will get.
-    fn tell_room(&mut self, message: &Outgoing<'_>, receivers: usize) -> &[u8] {
-        let start = self.broadcast.len();
-        frame::text(&mut self.broadcast, to_json(&mut self.json, message));
-        self.stats.deliveries.inc_by(receivers as u64);
-        &self.broadcast[start..]
-    }
-}
-
-fn to_json<'a>(buffer: &'a mut Vec<u8>, message: &Outgoing<'_>) -> &'a [u8] {
-    buffer.clear();
-    serde_json::to_writer(&mut *buffer, message).expect("plain data, written to memory");
-    buffer
-}
-
-/// The text frame of one message.
-fn encode(message: &Outgoing<'_>) -> Vec<u8> {
-    let mut frame = Vec::new();
-    frame::text(&mut frame, to_json(&mut Vec::new(), message));
-    frame
-}
-
-/// What a server is given at its start, besides its configuration.
-#[derive(Debug)]
-pub struct Founding {
-    /// The concurrency model as clients are told it: `evloop` or `threads`.
-    pub model: &'static str,
-    /// Names this life of the room's history: a string that no earlier life used.
-    pub epoch: String,
-    /// The contents of `--report`.
-    pub report: Option<Vec<u8>>,
-}
-
-/// Why no other client is let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
-    /// `--max-clients` are in.
-    Server,
-    /// `--max-clients-per-address` are in from there.
-    Address,
-    /// The server is stopping.
-    Draining,
 }
 
 /// The one place of rules, shared by both servers.
 #[derive(Debug)]
 pub struct Engine {
-    config: Arc<Config>,
-    model: &'static str,
-    report: Option<Vec<u8>>,
-    origins: OriginPolicy,
-    stats: Arc<Counters>,
+    context: Arc<Context>,
+    phase: Phase,
     clients: Vec<Option<Client>>,
-    client_count: usize,
-    by_address: HashMap<IpAddr, usize>,
+    occupancy: Occupancy,
+    /// Clients opened over the server's life.
     opened: u64,
     room: Room,
     dashboard: Dashboard,
     echoes: usize,
     next_tick: Instant,
-    draining: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// The server is stopping: no client is let in, no message accepted, no leaving announced.
+    Draining,
 }
 
 /// What is remembered of a client that is in.
@@ -185,84 +89,35 @@ struct Client {
 
 #[derive(Debug)]
 enum Place {
-    Room(Limiter),
+    Room(Limiter, Membership),
     Dashboard,
     Echo,
 }
 
 impl Engine {
-    /// A lab with nobody in it.
-    pub fn new(config: Arc<Config>, founding: Founding, stats: Arc<Counters>, now: Now) -> Self {
-        let Founding {
-            model,
-            epoch,
-            report,
-        } = founding;
-        let room = Room::new(epoch, config.history, config.notice_limit);
-        let next_tick = now.instant + config.metric_interval;
-        let origins = OriginPolicy {
-            loopback_only: config.loopback_only(),
-            allowed: config.allow_origin.clone(),
-        };
+    /// A lab without clients.
+    pub fn new(context: Arc<Context>, now: Now) -> Self {
         Self {
-            // As with the server's table: growing would copy it under everyone's feet.
-            clients: Vec::with_capacity(config.max_sockets()),
-            config,
-            model,
-            report,
-            origins,
-            stats,
-            client_count: 0,
-            by_address: HashMap::new(),
+            phase: Phase::Serving,
+            clients: Vec::with_capacity(context.limits.max_sockets),
+            occupancy: Occupancy::default(),
             opened: 0,
-            room,
+            room: Room::new(Arc::clone(&context)),
             dashboard: Dashboard::default(),
             echoes: 0,
-            next_tick,
-            draining: false,
+            next_tick: now.instant + context.limits.metric_interval,
+            context,
         }
-    }
-
-    /// The server's configuration.
-    pub fn config(&self) -> &Arc<Config> {
-        &self.config
-    }
-
-    /// The figures everything is counted in.
-    pub fn stats(&self) -> &Counters {
-        &self.stats
-    }
-
-    /// The server's concurrency model: `evloop` or `threads`.
-    pub fn model(&self) -> &'static str {
-        self.model
-    }
-
-    /// The file served at `/report`, if there is one.
-    pub fn report(&self) -> Option<&[u8]> {
-        self.report.as_deref()
-    }
-
-    /// Which pages may connect.
-    pub fn origins(&self) -> &OriginPolicy {
-        &self.origins
     }
 
     /// Clients that are in.
     pub fn client_count(&self) -> usize {
-        self.client_count
+        self.occupancy.clients()
     }
 
     /// Whether this client is in.
     pub fn has(&self, client: ClientId) -> bool {
-        self.clients
-            .get(client.index())
-            .is_some_and(Option::is_some)
-    }
-
-    /// Everyone in the room: who gets [`Effects::broadcast`].
-    pub fn members(&self) -> &[ClientId] {
-        self.room.members()
+        matches!(self.clients.get(client.index()), Some(Some(_)))
     }
 
     /// Whether [`Engine::open`] may let in another client from this address.
@@ -270,45 +125,34 @@ impl Engine {
     /// # Errors
     /// Why there is no place.
     pub fn vacancy(&self, address: IpAddr) -> Result<(), Full> {
-        let per_address = self.config.max_clients_per_address;
-        if self.draining {
-            Err(Full::Draining)
-        } else if self.client_count >= self.config.max_clients {
-            Err(Full::Server)
-        } else if per_address > 0
-            && self
-                .by_address
-                .get(&address)
-                .is_some_and(|clients| *clients >= per_address)
-        {
-            Err(Full::Address)
-        } else {
-            Ok(())
+        match self.phase {
+            Phase::Serving => self.occupancy.room_for(address, &self.context.limits),
+            Phase::Draining => Err(Full::Draining),
         }
     }
 
-    /// A client, for whom there is a place, comes in. Returns its number for the log: 1, 2, 3, … over the server's life.
+    /// A client, for which there is a place, comes in. Returns its number for the log: 1, 2, 3, … over the server's life.
     pub fn open(
         &mut self,
         now: Now,
         client: ClientId,
         address: IpAddr,
         opening: &Opening,
-        effects: &mut Effects,
+        output: &mut Output,
     ) -> u64 {
-        let ping_interval_ms =
-            u64::try_from(self.config.ping_interval.as_millis()).unwrap_or(u64::MAX);
+        let ping_interval = self.context.limits.ping_interval;
         let welcome = Welcome {
-            server: self.model,
-            ping_interval_ms,
+            server: self.context.model,
+            ping_interval_ms: u64::try_from(ping_interval.as_millis()).unwrap_or(u64::MAX),
         };
         let place = match opening {
             Opening::Chat(replay) => {
-                self.room.join(now, client, replay, welcome, effects);
-                Place::Room(Limiter::default())
+                let membership = self.room.join(now, client, replay, welcome, output);
+                output.note(membership);
+                Place::Room(Limiter::default(), membership)
             }
             Opening::Dashboard => {
-                self.dashboard.join(now, client, welcome, effects);
+                self.dashboard.join(now, client, welcome, output);
                 Place::Dashboard
             }
             Opening::Echo => {
@@ -319,78 +163,110 @@ impl Engine {
         if self.clients.len() <= client.index() {
             self.clients.resize_with(client.index() + 1, || None);
         }
-        self.client_count += 1;
-        *self.by_address.entry(address).or_default() += 1;
         self.clients[client.index()] = Some(Client {
             address,
             place,
             faults_in_a_row: 0,
         });
+        self.occupancy.enter(address);
         self.count_clients();
         self.opened += 1;
         self.opened
     }
 
-    /// A client has left, or is about to: it gets nothing of the room or the dashboard from now on.
-    pub fn leave(&mut self, now: Now, client: ClientId, effects: &mut Effects) {
+    /// A client has left, or is about to. What it is still owed of the room comes next in its output; it gets nothing
+    /// of the room or the dashboard from now on.
+    pub fn leave(&mut self, now: Now, client: ClientId, output: &mut Output) {
         let Some(left) = self.clients.get_mut(client.index()).and_then(Option::take) else {
             return;
         };
         match left.place {
-            Place::Room(_) if self.draining => self.room.leave_silently(client, effects),
-            Place::Room(_) => self.room.leave(now, client, effects),
+            Place::Room(_, membership) => {
+                let announced = self.phase == Phase::Serving;
+                self.room.leave(now, client, membership, announced, output);
+            }
             Place::Dashboard => self.dashboard.leave(client),
             Place::Echo => self.echoes -= 1,
         }
-        self.client_count -= 1;
-        if let Some(clients) = self.by_address.get_mut(&left.address) {
-            *clients -= 1;
-            if *clients == 0 {
-                self.by_address.remove(&left.address);
-            }
-        }
+        self.occupancy.leave(left.address);
         self.count_clients();
     }
 
-    /// Somebody in the room asks for something, or tried to. Tells whether it went out to the room.
+    /// A member's socket has taken all it was sent: the next step of its replay, if it has one under way.
+    pub fn continue_replay(&mut self, now: Now, client: ClientId, output: &mut Output) {
+        let Some(Client {
+            place: Place::Room(_, membership),
+            ..
+        }) = client_mut(&mut self.clients, client)
+        else {
+            return;
+        };
+        let Membership::Replaying {
+            next_id,
+            online_told,
+        } = *membership
+        else {
+            return;
+        };
+        match self.room.replay(now, client, next_id, online_told, output) {
+            Some(moved_on) => {
+                *membership = moved_on;
+                output.note(moved_on);
+            }
+            None => {
+                self.context.counters.refused("slow_consumer");
+                output.close = Some(Close {
+                    code: CloseCode::Policy,
+                    reason: "too slow: the history it reads has moved on",
+                });
+            }
+        }
+    }
+
+    /// A member of the room asks for something, or tried to. Tells whether it went out to the room.
     pub fn chat(
         &mut self,
         now: Now,
         client: ClientId,
         request: &Result<ChatRequest<'_>, RefusedChat<'_>>,
-        effects: &mut Effects,
+        output: &mut Output,
     ) -> bool {
         match request {
-            Ok(ChatRequest::Say(chat)) => return self.say(now, client, chat, effects),
-            Ok(ChatRequest::Ping) => effects.tell_client(&Outgoing::Pong { ts: now.unix_ms }),
-            Err(refused) => self.fault(now, client, refused.fault, refused.cid.as_deref(), effects),
+            Ok(ChatRequest::Say(chat)) => return self.say(now, client, chat, output),
+            Ok(ChatRequest::Ping) => output.push_reply(&Outgoing::Pong { ts: now.unix_ms }),
+            Err(refused) => self.fault(now, client, refused.fault, refused.cid.as_deref(), output),
         }
         false
     }
 
-    fn say(&mut self, now: Now, client: ClientId, chat: &Chat<'_>, effects: &mut Effects) -> bool {
-        let interval = self.config.chat_interval;
+    /// A message is acknowledged in the same step in which it is appended to the log. While the server drains neither
+    /// happens: the Close that is on its way tells the client that its message was not taken.
+    fn say(&mut self, now: Now, client: ClientId, chat: &Chat<'_>, output: &mut Output) -> bool {
         let Some(Client {
-            place: Place::Room(limiter),
+            place: Place::Room(limiter, _),
+            faults_in_a_row,
             ..
         }) = client_mut(&mut self.clients, client)
         else {
             return false;
         };
+        if self.phase == Phase::Draining {
+            return false;
+        }
         let said_before = self.room.said_before(chat);
         if said_before.is_none()
-            && let Err(wait) = limiter.accept(now.instant, interval)
+            && let Err(wait) = limiter.accept(now.instant, self.context.limits.chat_interval)
         {
             let fault = Fault::RateLimited {
                 retry_after_ms: whole_ms(wait),
             };
-            self.fault(now, client, fault, chat.cid.as_deref(), effects);
+            self.fault(now, client, fault, chat.cid.as_deref(), output);
             return false;
         }
-        let id = said_before.unwrap_or_else(|| self.room.say(now, chat, effects));
-        self.no_fault(client);
+        *faults_in_a_row = 0;
+        let id = said_before.unwrap_or_else(|| self.room.say(now, chat));
         if let Some(cid) = chat.cid.as_deref() {
-            effects.tell_client(&Outgoing::Ack {
+            output.push_reply(&Outgoing::Ack {
                 cid,
                 id,
                 ts: now.unix_ms,
@@ -405,20 +281,32 @@ impl Engine {
         now: Now,
         client: ClientId,
         request: &Result<DashboardRequest, Fault>,
-        effects: &mut Effects,
+        output: &mut Output,
     ) {
         match request {
             Ok(DashboardRequest::Subscribe(subscribe)) => {
-                self.no_fault(client);
+                if let Some(client) = client_mut(&mut self.clients, client) {
+                    client.faults_in_a_row = 0;
+                }
                 self.dashboard
-                    .subscribe(now, client, &subscribe.metrics, effects);
+                    .subscribe(now, client, &subscribe.metrics, output);
                 if subscribe.unknown {
-                    self.fault(now, client, Fault::UnknownMetric, None, effects);
+                    self.fault(now, client, Fault::UnknownMetric, None, output);
                 }
             }
-            Ok(DashboardRequest::Ping) => effects.tell_client(&Outgoing::Pong { ts: now.unix_ms }),
-            Err(fault) => self.fault(now, client, *fault, None, effects),
+            Ok(DashboardRequest::Ping) => output.push_reply(&Outgoing::Pong { ts: now.unix_ms }),
+            Err(fault) => self.fault(now, client, *fault, None, output),
         }
+    }
+
+    /// The next members to be sent to; see [`BroadcastLog::next_batch`].
+    pub fn next_batch(&mut self, members_max: usize) -> Batch {
+        self.room.next_batch(members_max)
+    }
+
+    /// The room's log, to be asked how far it lags.
+    pub fn log(&self) -> &BroadcastLog {
+        self.room.log()
     }
 
     /// When [`Engine::tick`] or [`Engine::summarise`] has something to do.
@@ -436,28 +324,28 @@ impl Engine {
     /// Sends the dashboard's values, each watcher's through `deliver`, and plans the next tick. A tick that comes
     /// late does not bring the next one closer, and one missed altogether is not made up for.
     pub fn tick(&mut self, now: Now, values: &Values, deliver: impl FnMut(ClientId, &Bytes)) {
-        let interval = self.config.metric_interval;
+        let interval = self.context.limits.metric_interval;
         self.next_tick += interval;
         if self.next_tick <= now.instant {
             self.next_tick = now.instant + interval;
         }
         let sent = self.dashboard.tick(now, values, deliver);
-        self.stats.deliveries.inc_by(sent);
+        self.context.counters.deliveries.inc_by(sent);
     }
 
     /// Sends the summary of a large room if one is due.
-    pub fn summarise(&mut self, now: Now, effects: &mut Effects) {
-        self.room.summarise(now, effects);
+    pub fn summarise(&mut self, now: Now) {
+        self.room.summarise(now);
     }
 
-    /// The server is stopping: nobody is let in any more, and who leaves is not announced.
+    /// The server is stopping.
     pub fn drain(&mut self) {
-        self.draining = true;
+        self.phase = Phase::Draining;
     }
 
     /// Whether the server is stopping.
     pub fn is_draining(&self) -> bool {
-        self.draining
+        self.phase == Phase::Draining
     }
 
     fn fault(
@@ -466,17 +354,18 @@ impl Engine {
         client: ClientId,
         fault: Fault,
         cid: Option<&str>,
-        effects: &mut Effects,
+        output: &mut Output,
     ) {
-        self.stats.refused(fault.code());
+        let counters = &self.context.counters;
+        counters.refused(fault.code());
         let Some(client) = client_mut(&mut self.clients, client) else {
             return;
         };
         client.faults_in_a_row += 1;
         if client.faults_in_a_row > MAX_FAULTS_IN_A_ROW {
-            self.stats.refused("too_many_faults");
-            effects.close = Some(Close {
-                code: 1008,
+            counters.refused("too_many_faults");
+            output.close = Some(Close {
+                code: CloseCode::Policy,
                 reason: "too many refused messages in a row",
             });
             return;
@@ -485,7 +374,7 @@ impl Engine {
             Fault::RateLimited { retry_after_ms } => Some(retry_after_ms),
             _ => None,
         };
-        effects.tell_client(&Outgoing::Error {
+        output.push_reply(&Outgoing::Error {
             text: fault.text(),
             ts: now.unix_ms,
             code: fault.code(),
@@ -494,17 +383,11 @@ impl Engine {
         });
     }
 
-    fn no_fault(&mut self, client: ClientId) {
-        if let Some(client) = client_mut(&mut self.clients, client) {
-            client.faults_in_a_row = 0;
-        }
-    }
-
     fn count_clients(&self) {
-        self.stats.set_clients("chat", self.room.members().len());
-        self.stats
-            .set_clients("dashboard", self.dashboard.watchers());
-        self.stats.set_clients("echo", self.echoes);
+        let counters = &self.context.counters;
+        counters.set_clients("chat", self.room.online());
+        counters.set_clients("dashboard", self.dashboard.watchers());
+        counters.set_clients("echo", self.echoes);
     }
 }
 

@@ -1,108 +1,162 @@
-//! The chat room: who is in it, its one order of messages, its notices.
+//! The chat room: its members, its one order of messages, its notices.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::broadcast_log::{Batch, BroadcastLog};
 use super::history::{History, MessageKey};
-use super::sparse_set::SparseSet;
-use super::{ClientId, Effects, Joined, Now};
+use super::output::{self, Output};
+use super::{ClientId, Now};
+use crate::core::context::Context;
 use crate::core::protocol::{Chat, HistoryMark, Outgoing, Replay, System, Welcome};
 
-/// In a large room, at most one summary of who is online goes out in this time.
+/// In a large room, at most one summary of how many are online goes out in this time.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
+/// What a member is sent of the history at a time. The next step waits until the socket has taken this one.
+const REPLAY_STEP_BYTES: usize = 16 * 1024;
 
 /// The one room of the lab.
 #[derive(Debug)]
 pub struct Room {
-    roster: SparseSet,
+    context: Arc<Context>,
+    log: BroadcastLog,
     history: History,
-    /// Names this life of the history, so that ids of an earlier life are not taken for ours.
-    epoch: String,
-    notice_limit: usize,
+    /// Members whose replay has not come to its end, and who are not in the log yet.
+    replaying: usize,
     summary_due: Option<Instant>,
+    json: Vec<u8>,
+}
+
+/// How far a member has come.
+#[derive(Debug, Clone, Copy)]
+pub enum Membership {
+    /// It is sent the history, this message next.
+    Replaying {
+        /// The message to be sent next.
+        next_id: u64,
+        /// How many members its welcome spoke of.
+        online_told: usize,
+    },
+    /// It is in the log, which sends it the rest.
+    Live,
 }
 
 impl Room {
     /// An empty room.
-    pub fn new(epoch: String, history: usize, notice_limit: usize) -> Self {
+    pub fn new(context: Arc<Context>) -> Self {
         Self {
-            roster: SparseSet::default(),
-            history: History::new(history),
-            epoch,
-            notice_limit,
+            log: BroadcastLog::with_capacity(context.limits.max_sockets),
+            history: History::new(context.limits.history),
+            context,
+            replaying: 0,
             summary_due: None,
+            json: Vec::new(),
         }
     }
 
-    /// Everyone in the room: who gets [`Effects::broadcast`].
-    pub fn members(&self) -> &[ClientId] {
-        self.roster.members()
+    /// How many members there are.
+    pub fn online(&self) -> usize {
+        self.log.members() + self.replaying
     }
 
-    /// A newcomer is announced to those who are in, then welcomed with what it asked of the past.
+    /// Moves the cursors of the next members; see [`BroadcastLog::next_batch`].
+    pub fn next_batch(&mut self, members_max: usize) -> Batch {
+        self.log.next_batch(members_max)
+    }
+
+    /// The log, to be asked how far it lags.
+    pub fn log(&self) -> &BroadcastLog {
+        &self.log
+    }
+
+    /// A newcomer is announced to the members, then welcomed with the beginning of the history it asked for.
     pub fn join(
         &mut self,
         now: Now,
         client: ClientId,
         replay: &Replay,
         welcome: Welcome<'_>,
-        effects: &mut Effects,
-    ) {
-        self.announce(
-            now,
-            "joined",
-            "Một người dùng mới đã tham gia chat",
-            self.members().len() + 1,
-            effects,
-        );
-        let broadcast = effects.broadcast.len();
-        self.roster.add(client);
-        let online_count = self.members().len();
-        let recovery = self.history.recovery(replay, &self.epoch);
-        effects.tell_client(&Outgoing::System(System {
-            text: format!("Chào mừng đến chat room! Hiện có {online_count} người online.").into(),
+        output: &mut Output,
+    ) -> Membership {
+        let online = self.online() + 1;
+        self.announce(now, "joined", "Một người dùng mới đã tham gia chat", online);
+        let epoch = &self.context.epoch;
+        let recovery = self.history.recovery(replay, epoch);
+        output.push_reply(&Outgoing::System(System {
+            text: format!("Chào mừng đến chat room! Hiện có {online} người online.").into(),
             ts: now.unix_ms,
             code: "welcome",
-            online_count: Some(online_count),
+            online_count: Some(online),
             welcome: Some(welcome),
             history: Some(HistoryMark {
-                epoch: &self.epoch,
+                epoch,
                 last_id: self.history.last_id(),
                 recovered: recovery.recovered,
             }),
             ..System::default()
         }));
-        for frame in self.history.newest(recovery.newest) {
-            effects.replay(frame);
-        }
-        effects.joined = Some(Joined {
-            broadcast,
-            reply: effects.reply.len(),
-        });
+        self.replaying += 1;
+        self.replay(now, client, recovery.first_id, online, output)
+            .expect("what the history offers it has")
     }
 
-    /// A member leaves and everyone who stays is told.
-    pub fn leave(&mut self, now: Now, client: ClientId, effects: &mut Effects) {
-        if self.roster.remove(client) {
-            effects.left_at = Some(effects.broadcast.len());
-            self.announce(
-                now,
-                "left",
-                "Một người dùng đã rời khỏi chat",
-                self.members().len(),
-                effects,
-            );
+    /// The next step of a member's replay. `None` where the history has forgotten what comes next: the member reads
+    /// slower than the room speaks.
+    pub fn replay(
+        &mut self,
+        now: Now,
+        client: ClientId,
+        next_id: u64,
+        online_told: usize,
+        output: &mut Output,
+    ) -> Option<Membership> {
+        let step = self.history.read(next_id, REPLAY_STEP_BYTES)?;
+        let frames = step.next_id - next_id;
+        self.context.counters.deliveries.inc_by(frames);
+        step.slices
+            .into_iter()
+            .for_each(|slice| output.reply.push_shared(slice));
+        if step.next_id <= self.history.last_id() {
+            return Some(Membership::Replaying {
+                next_id: step.next_id,
+                online_told,
+            });
+        }
+        self.replaying -= 1;
+        self.log.join(client);
+        // The notices of those who came and went during the replay were not for it.
+        let online = self.online();
+        if online != online_told {
+            output.push_reply(&presence(now, online));
+        }
+        Some(Membership::Live)
+    }
+
+    /// A member leaves: what the log still owes it comes next in its output. Those who stay are told, unless the whole
+    /// room is leaving.
+    pub fn leave(
+        &mut self,
+        now: Now,
+        client: ClientId,
+        membership: Membership,
+        announced: bool,
+        output: &mut Output,
+    ) {
+        match membership {
+            Membership::Replaying { .. } => self.replaying -= 1,
+            Membership::Live => {
+                let owed = self.log.leave(client).into_iter();
+                owed.for_each(|slice| output.reply.push_shared(slice));
+            }
+        }
+        if announced {
+            let online = self.online();
+            self.announce(now, "left", "Một người dùng đã rời khỏi chat", online);
         }
     }
 
-    /// A member leaves and nobody is told: the server is stopping, everyone leaves.
-    pub fn leave_silently(&mut self, client: ClientId, effects: &mut Effects) {
-        if self.roster.remove(client) {
-            effects.left_at = Some(effects.broadcast.len());
-        }
-    }
-
-    /// Takes a message that is allowed into the room's order and sends it to everyone; tells its id.
-    pub fn say(&mut self, now: Now, chat: &Chat<'_>, effects: &mut Effects) -> u64 {
+    /// Takes a message that is allowed into the room's order and sends it to all members; tells its id.
+    pub fn say(&mut self, now: Now, chat: &Chat<'_>) -> u64 {
         let id = self.history.next_id();
         let message = Outgoing::Chat {
             name: chat.name(),
@@ -110,7 +164,7 @@ impl Room {
             ts: now.unix_ms,
             id,
         };
-        let frame = effects.tell_room(&message, self.roster.members().len());
+        let frame = append(&mut self.log, &mut self.json, &self.context, &message);
         self.history.keep(frame, message_key(chat).as_ref());
         id
     }
@@ -126,53 +180,57 @@ impl Room {
     }
 
     /// Sends the summary of a large room if one is due.
-    pub fn summarise(&mut self, now: Now, effects: &mut Effects) {
-        if self.summary_due.is_none_or(|due| now.instant < due) {
-            return;
+    pub fn summarise(&mut self, now: Now) {
+        if self.summary_due.is_some_and(|due| now.instant >= due) {
+            self.summary_due = None;
+            let message = presence(now, self.online());
+            append(&mut self.log, &mut self.json, &self.context, &message);
         }
-        self.summary_due = None;
-        let online_count = self.members().len();
-        let text = format!("Hiện có {online_count} người online.");
-        self.broadcast_notice(now, "presence", text.into(), online_count, effects);
     }
 
     /// Tells the members of a change; in a large room, where N changes would be N² notices, plans a summary instead.
-    fn announce(
-        &mut self,
-        now: Now,
-        code: &'static str,
-        text: &'static str,
-        online_count: usize,
-        effects: &mut Effects,
-    ) {
-        if online_count > self.notice_limit {
+    fn announce(&mut self, now: Now, code: &'static str, text: &'static str, online: usize) {
+        if online > self.context.limits.notice_limit {
             self.summary_due
                 .get_or_insert(now.instant + SUMMARY_INTERVAL);
         } else {
-            self.broadcast_notice(now, code, text.into(), online_count, effects);
+            let message = notice(now, code, text.into(), online);
+            append(&mut self.log, &mut self.json, &self.context, &message);
         }
     }
+}
 
-    fn broadcast_notice(
-        &mut self,
-        now: Now,
-        code: &'static str,
-        text: std::borrow::Cow<'static, str>,
-        online_count: usize,
-        effects: &mut Effects,
-    ) {
-        let receivers = self.members().len();
-        if receivers > 0 {
-            let notice = System {
-                text,
-                ts: now.unix_ms,
-                code,
-                online_count: Some(online_count),
-                ..System::default()
-            };
-            effects.tell_room(&Outgoing::System(notice), receivers);
-        }
-    }
+fn append<'a>(
+    log: &'a mut BroadcastLog,
+    json: &mut Vec<u8>,
+    context: &Context,
+    message: &Outgoing<'_>,
+) -> &'a [u8] {
+    context
+        .counters
+        .deliveries
+        .inc_by(log.members() as u64);
+    log.append(output::to_json(json, message))
+}
+
+fn presence(now: Now, online: usize) -> Outgoing<'static> {
+    let text = format!("Hiện có {online} người online.");
+    notice(now, "presence", text.into(), online)
+}
+
+fn notice(
+    now: Now,
+    code: &'static str,
+    text: std::borrow::Cow<'static, str>,
+    online: usize,
+) -> Outgoing<'static> {
+    Outgoing::System(System {
+        text,
+        ts: now.unix_ms,
+        code,
+        online_count: Some(online),
+        ..System::default()
+    })
 }
 
 /// What a message sent again is known by; none without a `cid`.

@@ -1,50 +1,51 @@
-//! Who belongs to something: a dense list to run over, with O(1) joining and leaving.
+//! A set of clients: a dense list to iterate over, with O(1) insertion and removal.
 
 use super::ClientId;
 
-/// Members in no particular order. A client may stand in it once.
+/// Clients in no particular order, each at most once (Briggs and Torczon, "An Efficient Representation for Sparse
+/// Sets", 1993).
 #[derive(Debug, Default)]
 pub struct SparseSet {
-    members: Vec<ClientId>,
-    /// Where each client stands in `members`, by its id; [`NOWHERE`] for those who are not in it.
-    seats: Vec<u32>,
+    dense: Vec<ClientId>,
+    /// The position of each client in `dense`, by its id; [`ABSENT`] where it is not in the set.
+    positions: Vec<u32>,
 }
 
-const NOWHERE: u32 = u32::MAX;
+const ABSENT: u32 = u32::MAX;
 
 impl SparseSet {
-    /// The members, for running over.
-    pub fn members(&self) -> &[ClientId] {
-        &self.members
+    /// The clients, to iterate over.
+    pub fn as_slice(&self) -> &[ClientId] {
+        &self.dense
     }
 
     /// Whether the client is in it.
     pub fn contains(&self, client: ClientId) -> bool {
-        self.seats
+        self.positions
             .get(client.index())
-            .is_some_and(|seat| *seat != NOWHERE)
+            .is_some_and(|position| *position != ABSENT)
     }
 
     /// Adds a client that is not in it.
-    pub fn add(&mut self, client: ClientId) {
+    pub fn insert(&mut self, client: ClientId) {
         debug_assert!(!self.contains(client), "a client joins once");
-        if self.seats.len() <= client.index() {
-            self.seats.resize(client.index() + 1, NOWHERE);
+        if self.positions.len() <= client.index() {
+            self.positions.resize(client.index() + 1, ABSENT);
         }
-        self.seats[client.index()] =
-            u32::try_from(self.members.len()).expect("fewer members than client ids");
-        self.members.push(client);
+        self.positions[client.index()] =
+            u32::try_from(self.dense.len()).expect("fewer clients than client ids");
+        self.dense.push(client);
     }
 
-    /// Removes a client; tells whether it was in it. The last member takes its seat.
+    /// Removes a client; tells whether it was in it. The last client takes its position.
     pub fn remove(&mut self, client: ClientId) -> bool {
         if !self.contains(client) {
             return false;
         }
-        let seat = std::mem::replace(&mut self.seats[client.index()], NOWHERE);
-        self.members.swap_remove(seat as usize);
-        if let Some(moved) = self.members.get(seat as usize) {
-            self.seats[moved.index()] = seat;
+        let position = std::mem::replace(&mut self.positions[client.index()], ABSENT);
+        self.dense.swap_remove(position as usize);
+        if let Some(moved) = self.dense.get(position as usize) {
+            self.positions[moved.index()] = position;
         }
         true
     }
@@ -59,17 +60,17 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_a_set(steps in prop::collection::vec((0_u32..12, any::<bool>()), 0..200)) {
-            let mut roster = SparseSet::default();
+            let mut set = SparseSet::default();
             let mut model = BTreeSet::new();
             for (id, joins) in steps {
                 if !joins {
-                    prop_assert_eq!(roster.remove(ClientId(id)), model.remove(&id));
+                    prop_assert_eq!(set.remove(ClientId(id)), model.remove(&id));
                 } else if model.insert(id) {
-                    roster.add(ClientId(id));
+                    set.insert(ClientId(id));
                 }
-                let members: BTreeSet<u32> = roster.members().iter().map(|member| member.0).collect();
-                prop_assert_eq!(roster.members().len(), members.len());
-                prop_assert_eq!(&members, &model);
+                let clients: BTreeSet<u32> = set.as_slice().iter().map(|client| client.0).collect();
+                prop_assert_eq!(set.as_slice().len(), clients.len());
+                prop_assert_eq!(&clients, &model);
             }
         }
     }

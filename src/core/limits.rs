@@ -1,0 +1,23 @@
+//! The limits and intervals that the rules keep to, as the flags set them; none is unlimited.
+
+use std::time::Duration;
+
+/// What both servers keep to; each field is the flag of its name.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "each is described by its flag")]
+pub struct Limits {
+    pub chat_interval: Duration,
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+    pub metric_interval: Duration,
+    pub handshake_timeout: Duration,
+    pub close_timeout: Duration,
+    pub history: usize,
+    pub notice_limit: usize,
+    pub max_clients: usize,
+    pub max_clients_per_address: usize,
+    /// Sockets in all: the clients, and some for pages, health checks and refusals.
+    pub max_sockets: usize,
+    pub max_message: usize,
+    pub max_unsent: usize,
+}
