@@ -19,7 +19,7 @@ use tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig, WebSocke
 
 use crate::config::Config;
 use crate::engine::{ClientId, Close, Effects, Engine, Full, Now};
-use crate::frame;
+use crate::frame::{self, Inspected, Inspector, Violation};
 use crate::http::{self, Head, Outcome, Refusal, Site, Step};
 use crate::keepalive::{Due, Keepalive};
 use crate::protocol::{self, ChatRequest, Opening, Payload};
@@ -29,6 +29,10 @@ const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;
 
 /// Read from a socket before it is closed after both have said Close; more than a few control frames cannot come.
 pub const CROSSING_BYTES: usize = 1024;
+
+/// The Close for broken rules, and the reason that it is counted under.
+const PROTOCOL_ERROR: (u16, &str) = (1002, "protocol_error");
+const BAD_UTF8: (u16, &str) = (1007, "bad_utf8");
 
 /// How a conversation reaches the engine: directly in the event loop, through a lock in the thread server.
 pub trait Lab {
@@ -49,6 +53,8 @@ pub struct Conversation {
     /// The beginning of a frame. It is held back until the rest has come, so that memory grows with what a client has
     /// sent and not with what its header claims: tungstenite makes room for the whole claim at once.
     held: Vec<u8>,
+    /// What is known of it already.
+    inspector: Inspector,
 }
 
 #[derive(Debug)]
@@ -108,6 +114,7 @@ impl Conversation {
                 answered: false,
             },
             held: Vec::new(),
+            inspector: Inspector::default(),
         }
     }
 
@@ -289,19 +296,45 @@ impl Conversation {
             Stage::Http { .. } | Stage::Lingering { .. } | Stage::Parted { .. } => return,
         };
         let max_message = max_message.unwrap_or(usize::MAX);
-        if self.held.is_empty() {
-            let whole = frame::whole_frames(input, max_message);
-            self.held.extend_from_slice(&input[whole..]);
-            self.read_frames(now, &input[..whole], lab);
+        let mut held = std::mem::take(&mut self.held);
+        if held.is_empty() {
+            let whole = self.read_whole_frames(now, input, max_message, lab);
+            self.hold(&input[whole..]);
         } else {
-            let mut bytes = std::mem::take(&mut self.held);
-            bytes.extend_from_slice(input);
-            let whole = frame::whole_frames(&bytes, max_message);
-            self.read_frames(now, &bytes[..whole], lab);
-            if whole < bytes.len() {
-                bytes.drain(..whole);
-                self.held = bytes;
+            held.extend_from_slice(input);
+            match self.read_whole_frames(now, &held, max_message, lab) {
+                0 if !self.is_over() => self.held = held,
+                whole => self.hold(&held[whole..]),
             }
+        }
+    }
+
+    /// Reads as many frames as have come whole, and tells how many bytes they are.
+    fn read_whole_frames(
+        &mut self,
+        now: Now,
+        bytes: &[u8],
+        max_message: usize,
+        lab: &mut impl Lab,
+    ) -> usize {
+        let Inspected { whole, violation } = self.inspector.inspect(bytes, max_message);
+        self.read_frames(now, &bytes[..whole], lab);
+        if let Some(violation) = violation
+            && !self.is_over()
+        {
+            let (code, reason) = match violation {
+                Violation::NotUtf8 => BAD_UTF8,
+                _ => PROTOCOL_ERROR,
+            };
+            self.fail(now, code, reason, &violation, lab);
+        }
+        whole
+    }
+
+    /// Holds back the beginning of a frame, in no more room than it takes.
+    fn hold(&mut self, beginning: &[u8]) {
+        if !self.is_over() {
+            self.held = beginning.to_vec();
         }
     }
 
@@ -321,7 +354,14 @@ impl Conversation {
                 Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The close handshake is complete; the reply, if one was owed, is among the replies.
                 Err(WsError::ConnectionClosed) => self.part(now, lab),
-                Err(error) => self.fail(now, &error, lab),
+                Err(error) => {
+                    let (code, reason) = match error {
+                        WsError::Capacity(_) => (1009, "too_big"),
+                        WsError::Utf8(_) => BAD_UTF8,
+                        _ => PROTOCOL_ERROR,
+                    };
+                    self.fail(now, code, reason, &error, lab);
+                }
             }
         }
     }
@@ -350,12 +390,14 @@ impl Conversation {
     }
 
     /// The client broke the protocol: what it sent before is answered, then comes the reason, and no more.
-    fn fail(&mut self, now: Now, error: &WsError, lab: &mut impl Lab) {
-        let (code, reason) = match error {
-            WsError::Capacity(_) => (1009, "too_big"),
-            WsError::Utf8(_) => (1007, "bad_utf8"),
-            _ => (1002, "protocol_error"),
-        };
+    fn fail(
+        &mut self,
+        now: Now,
+        code: u16,
+        reason: &'static str,
+        error: &dyn std::error::Error,
+        lab: &mut impl Lab,
+    ) {
         debug!("[SERVER] {}: closed with {code}: {error}", self.peer);
         lab.effects().stats().refused(reason);
         if let Stage::Open(_) = &self.stage {
