@@ -8,6 +8,8 @@ use bytesize::ByteSize;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use crate::core::limits::Limits;
+
 /// The port of the user's document.
 pub const DEFAULT_PORT: u16 = 8765;
 /// Sockets kept free above `--max-clients`, so that pages, `/healthz` and refusals still get through.
@@ -207,6 +209,25 @@ impl Config {
     /// Sockets open at most, clients and others together.
     pub fn max_sockets(&self) -> usize {
         self.max_clients + SPARE_SOCKETS
+    }
+
+    /// What the rules keep to.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            chat_interval: self.chat_interval,
+            ping_interval: self.ping_interval,
+            ping_timeout: self.ping_timeout,
+            metric_interval: self.metric_interval,
+            handshake_timeout: self.handshake_timeout,
+            close_timeout: self.close_timeout,
+            history: self.history,
+            notice_limit: self.notice_limit,
+            max_clients: self.max_clients,
+            max_clients_per_address: self.max_clients_per_address,
+            max_sockets: self.max_sockets(),
+            max_message: self.max_message,
+            max_unsent: self.max_unsent,
+        }
     }
 }
 

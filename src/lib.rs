@@ -33,7 +33,6 @@
 //! - Everything a client is sent goes through its one outbox, in order, in whole frames; nobody waits for a slow client.
 //! - Closing marks, reaping removes: no connection goes away in the middle of a turn.
 
-pub mod carousel;
 pub mod config;
 pub mod core;
 pub mod evloop;

@@ -20,3 +20,21 @@ pub struct Context {
     /// What is counted.
     pub counters: Counters,
 }
+
+impl Context {
+    /// One for a lab without a server, with these limits.
+    #[cfg(test)]
+    pub(crate) fn for_tests(limits: Limits) -> Self {
+        Self {
+            model: "evloop",
+            epoch: "epoch".to_owned(),
+            limits,
+            origins: OriginPolicy {
+                loopback_only: true,
+                allowed: Vec::new(),
+            },
+            report: None,
+            counters: Counters::new(),
+        }
+    }
+}

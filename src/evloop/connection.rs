@@ -1,6 +1,6 @@
 //! One socket of the event loop: its conversation, its outbox, its timer.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,18 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use super::wheel::{TimerKey, Wheel};
-use super::{Alarm, Desk};
-use crate::carousel::{Carousel, Heard};
-use crate::config::Config;
+use super::{DirectAccess, READ_BUFFER, TimerKind};
 use crate::core::counters::Counters;
-use crate::core::engine::{ClientId, Close, Now};
-use crate::core::websocket::conversation::{CROSSING_BYTES, Conversation, Ending, TimedOut};
+use crate::core::engine::output::Output;
+use crate::core::engine::{ClientId, Close};
+use crate::core::limits::Limits;
+use crate::core::time::Now;
+use crate::core::websocket::conversation::{
+    AfterFlush, CROSSING_BYTES, Conversation, EngineAccess, TimedOut,
+};
 use crate::net::outbox::{Flushed, Outbox, Overflow};
-use crate::net::write_batch::{self, Sheet};
+use crate::net::send_flags::MoreFollows;
+use crate::net::write_batch::{self, WriteBatch};
 
 /// A client's socket and all that belongs to it.
 #[derive(Debug)]
@@ -26,23 +30,31 @@ pub struct Connection {
     token: Token,
     conversation: Conversation,
     outbox: Outbox,
-    /// The kernel took no more; it will report when it does.
-    blocked: bool,
-    ended: Ended,
+    state: State,
+    closed: Closed,
+    input: Input,
+    /// The end of input, or an error, was reported: there will be no other edge, so it is read until it is seen.
+    ending: bool,
     /// On the loop's list of connections to flush at the end of this turn.
     pub dirty: bool,
-    /// Where it left more, the connection stands on the loop's list of those to be read on.
-    pub last_read: ReadOutcome,
-    /// To be reaped at the end of this turn; nothing is read or sent any more.
-    doomed: bool,
-    /// A member of the room, and how much of what it says has been sent or queued.
-    heard: Option<Heard>,
+    /// A replay goes on when the outbox is empty.
+    replaying: bool,
     timer: Option<(TimerKey, Instant)>,
+}
+
+/// What the socket takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Writable,
+    /// Nothing, until the kernel reports that it takes more.
+    Blocked,
+    /// To be reaped at the end of this turn; nothing is read or sent any more.
+    Dead,
 }
 
 /// Which directions of the socket have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
+enum Closed {
     Neither,
     /// The client sends no more.
     Input,
@@ -50,13 +62,13 @@ enum Ended {
     Output,
 }
 
-/// What a socket had to say.
+/// What the socket has to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadOutcome {
-    /// All there was has been read; the next readiness will be reported.
+pub enum Input {
+    /// Nothing; the next readiness will be reported.
     Drained,
-    /// There may be more, and mio will not report it again.
-    More,
+    /// There may be more, and mio will not report it again: it stands on the loop's list of connections to be read.
+    Ready,
 }
 
 /// Whether a read that did not fill the buffer means that the next would block. Where it does, the call that would
@@ -71,19 +83,19 @@ impl Connection {
         client: ClientId,
         peer: SocketAddr,
         now: Now,
-        config: &Config,
+        limits: &Limits,
     ) -> Self {
         Self {
             socket,
             token,
-            conversation: Conversation::new(client, peer, now, config),
+            conversation: Conversation::new(client, peer, now, limits),
             outbox: Outbox::default(),
-            blocked: false,
-            ended: Ended::Neither,
+            state: State::Writable,
+            closed: Closed::Neither,
+            input: Input::Drained,
+            ending: false,
             dirty: false,
-            last_read: ReadOutcome::Drained,
-            doomed: false,
-            heard: None,
+            replaying: false,
             timer: None,
         }
     }
@@ -98,234 +110,211 @@ impl Connection {
         self.token
     }
 
+    /// Whether it is to be reaped.
+    pub fn is_dead(&self) -> bool {
+        self.state == State::Dead
+    }
+
     /// Whether the end of the turn has something to do for it.
-    pub fn needs_attention(&self) -> bool {
-        self.doomed || !self.outbox.is_empty() || self.is_ending()
+    pub fn needs_flush(&self) -> bool {
+        self.is_dead() || !self.outbox.is_empty() || self.is_ending() || self.replaying
+    }
+
+    /// Whether a replay goes on and the socket has taken all of it so far.
+    pub fn wants_replay(&self) -> bool {
+        self.replaying && self.state == State::Writable && self.outbox.is_empty()
     }
 
     fn is_ending(&self) -> bool {
-        self.conversation.ending() != Ending::No
+        self.conversation.after_flush() != AfterFlush::KeepOpen
     }
 
-    /// Bytes waiting to be sent.
-    pub fn unsent(&self) -> usize {
-        self.outbox.unsent()
+    /// Readiness to read was reported. Returns what was known before.
+    pub fn set_ready(&mut self, ending: bool) -> Input {
+        self.ending |= ending;
+        std::mem::replace(&mut self.input, Input::Ready)
     }
 
-    /// Whether it is to be reaped.
-    pub fn is_doomed(&self) -> bool {
-        self.doomed
+    /// The kernel takes more again. Tells whether there is something for it.
+    pub fn set_writable(&mut self) -> bool {
+        if self.state == State::Blocked {
+            self.state = State::Writable;
+        }
+        !self.outbox.is_empty() || self.replaying
     }
 
-    /// The kernel has room again.
-    pub fn unblock(&mut self) {
-        self.blocked = false;
+    /// Reads once, so that no connection holds up the turn, and hands the bytes to the conversation.
+    pub fn read(&mut self, now: Now, buffer: &mut [u8], access: &mut DirectAccess<'_>) -> Input {
+        self.input = self.read_once(now, buffer, access);
+        self.input
     }
 
-    /// Reads once, so that nobody holds up the turn, and hands the bytes to the conversation.
-    pub fn read(
-        &mut self,
-        now: Now,
-        may_end: bool,
-        buffer: &mut [u8],
-        desk: &mut Desk<'_>,
-    ) -> ReadOutcome {
-        if self.doomed || self.ended == Ended::Input {
-            return ReadOutcome::Drained;
+    fn read_once(&mut self, now: Now, buffer: &mut [u8], access: &mut DirectAccess<'_>) -> Input {
+        if self.is_dead() || self.closed == Closed::Input {
+            return Input::Drained;
         }
         match self.socket.read(buffer) {
             Ok(0) => {
-                // If we had shut our side, that was the last of it: the flush of this turn dooms it.
-                self.ended = Ended::Input;
-                self.conversation.end_of_input(now, desk);
-                ReadOutcome::Drained
+                // If we had shut our side, that was the last of it: the flush of this turn marks it dead.
+                self.closed = Closed::Input;
+                self.conversation.end_of_input(now, access);
+                Input::Drained
             }
             Ok(length) => {
-                desk.effects.stats().bytes_in.inc_by(length as u64);
-                self.conversation.receive(now, &buffer[..length], desk);
-                // A reported end of input is no new edge later: read on until it is seen.
-                if length < buffer.len() && !may_end && SHORT_READ_DRAINS {
-                    ReadOutcome::Drained
+                access.context().counters.bytes_in.inc_by(length as u64);
+                self.conversation.receive(now, &buffer[..length], access);
+                if length < buffer.len() && !self.ending && SHORT_READ_DRAINS {
+                    Input::Drained
                 } else {
-                    ReadOutcome::More
+                    Input::Ready
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadOutcome::Drained,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => ReadOutcome::More,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Input::Drained,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Input::Ready,
             Err(_) => {
-                self.doomed = true;
-                ReadOutcome::Drained
+                self.state = State::Dead;
+                Input::Drained
             }
         }
     }
 
     /// Its timer fired.
-    pub fn time_out(&mut self, now: Now, desk: &mut Desk<'_>) {
+    pub fn time_out(&mut self, now: Now, access: &mut DirectAccess<'_>) {
         self.timer = None;
-        if !self.doomed
+        if !self.is_dead()
             && now.instant >= self.conversation.deadline()
-            && self.conversation.time_out(now, desk) == TimedOut::Drop
+            && self.conversation.time_out(now, access) == TimedOut::Drop
         {
-            self.doomed = true;
+            self.state = State::Dead;
         }
     }
 
     /// The server wants to end it.
-    pub fn close(&mut self, now: Now, close: Close, desk: &mut Desk<'_>) {
-        self.conversation.close(now, close, desk);
+    pub fn close(&mut self, now: Now, close: Close, access: &mut DirectAccess<'_>) {
+        self.conversation.close(now, close, access);
     }
 
-    /// Sends the replies that the conversation just made, or queues them. What the room said stands between the welcome,
-    /// where the client joined just now, and all else, where it has left: the last thing a client hears may be a Close.
-    pub fn take_replies(
-        &mut self,
-        limit: usize,
-        carousel: &mut Carousel<Token>,
-        desk: &mut Desk<'_>,
-    ) {
-        let effects = &mut *desk.effects;
-        let (joined, left_at) = (effects.joined.take(), effects.left_at.take());
-        if joined.is_none() && left_at.is_none() {
-            self.reply(&effects.reply, limit, effects.stats());
-            return effects.reply.clear();
-        }
-        let mut replies = Bytes::copy_from_slice(&effects.reply);
-        effects.reply.clear();
-        let mut owed = Vec::new();
-        let mut said_before = 0;
-        if let Some(joined) = joined {
-            carousel.say(effects.broadcast.split_to(joined.broadcast).freeze());
-            said_before = joined.broadcast;
-            self.heard = Some(carousel.join(self.token));
-            owed.push(replies.split_to(joined.reply));
-        }
-        if let Some(until) = left_at
-            && let Some(heard) = self.heard.take()
-        {
-            carousel.say(effects.broadcast.split_to(until - said_before).freeze());
-            owed.extend(carousel.since(heard).cloned());
-        }
-        owed.push(replies);
-        self.outbox.allow(owed.iter().map(Bytes::len).sum());
-        for frames in owed {
-            self.queue(frames, limit, effects.stats());
-        }
+    /// The socket has taken the last step of its replay.
+    pub fn continue_replay(&mut self, now: Now, access: &mut DirectAccess<'_>) {
+        self.replaying = false;
+        self.conversation.continue_replay(now, access);
     }
 
-    /// Answers at once, while all that belongs to the socket is still in the processor's caches from the read.
-    fn reply(&mut self, frames: &[u8], limit: usize, stats: &Counters) {
-        if frames.is_empty() {
-            return;
-        }
-        // The last that is said goes out with the end of output.
-        let written = if self.is_ending() {
-            0
+    /// Sends what the conversation just came up with, or queues it. A reply of its own is sent at once, while all that
+    /// belongs to the socket is still in the processor's caches from the read.
+    pub fn send_reply(&mut self, output: &mut Output, limit: usize, counters: &Counters) {
+        self.replaying |= std::mem::take(&mut output.replaying);
+        let reply = &mut output.reply;
+        if let Some(frames) = reply.as_own() {
+            if frames.is_empty() {
+                return;
+            }
+            // The last bytes go out with the end of output.
+            let written = if self.is_ending() {
+                0
+            } else {
+                self.write(|socket| socket.write(frames))
+            };
+            counters.bytes_out.inc_by(written as u64);
+            self.outbox.allow(frames.len() - written);
+            self.queue(Bytes::copy_from_slice(&frames[written..]), limit, counters);
+            reply.clear(READ_BUFFER);
         } else {
-            self.write(|socket| socket.write(frames))
-        };
-        stats.bytes_out.inc_by(written as u64);
-        self.outbox.allow(frames.len() - written);
-        self.queue(Bytes::copy_from_slice(&frames[written..]), limit, stats);
+            self.outbox.allow(reply.len());
+            for chunk in reply.take_chunks() {
+                self.queue(chunk, limit, counters);
+            }
+        }
     }
 
-    /// How much it has heard of what the room says, if it is a member.
-    pub fn heard(&self) -> Option<Heard> {
-        self.heard
-    }
-
-    /// Its turn to hear what the room says has come, and this is what it has heard afterwards.
-    pub fn hear(&mut self, heard: Heard) {
-        self.heard = Some(heard);
-    }
-
-    /// Sends the sheet from slice `first` on, behind what the client is still owed. Returns how many bytes the kernel
+    /// Sends the batch from slice `first` on, behind what the client is still owed. Returns how many bytes the kernel
     /// took.
-    pub fn send(
+    pub fn send_batch(
         &mut self,
-        sheet: &Sheet<'_>,
+        batch: &WriteBatch<'_>,
         first: usize,
         limit: usize,
-        stats: &Counters,
+        counters: &Counters,
     ) -> usize {
-        let written = self.write(|socket| sheet.send_shared(first, socket));
-        for frames in sheet.rest(first, written) {
-            self.queue(frames, limit, stats);
+        let written = self.write(|socket| batch.send_shared(first, socket));
+        for frames in batch.rest(first, written) {
+            self.queue(frames, limit, counters);
         }
-        written + self.flush_rest(stats)
+        written + self.flush_rest(counters)
     }
 
-    /// The same for a single slice, of which everyone gets a copy.
-    pub fn send_slice(&mut self, frames: &Bytes, limit: usize, stats: &Counters) -> usize {
+    /// The same for a single slice, which is copied for each socket.
+    pub fn send_slice(&mut self, frames: &Bytes, limit: usize, counters: &Counters) -> usize {
         let written = self.write(|socket| socket.write(frames));
-        self.queue(frames.slice(written..), limit, stats);
-        written + self.flush_rest(stats)
+        self.queue(frames.slice(written..), limit, counters);
+        written + self.flush_rest(counters)
     }
 
     /// The common case: nothing waits, the kernel takes all, and nothing is queued. Returns how many bytes it took.
     fn write(&mut self, write: impl FnOnce(&mut TcpStream) -> io::Result<usize>) -> usize {
-        if self.doomed || self.blocked || !self.outbox.is_empty() {
+        if self.state != State::Writable || !self.outbox.is_empty() {
             return 0;
         }
         write_batch::taken(write(&mut self.socket)).unwrap_or_else(|_| {
-            self.doomed = true;
+            self.state = State::Dead;
             0
         })
     }
 
     /// Only the flush knows when it may stop trying.
-    fn flush_rest(&mut self, stats: &Counters) -> usize {
+    fn flush_rest(&mut self, counters: &Counters) -> usize {
         if self.outbox.is_empty() {
             0
         } else {
-            self.flush(stats)
+            self.flush(counters)
         }
     }
 
-    /// Adds frames to the outbox; a client that has too much waiting is dropped, and nobody waits for it.
-    fn queue(&mut self, frames: Bytes, limit: usize, stats: &Counters) {
+    /// Adds frames to the outbox; a client that has too much waiting is dropped, and nothing waits for it.
+    fn queue(&mut self, frames: Bytes, limit: usize, counters: &Counters) {
         let length = frames.len();
-        if self.doomed {
+        if self.is_dead() {
             return;
         }
         match self.outbox.push(frames, limit) {
-            Ok(()) => stats.unsent_grew(length),
-            Err(Overflow) => self.drop_slow(stats),
+            Ok(()) => counters.unsent_grew(length),
+            Err(Overflow) => self.drop_slow(counters),
         }
     }
 
-    /// Sends what waits, as far as the kernel takes it, and ends what has been said to the end. Returns the bytes taken.
-    pub fn flush(&mut self, stats: &Counters) -> usize {
-        if self.doomed {
+    /// Sends what waits, as far as the kernel takes it, and ends a conversation that is over. Returns the bytes taken.
+    pub fn flush(&mut self, counters: &Counters) -> usize {
+        if self.is_dead() {
             return 0;
         }
         let before = self.outbox.unsent();
-        if !self.blocked {
-            let flushed = if cfg!(target_os = "linux") && self.is_ending() {
-                self.outbox.flush(&mut LastWords(&self.socket))
+        if self.state == State::Writable {
+            let flushed = if self.is_ending() {
+                self.outbox.flush(&mut MoreFollows(&self.socket))
             } else {
                 self.outbox.flush(&mut self.socket)
             };
             match flushed {
                 Ok(Flushed::All) => {}
-                Ok(Flushed::Blocked) => self.blocked = true,
-                Err(_) => self.doomed = true,
+                Ok(Flushed::Blocked) => self.state = State::Blocked,
+                Err(_) => self.state = State::Dead,
             }
         }
         if self.outbox.is_empty() {
-            match self.conversation.ending() {
-                Ending::No => {}
-                Ending::EndOutput => self.end_output(),
-                Ending::Close => self.part(),
+            match self.conversation.after_flush() {
+                AfterFlush::KeepOpen => {}
+                AfterFlush::HalfClose => self.half_close(),
+                AfterFlush::Close => self.finish(),
             }
         }
         let sent = before - self.outbox.unsent();
-        stats.unsent_shrank(sent);
+        counters.unsent_shrank(sent);
         sent
     }
 
     /// Plans the timer for the conversation's deadline. One that is due too early is left: it costs less to look again
     /// when it fires than to move it with every message.
-    pub fn set_timer(&mut self, wheel: &mut Wheel<Alarm>) {
+    pub fn set_timer(&mut self, wheel: &mut Wheel<TimerKind>) {
         let deadline = self.conversation.deadline();
         if let Some((key, planned)) = self.timer {
             if planned <= deadline {
@@ -333,69 +322,53 @@ impl Connection {
             }
             wheel.cancel(key);
         }
-        self.timer = Some((
-            wheel.insert(deadline, Alarm::Connection(self.token)),
-            deadline,
-        ));
+        let key = wheel.insert(deadline, TimerKind::Connection(self.token));
+        self.timer = Some((key, deadline));
     }
 
     /// The end: the conversation leaves whatever it is in, the timer is cancelled, the socket closes.
-    pub fn bury(mut self, now: Now, wheel: &mut Wheel<Alarm>, desk: &mut Desk<'_>) {
+    pub fn teardown(
+        mut self,
+        now: Now,
+        wheel: &mut Wheel<TimerKind>,
+        access: &mut DirectAccess<'_>,
+    ) {
         if let Some((key, _)) = self.timer.take() {
             wheel.cancel(key);
         }
-        desk.effects.stats().unsent_shrank(self.outbox.unsent());
-        self.conversation.abandon(now, desk);
-        desk.discard_replies();
+        let counters = &access.context().counters;
+        counters.unsent_shrank(self.outbox.unsent());
+        self.conversation.abandon(now, access);
+        access.output().reply.clear(READ_BUFFER);
     }
 
-    /// All is said and sent: shuts the sending side, and closes once the client has closed its own.
-    fn end_output(&mut self) {
-        match self.ended {
-            Ended::Input => self.doomed = true,
-            Ended::Output => {}
-            Ended::Neither => {
-                self.ended = Ended::Output;
-                self.doomed = self.socket.shutdown(Shutdown::Write).is_err();
+    /// All has been sent: shuts the sending side, and closes once the client has closed its own.
+    fn half_close(&mut self) {
+        let dead = match self.closed {
+            Closed::Input => true,
+            Closed::Output => false,
+            Closed::Neither => {
+                self.closed = Closed::Output;
+                self.socket.shutdown(Shutdown::Write).is_err()
             }
+        };
+        if dead {
+            self.state = State::Dead;
         }
     }
 
-    /// Both sides have said Close. Ending the output first sees to it that ours is sent whatever happens; then what
+    /// Both sides have sent a Close. Ending the output first sees to it that ours is sent whatever happens; then what
     /// crossed it is read, for to close with unread input is to send a reset (RFC 9112 §9.6).
-    fn part(&mut self) {
+    fn finish(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Write);
         let _ = self.socket.read(&mut [0; CROSSING_BYTES]);
-        self.doomed = true;
+        self.state = State::Dead;
     }
 
     /// A slow client is cut off at once, and with a reset, so that the kernel forgets what it has queued too.
-    fn drop_slow(&mut self, stats: &Counters) {
-        stats.refused("slow_consumer");
+    fn drop_slow(&mut self, counters: &Counters) {
+        counters.refused("slow_consumer");
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
-        self.doomed = true;
-    }
-}
-
-/// The socket for the last that is said on it, on Linux: the end of output follows at once and travels in the same
-/// segment.
-struct LastWords<'a>(&'a TcpStream);
-
-#[cfg(target_os = "linux")]
-const MORE_FOLLOWS: i32 = libc::MSG_MORE;
-#[cfg(not(target_os = "linux"))]
-const MORE_FOLLOWS: i32 = 0;
-
-impl Write for LastWords<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        SockRef::from(self.0).send_with_flags(bytes, MORE_FOLLOWS)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        SockRef::from(self.0).send_vectored_with_flags(slices, MORE_FOLLOWS)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.state = State::Dead;
     }
 }

@@ -1,14 +1,14 @@
 //! The event loop: one thread, every socket, nothing that blocks.
 //!
-//! [`EventLoop::turn`] is all there is to it. mio reports readiness once, when it changes (edge-triggered): whoever
-//! stops reading before the socket would block must remember to go on, which is what `run_again` is for.
+//! [`EventLoop::turn`] is all there is to it. mio reports readiness once, when it changes (edge-triggered): a socket
+//! that is not read until it would block must be remembered, which is what `ready_again` is for.
 //!
-//! Three things make it fast. All that a room has said since a member's last visit goes to it with one write, of bytes
-//! that were encoded once and that on Linux the sockets even share ([`sheet`](crate::net::write_batch)); the visits go round the room a few at a
-//! turn ([`carousel`]), so that a turn stays short however large the room is. What the kernel does not
-//! take is queued as a reference to those same bytes. And every socket is registered once, for reading and writing
-//! both, so that no system call is ever spent on changing what is waited for: an edge for writing comes only after a
-//! write that blocked.
+//! Three things make it fast. All that the room's log has for a member goes out in one write, of bytes that were encoded
+//! once and that on Linux the sockets even share ([`write_batch`](crate::net::write_batch)); each turn serves the next
+//! few members ([`broadcast_log`]), so that a turn stays short however large the room is. What the kernel does not take
+//! is queued as a reference to those same bytes. And every socket is registered once, for reading and writing both, so
+//! that no system call is ever spent on changing what is waited for: an edge for writing comes only after a write that
+//! blocked.
 
 pub mod connection;
 pub mod slots;
@@ -16,33 +16,39 @@ pub mod slots;
 mod tests;
 pub mod wheel;
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use tracing::{info, warn};
 
-use crate::carousel::{self, Carousel, VISITS_A_TURN};
 use crate::config::Config;
-use crate::core::counters::Counters;
-use crate::core::engine::{Close, Effects, Engine, Founding, Now};
-use crate::core::websocket::conversation::Lab;
+use crate::core::context::Context;
+use crate::core::engine::broadcast_log::{self, MEMBERS_PER_BATCH};
+use crate::core::engine::output::Output;
+use crate::core::engine::{ClientId, Close, Engine};
+use crate::core::time::Now;
+use crate::core::websocket::conversation::EngineAccess;
 use crate::host::clock;
 use crate::host::dashboard_sources::Sources;
 use crate::net::accept::{self, Accepted, Acceptor};
 use crate::net::shutdown::{Shutdown, StopRequests};
-use crate::net::write_batch::Sheet;
-use connection::{Connection, ReadOutcome};
+use crate::net::write_batch::WriteBatch;
+use connection::{Connection, Input};
 use slots::Slots;
 use wheel::{TimerKey, Wheel};
 
 /// Events taken from the kernel in one poll.
-const EVENTS_A_TURN: usize = 1024;
-/// The one buffer everything is read into. A connection gets one read of it a turn.
+const EVENTS_PER_POLL: usize = 1024;
+/// The one buffer everything is read into. A connection gets one read of it per turn.
 const READ_BUFFER: usize = 64 * 1024;
+/// Steps of replays per turn; each is a few KiB.
+const REPLAY_STEPS_PER_TURN: usize = 64;
 /// A turn longer than this is worth a line in the log.
 const SLOW_TURN: Duration = Duration::from_millis(100);
 
@@ -52,150 +58,146 @@ const LISTENERS: Token = Token(usize::MAX - 1);
 
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Alarm {
+pub enum TimerKind {
     /// A conversation's deadline.
     Connection(Token),
     /// The dashboard's tick, or a summary of the room.
     Engine,
     /// Accepting was paused for want of descriptors.
     Accept,
-    /// Patience with the clients of a stopping server ends.
+    /// A stopping server waits no longer for its clients.
     Drain,
 }
 
-/// Runs the server until it has been told to stop and everyone has left.
+/// Runs the server until it has been told to stop and every client has left.
 ///
 /// # Errors
 /// Those of setting up the poll, and of the poll itself; nothing a client does is one.
 pub fn run(
     listeners: Vec<TcpListener>,
-    config: Arc<Config>,
-    founding: Founding,
+    config: &Config,
+    context: Arc<Context>,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let mut event_loop = EventLoop::new(listeners, config, founding, shutdown)?;
-    while event_loop.turn()? == Turn::GoesOn {}
+    let mut event_loop = EventLoop::new(listeners, config, context, shutdown)?;
+    while event_loop.turn()? != Phase::Stopping {}
     Ok(())
 }
 
+/// How far the server's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    GoesOn,
-    Stops,
+enum Phase {
+    Serving,
+    /// Clients have been sent a Close, and have a while to leave.
+    Draining,
+    Stopping,
 }
 
 struct EventLoop {
     poll: Poll,
     events: Events,
     acceptor: Acceptor,
-    shutdown: StopRequests,
-    config: Arc<Config>,
-    stats: Arc<Counters>,
+    stop_requests: StopRequests,
+    phase: Phase,
+    drain_timeout: Duration,
+    context: Arc<Context>,
     engine: Engine,
-    effects: Effects,
+    output: Output,
     sources: Sources,
     connections: Slots<Connection>,
-    /// The room's talk on its way to the members.
-    carousel: Carousel<Token>,
-    wheel: Wheel<Alarm>,
-    /// When the engine's alarm is set for.
-    engine_alarm: Option<(TimerKey, Instant)>,
+    wheel: Wheel<TimerKind>,
+    /// When the engine's timer is set for.
+    engine_timer: Option<(TimerKey, Instant)>,
     buffer: Box<[u8]>,
-    /// Who stopped reading before the socket would have blocked.
-    run_again: Vec<Token>,
-    /// Who has something to send, or is to be reaped.
+    /// Connections to be read: those with a new edge, and those that were not read until they would block.
+    ready_again: VecDeque<Token>,
+    /// Connections that have taken all they were sent of a replay that goes on.
+    replaying: VecDeque<Token>,
+    /// Connections that have something to send, or are to be reaped.
     dirty: Vec<Token>,
-    fired: Vec<Alarm>,
-    stop_requests: usize,
-    drain_over: bool,
+    fired: Vec<TimerKind>,
 }
 
-/// The engine and its effects, as a conversation reaches them here: directly.
+/// The engine, as a conversation reaches it here: directly.
 #[derive(Debug)]
-pub struct Desk<'a> {
-    /// The rules.
-    pub engine: &'a mut Engine,
-    /// What the room has said in this turn, and the replies of the connection that is being heard.
-    pub effects: &'a mut Effects,
+pub struct DirectAccess<'a> {
+    engine: &'a mut Engine,
+    output: &'a mut Output,
+    context: &'a Context,
 }
 
-impl Lab for Desk<'_> {
-    fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Effects) -> R) -> R {
-        change(self.engine, self.effects)
+impl EngineAccess for DirectAccess<'_> {
+    fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Output) -> R) -> R {
+        change(self.engine, self.output)
     }
 
-    fn effects(&mut self) -> &mut Effects {
-        self.effects
+    fn output(&mut self) -> &mut Output {
+        self.output
     }
-}
 
-impl Desk<'_> {
-    /// Forgets what was meant for a client that is gone.
-    fn discard_replies(&mut self) {
-        self.effects.reply.clear();
-        self.effects.joined = None;
-        self.effects.left_at = None;
+    fn context(&self) -> &Context {
+        self.context
     }
 }
 
 impl EventLoop {
     fn new(
         listeners: Vec<TcpListener>,
-        config: Arc<Config>,
-        founding: Founding,
+        config: &Config,
+        context: Arc<Context>,
         shutdown: Shutdown,
     ) -> io::Result<Self> {
         let now = clock::now();
         let poll = Poll::new()?;
-        let mut shutdown = StopRequests::new(shutdown)?;
-        shutdown.register(poll.registry(), SHUTDOWN)?;
-        let stats = Arc::new(Counters::new());
+        let mut stop_requests = StopRequests::new(shutdown)?;
+        stop_requests.register(poll.registry(), SHUTDOWN)?;
+        let max_sockets = context.limits.max_sockets;
         Ok(Self {
             acceptor: Acceptor::new(listeners, poll.registry(), LISTENERS)?,
             poll,
-            events: Events::with_capacity(EVENTS_A_TURN),
-            shutdown,
-            engine: Engine::new(Arc::clone(&config), founding, Arc::clone(&stats), now),
-            effects: Effects::new(Arc::clone(&stats)),
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            stop_requests,
+            phase: Phase::Serving,
+            drain_timeout: config.drain_timeout,
+            engine: Engine::new(Arc::clone(&context), now),
+            output: Output::new(Arc::clone(&context)),
             sources: Sources::new(now.instant, config.simulate_cpu, &mut rand::rng()),
-            connections: Slots::with_capacity(config.max_sockets()),
-            wheel: Wheel::new(now.instant, config.max_sockets()),
-            config,
-            stats,
-            carousel: Carousel::default(),
-            engine_alarm: None,
+            connections: Slots::with_capacity(max_sockets),
+            wheel: Wheel::new(now.instant, max_sockets),
+            context,
+            engine_timer: None,
             buffer: vec![0; READ_BUFFER].into(),
-            run_again: Vec::new(),
+            ready_again: VecDeque::new(),
+            replaying: VecDeque::new(),
             dirty: Vec::new(),
             fired: Vec::new(),
-            stop_requests: 0,
-            drain_over: false,
         })
     }
 
-    /// The turn of the loop. The order is fixed: what is read is answered and spoken in the same turn, timers see what was
-    /// read before they call it silence, the next members of the room hear what was said, one flush sends what is left
-    /// and last words, and only then does anything go away.
-    fn turn(&mut self) -> io::Result<Turn> {
-        self.set_engine_alarm();
+    /// The turn of the loop. The order is fixed: what is read is answered in the same turn, timers see what was read
+    /// before they call it silence, the next members of the room are sent what the log has for them, one flush sends
+    /// the rest, and only then does any connection go away.
+    fn turn(&mut self) -> io::Result<Phase> {
+        self.set_engine_timer();
         self.wait()?;
         let now = clock::now();
-        self.read_on(now);
         self.take_events(now);
+        self.read(now);
         self.accept(now);
         self.fire_timers(now);
+        self.continue_replays(now);
         self.fan_out();
         self.flush();
         self.reap(now);
-        self.account(now);
-        Ok(self.whether_to_stop())
+        self.record(now);
+        Ok(self.next_phase())
     }
 
-    /// Sleeps until something is ready or due; does not sleep where this turn left something to do.
+    /// Sleeps until something is ready or due; does not sleep where the last turn left something to do.
     fn wait(&mut self) -> io::Result<()> {
-        let busy = !self.run_again.is_empty()
-            || !self.effects.broadcast.is_empty()
-            || self.carousel.has_visits_to_make()
+        let busy = !self.ready_again.is_empty()
+            || !self.replaying.is_empty()
+            || self.engine.log().is_lagging()
             || self.acceptor.is_ready();
         let timeout = if busy {
             Some(Duration::ZERO)
@@ -221,96 +223,83 @@ impl EventLoop {
                 token if token.0 > LISTENERS.0 - self.acceptor.len() => {
                     self.acceptor.set_ready(token);
                 }
-                token => self.take_event(now, token, event),
+                token => self.take_event(token, event),
             }
         }
         self.events = events;
     }
 
-    fn take_event(&mut self, now: Now, token: Token, event: &Event) {
-        if event.is_writable()
-            && let Some(connection) = self.connections.get_mut(token)
-        {
-            connection.unblock();
-            if connection.unsent() > 0 {
-                self.mark_dirty(token);
-            }
-        }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(now, token, event.is_read_closed() || event.is_error());
-        }
-    }
-
-    /// Those who were not read to the end in the last turn.
-    fn read_on(&mut self, now: Now) {
-        // Whoever is added while we run over it is for the next turn.
-        for token in std::mem::take(&mut self.run_again) {
-            if let Some(connection) = self.connections.get_mut(token) {
-                connection.last_read = ReadOutcome::Drained;
-                self.read(now, token, true);
-            }
-        }
-    }
-
-    fn read(&mut self, now: Now, token: Token, may_end: bool) {
+    fn take_event(&mut self, token: Token, event: &Event) {
+        // An event for a connection that is gone: its token has another generation.
         let Some(connection) = self.connections.get_mut(token) else {
             return;
         };
-        // It has had its read of this turn.
-        if connection.last_read == ReadOutcome::More {
-            return;
+        let ending = event.is_read_closed() || event.is_error();
+        if (event.is_readable() || ending) && connection.set_ready(ending) == Input::Drained {
+            self.ready_again.push_back(token);
         }
-        let mut desk = Desk {
-            engine: &mut self.engine,
-            effects: &mut self.effects,
-        };
-        connection.last_read = connection.read(now, may_end, &mut self.buffer, &mut desk);
-        if connection.last_read == ReadOutcome::More {
-            self.run_again.push(token);
-        }
-        self.settle(token);
-        // Whoever speaks waits for those who listen.
-        let unheard_max = carousel::unheard_max(self.config.max_unsent);
-        while self.carousel.unheard() + self.effects.broadcast.len() > unheard_max {
-            self.fan_out();
+        if event.is_writable() && connection.set_writable() {
+            self.mark_dirty(token);
         }
     }
 
+    /// Reads once from each connection that is ready. When the log lags behind what clients say, they wait where they
+    /// stand, until the members have caught up.
+    fn read(&mut self, now: Now) {
+        let lag_bytes_max = broadcast_log::lag_bytes_max(self.context.limits.max_unsent);
+        for _ in 0..self.ready_again.len() {
+            if self.engine.log().lag_bytes() > lag_bytes_max {
+                return;
+            }
+            let Some(token) = self.ready_again.pop_front() else {
+                return;
+            };
+            self.read_connection(now, token);
+        }
+    }
+
+    fn read_connection(&mut self, now: Now, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else {
+            return;
+        };
+        let mut access = DirectAccess {
+            engine: &mut self.engine,
+            output: &mut self.output,
+            context: &self.context,
+        };
+        if connection.read(now, &mut self.buffer, &mut access) == Input::Ready {
+            self.ready_again.push_back(token);
+        }
+        self.after_io(token);
+    }
+
     fn accept(&mut self, now: Now) {
-        while let Some(accepted) = self.acceptor.next(&self.stats) {
+        while let Some(accepted) = self.acceptor.next(&self.context.counters) {
             match accepted {
                 Accepted::Client(socket, peer)
-                    if self.connections.len() < self.config.max_sockets() =>
+                    if self.connections.len() < self.context.limits.max_sockets =>
                 {
                     self.admit(now, socket, peer);
                 }
-                Accepted::Client(socket, _) => {
-                    accept::refuse(socket, now, self.engine.model(), &self.stats);
-                }
+                Accepted::Client(socket, _) => accept::refuse(socket, now, &self.context),
                 Accepted::NoDescriptors(until) => {
-                    self.wheel.insert(until, Alarm::Accept);
+                    self.wheel.insert(until, TimerKind::Accept);
                 }
             }
         }
     }
 
-    fn admit(&mut self, now: Now, mut socket: mio::net::TcpStream, peer: std::net::SocketAddr) {
-        let (registry, config) = (self.poll.registry(), &self.config);
+    fn admit(&mut self, now: Now, mut socket: TcpStream, peer: SocketAddr) {
+        let (registry, limits) = (self.poll.registry(), &self.context.limits);
         let added = self.connections.try_insert(|place, token| {
             registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-            Ok::<_, io::Error>(Connection::new(
-                socket,
-                token,
-                crate::core::engine::ClientId(place),
-                peer,
-                now,
-                config,
-            ))
+            let client = ClientId(place);
+            Ok::<_, io::Error>(Connection::new(socket, token, client, peer, now, limits))
         });
         match added {
             Ok(token) => {
-                self.stats.socket_opened();
-                self.settle(token);
+                self.context.counters.socket_opened();
+                self.after_io(token);
             }
             Err(error) => warn!("[SERVER] Cannot watch the socket of {peer}: {error}"),
         }
@@ -319,78 +308,97 @@ impl EventLoop {
     fn fire_timers(&mut self, now: Now) {
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.expire(now.instant, &mut fired);
-        for alarm in fired.drain(..) {
-            match alarm {
-                Alarm::Connection(token) => {
-                    if let Some(connection) = self.connections.get_mut(token) {
-                        let mut desk = Desk {
-                            engine: &mut self.engine,
-                            effects: &mut self.effects,
-                        };
-                        connection.time_out(now, &mut desk);
-                        self.settle(token);
-                    }
-                }
-                Alarm::Engine => {
-                    self.engine_alarm = None;
+        for timer in fired.drain(..) {
+            match timer {
+                TimerKind::Connection(token) => self.time_out(now, token),
+                TimerKind::Engine => {
+                    self.engine_timer = None;
                     self.tick(now);
                 }
-                Alarm::Accept => self.acceptor.resume(),
-                Alarm::Drain => self.drain_over = true,
+                TimerKind::Accept => self.acceptor.resume(),
+                TimerKind::Drain => self.phase = Phase::Stopping,
             }
         }
         self.fired = fired;
     }
 
+    fn time_out(&mut self, now: Now, token: Token) {
+        if let Some(connection) = self.connections.get_mut(token) {
+            let mut access = DirectAccess {
+                engine: &mut self.engine,
+                output: &mut self.output,
+                context: &self.context,
+            };
+            connection.time_out(now, &mut access);
+            self.after_io(token);
+        }
+    }
+
     fn tick(&mut self, now: Now) {
-        self.engine.summarise(now, &mut self.effects);
+        self.engine.summarise(now);
         if !self.engine.tick_is_due(now) {
             return;
         }
-        let values = self
-            .sources
-            .sample(now.instant, self.engine.client_count(), &self.stats);
+        let (clients, counters) = (self.engine.client_count(), &self.context.counters);
+        let values = self.sources.sample(now.instant, clients, counters);
+        let max_unsent = self.context.limits.max_unsent;
         let mut sent = 0;
-        let mut doomed = Vec::new();
-        self.engine.tick(now, &values, |client, batch| {
+        let mut dead = Vec::new();
+        self.engine.tick(now, &values, |client, slice| {
             let connection = self
                 .connections
                 .at_mut(client.0)
-                .expect("who watches is connected");
-            sent += connection.send_slice(batch, self.config.max_unsent, &self.stats);
-            if connection.is_doomed() {
-                doomed.push(connection.token());
+                .expect("a watcher is connected");
+            sent += connection.send_slice(slice, max_unsent, counters);
+            if connection.is_dead() {
+                dead.push(connection.token());
             }
         });
-        for token in doomed {
+        counters.bytes_out.inc_by(sent as u64);
+        for token in dead {
             self.mark_dirty(token);
         }
-        self.stats.bytes_out.inc_by(sent as u64);
     }
 
-    /// Goes on round the room: those whose turn it is get all that was said since their last one, with one write.
-    fn fan_out(&mut self) {
-        self.carousel.say(self.effects.broadcast.split().freeze());
-        let connections = &mut self.connections;
-        let mut heard = |token: &Token| connections.get_mut(*token)?.heard();
-        let members = self.engine.members().len();
-        self.carousel
-            .forget_departed(members, |token| heard(token).is_some());
-        let visits = self.carousel.next_visits(VISITS_A_TURN, heard);
-        let sheet = Sheet::shared(&visits.talk, visits.members.len());
-        let mut sent = 0;
-        for (token, first) in visits.members {
-            let connection = self
-                .connections
-                .get_mut(token)
-                .expect("who has not left the room is connected");
-            connection.hear(visits.heard);
-            sent += connection.send(&sheet, first, self.config.max_unsent, &self.stats);
-            if connection.is_doomed() {
-                self.mark_dirty(token);
+    /// The next steps of replays whose sockets have taken the last one.
+    fn continue_replays(&mut self, now: Now) {
+        for _ in 0..self.replaying.len().min(REPLAY_STEPS_PER_TURN) {
+            let Some(token) = self.replaying.pop_front() else {
+                return;
+            };
+            if let Some(connection) = self.connections.get_mut(token) {
+                let mut access = DirectAccess {
+                    engine: &mut self.engine,
+                    output: &mut self.output,
+                    context: &self.context,
+                };
+                connection.continue_replay(now, &mut access);
+                self.after_io(token);
             }
         }
-        self.stats.bytes_out.inc_by(sent as u64);
+    }
+
+    /// The next members of the room get all that the log has for them, each with one write.
+    fn fan_out(&mut self) {
+        let batch = self.engine.next_batch(MEMBERS_PER_BATCH);
+        let (max_unsent, counters) = (self.context.limits.max_unsent, &self.context.counters);
+        let write_batch = WriteBatch::shared(&batch.slices, batch.members.len());
+        let mut sent = 0;
+        let mut dead = Vec::new();
+        for (client, first) in batch.members {
+            let connection = self
+                .connections
+                .at_mut(client.0)
+                .expect("a member is connected");
+            sent += connection.send_batch(&write_batch, first, max_unsent, counters);
+            if connection.is_dead() {
+                dead.push(connection.token());
+            }
+        }
+        counters.bytes_out.inc_by(sent as u64);
+        for token in dead {
+            self.mark_dirty(token);
+        }
     }
 
     /// Sends what waits for single clients, and ends conversations that are over.
@@ -398,49 +406,48 @@ impl EventLoop {
         let mut sent = 0;
         for token in &self.dirty {
             if let Some(connection) = self.connections.get_mut(*token) {
-                sent += connection.flush(&self.stats);
+                sent += connection.flush(&self.context.counters);
+                if connection.wants_replay() {
+                    self.replaying.push_back(*token);
+                }
             }
         }
-        self.stats.bytes_out.inc_by(sent as u64);
+        self.context.counters.bytes_out.inc_by(sent as u64);
     }
 
-    /// Removes those who were marked. Their leaving is announced in the next turn, which comes at once.
+    /// Removes the connections that were marked dead. Their leaving is announced in the next turn, which comes at once.
     fn reap(&mut self, now: Now) {
         for token in std::mem::take(&mut self.dirty) {
             let Some(connection) = self.connections.get_mut(token) else {
                 continue;
             };
             connection.dirty = false;
-            if connection.is_doomed() {
+            if connection.is_dead() {
                 let connection = self
                     .connections
                     .remove(token)
                     .expect("it was there a moment ago");
-                let mut desk = Desk {
+                let mut access = DirectAccess {
                     engine: &mut self.engine,
-                    effects: &mut self.effects,
+                    output: &mut self.output,
+                    context: &self.context,
                 };
-                connection.bury(now, &mut self.wheel, &mut desk);
-                self.stats.socket_closed();
+                connection.teardown(now, &mut self.wheel, &mut access);
+                self.context.counters.socket_closed();
             }
         }
     }
 
     /// After anything happened to a connection: its replies go out, its timer to its deadline.
-    fn settle(&mut self, token: Token) {
+    fn after_io(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else {
             return;
         };
-        let mut desk = Desk {
-            engine: &mut self.engine,
-            effects: &mut self.effects,
-        };
-        connection.take_replies(self.config.max_unsent, &mut self.carousel, &mut desk);
-        if connection.needs_attention() {
+        let (max_unsent, counters) = (self.context.limits.max_unsent, &self.context.counters);
+        connection.send_reply(&mut self.output, max_unsent, counters);
+        connection.set_timer(&mut self.wheel);
+        if connection.needs_flush() {
             self.mark_dirty(token);
-        }
-        if let Some(connection) = self.connections.get_mut(token) {
-            connection.set_timer(&mut self.wheel);
         }
     }
 
@@ -453,20 +460,20 @@ impl EventLoop {
         }
     }
 
-    fn set_engine_alarm(&mut self) {
+    fn set_engine_timer(&mut self) {
         let deadline = self.engine.deadline();
-        if let Some((key, planned)) = self.engine_alarm {
+        if let Some((key, planned)) = self.engine_timer {
             if planned == deadline {
                 return;
             }
             self.wheel.cancel(key);
         }
-        self.engine_alarm = Some((self.wheel.insert(deadline, Alarm::Engine), deadline));
+        self.engine_timer = Some((self.wheel.insert(deadline, TimerKind::Engine), deadline));
     }
 
-    fn account(&mut self, now: Now) {
+    fn record(&mut self, now: Now) {
         let length = now.instant.elapsed();
-        self.stats.waited(length);
+        self.context.counters.waited(length);
         if length > SLOW_TURN {
             warn!(
                 "[SERVER] A turn took {} ms with {} sockets",
@@ -476,11 +483,13 @@ impl EventLoop {
         }
     }
 
+    /// The first request to stop drains, a second one stops at once.
     fn take_stop_requests(&mut self, now: Now) {
-        let before = self.stop_requests;
-        self.stop_requests += self.shutdown.take();
-        if before == 0 && self.stop_requests > 0 {
-            self.drain(now);
+        for _ in 0..self.stop_requests.take() {
+            match self.phase {
+                Phase::Serving => self.drain(now),
+                Phase::Draining | Phase::Stopping => self.phase = Phase::Stopping,
+            }
         }
     }
 
@@ -490,38 +499,30 @@ impl EventLoop {
             "[SERVER] Shutting down: {} clients are told to leave",
             self.engine.client_count()
         );
+        self.phase = Phase::Draining;
         self.engine.drain();
         self.wheel
-            .insert(now.instant + self.config.drain_timeout, Alarm::Drain);
+            .insert(now.instant + self.drain_timeout, TimerKind::Drain);
         let tokens: Vec<Token> = self.connections.tokens().collect();
         for token in tokens {
             if let Some(connection) = self.connections.get_mut(token) {
-                let mut desk = Desk {
+                let mut access = DirectAccess {
                     engine: &mut self.engine,
-                    effects: &mut self.effects,
+                    output: &mut self.output,
+                    context: &self.context,
                 };
-                connection.close(
-                    now,
-                    Close {
-                        code: 1001,
-                        reason: "server is shutting down",
-                    },
-                    &mut desk,
-                );
-                self.settle(token);
+                connection.close(now, Close::GOING_AWAY, &mut access);
+                self.after_io(token);
             }
         }
     }
 
-    fn whether_to_stop(&self) -> Turn {
-        if self.stop_requests == 0 {
-            return Turn::GoesOn;
-        }
-        let awaited = self.connections.iter().any(Connection::holds_up_drain);
-        if self.stop_requests > 1 || self.drain_over || !awaited {
-            Turn::Stops
+    fn next_phase(&self) -> Phase {
+        let awaited = || self.connections.iter().any(Connection::holds_up_drain);
+        if self.phase == Phase::Draining && !awaited() {
+            Phase::Stopping
         } else {
-            Turn::GoesOn
+            self.phase
         }
     }
 }

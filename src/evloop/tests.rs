@@ -8,23 +8,14 @@ use socket2::SockRef;
 use super::*;
 
 fn start(listener: TcpListener) -> EventLoop {
-    let founding = Founding {
-        model: "evloop",
-        epoch: "epoch".to_owned(),
-        report: None,
-    };
+    let config = Config::defaults();
+    let context = Arc::new(Context::for_tests(config.limits()));
     let (_stopper, shutdown) = crate::net::shutdown::channel().expect("a pair of streams");
-    EventLoop::new(
-        vec![listener],
-        Arc::new(Config::defaults()),
-        founding,
-        shutdown,
-    )
-    .expect("an event loop")
+    EventLoop::new(vec![listener], &config, context, shutdown).expect("an event loop")
 }
 
 #[test]
-fn whoever_floods_is_read_once_a_turn() {
+fn a_connection_that_floods_is_read_once_per_turn() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     SockRef::from(&listener)
         .set_recv_buffer_size(1 << 20)
@@ -36,18 +27,18 @@ fn whoever_floods_is_read_once_a_turn() {
     let junk = vec![b'x'; READ_BUFFER];
     for _ in 0..6 {
         while flood.write(&junk).is_ok() {}
-        let before = event_loop.stats.bytes_in.get();
+        let before = event_loop.context.counters.bytes_in.get();
         event_loop.turn().expect("a turn");
-        let read = event_loop.stats.bytes_in.get() - before;
+        let read = event_loop.context.counters.bytes_in.get() - before;
         assert!(read <= READ_BUFFER as u64, "{read} bytes in one turn");
         assert!(
-            event_loop.run_again.len() <= 1,
+            event_loop.ready_again.len() <= 1,
             "{:?}",
-            event_loop.run_again
+            event_loop.ready_again
         );
     }
     assert!(
-        event_loop.stats.bytes_in.get() > 2 * READ_BUFFER as u64,
+        event_loop.context.counters.bytes_in.get() > 2 * READ_BUFFER as u64,
         "there was more than one read of it"
     );
 }
@@ -78,6 +69,7 @@ fn a_pong_that_crosses_the_close_does_not_cost_it() {
     while event_loop.engine.client_count() == 1 {
         event_loop.wait().expect("readiness");
         event_loop.take_events(now);
+        event_loop.read(now);
     }
     client
         .write_all(&[0x8A, 0x80, 0, 0, 0, 0])

@@ -17,7 +17,8 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{Config, LogFormat, LogLevel};
-use crate::core::engine::Founding;
+use crate::core::counters::Counters;
+use crate::core::http::OriginPolicy;
 use crate::net::shutdown::{self, Shutdown};
 
 /// Connections that may wait to be accepted; the system may cap it (`net.core.somaxconn`).
@@ -26,8 +27,9 @@ const BACKLOG: i32 = 4096;
 #[cfg(unix)]
 const OTHER_DESCRIPTORS: u64 = 32;
 
-/// A server: runs until `Shutdown` is requested and everyone has left, or for as long as its listeners work.
-pub type Run = fn(Vec<TcpListener>, Arc<Config>, Founding, Shutdown) -> io::Result<()>;
+/// A server: runs until `Shutdown` is requested and every client has left, or for as long as its listeners work.
+pub type Run =
+    fn(Vec<TcpListener>, &Config, Arc<crate::core::context::Context>, Shutdown) -> io::Result<()>;
 
 /// Runs the server `name`, whose concurrency model clients know as `model`. What keeps it from starting is told in
 /// one line on standard error: exit status 1, or 2 for a bad flag.
@@ -56,24 +58,27 @@ fn launch(mut config: Config, model: &'static str, run: Run) -> anyhow::Result<(
     let (stopper, shutdown) = shutdown::channel()?;
     stopper.on_signals().context("cannot handle signals")?;
     announce(&listeners)?;
-    let epoch = rand::rng()
-        .sample_iter(Alphanumeric)
-        .take(12)
-        .map(char::from)
-        .collect();
-    run(
-        listeners,
-        Arc::new(config),
-        Founding {
-            model,
-            epoch,
-            report,
+    let context = crate::core::context::Context {
+        model,
+        epoch: new_epoch(),
+        limits: config.limits(),
+        origins: OriginPolicy {
+            loopback_only: config.loopback_only(),
+            allowed: config.allow_origin.clone(),
         },
-        shutdown,
-    )?;
+        report,
+        counters: Counters::new(),
+    };
+    run(listeners, &config, Arc::new(context), shutdown)?;
     // The output may be a pipe whose reader has gone; that is no reason to fail.
     let _ = writeln!(io::stdout(), "[SERVER] Server stopped.");
     Ok(())
+}
+
+/// A name for this life of the room's history that no earlier life used.
+fn new_epoch() -> String {
+    let letters = rand::rng().sample_iter(Alphanumeric).take(12);
+    letters.map(char::from).collect()
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {

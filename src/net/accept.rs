@@ -15,9 +15,10 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef, Socket, Type};
 use tracing::warn;
 
+use crate::core::context::Context;
 use crate::core::counters::Counters;
-use crate::core::engine::Now;
 use crate::core::http::{self, MAX_HEAD_BYTES, Refusal};
+use crate::core::time::Now;
 use crate::net::defer_accept::defer_accept;
 
 /// What the kernel may hold for a client besides what is on its way to it: enough for some turns, and little enough that
@@ -25,7 +26,7 @@ use crate::net::defer_accept::defer_accept;
 #[cfg(target_os = "linux")]
 const KERNEL_UNSENT: u32 = 128 * 1024;
 /// Clients accepted in one turn; the rest wait for the next.
-const ACCEPTS_A_TURN: usize = 256;
+const ACCEPTS_PER_TURN: usize = 256;
 /// Whether a client's socket has it from the listener, which saves a call for each. No standard promises it.
 const NODELAY_IS_INHERITED: bool = cfg!(target_os = "linux");
 /// How long accepting pauses when descriptors have run out.
@@ -89,7 +90,7 @@ impl Acceptor {
             first_token,
             spare,
             paused: false,
-            left_this_turn: ACCEPTS_A_TURN,
+            left_this_turn: ACCEPTS_PER_TURN,
         })
     }
 
@@ -141,7 +142,7 @@ impl Acceptor {
                 Err(_) => {}
             }
         }
-        self.left_this_turn = ACCEPTS_A_TURN;
+        self.left_this_turn = ACCEPTS_PER_TURN;
         None
     }
 
@@ -165,10 +166,10 @@ impl Acceptor {
 }
 
 /// Tells a client that all sockets are in use. It is not waited for: it may be one of many.
-pub fn refuse(mut socket: TcpStream, now: Now, model: &str, stats: &Counters) {
-    stats.refused(Refusal::Full.reason());
+pub fn refuse(mut socket: TcpStream, now: Now, context: &Context) {
+    context.counters.refused(Refusal::Full.reason());
     let mut answer = Vec::new();
-    http::refuse(Refusal::Full, model, now.wall_clock(), &mut answer);
+    http::refuse(Refusal::Full, context.model, now.wall_clock(), &mut answer);
     turn_away(&mut socket, &answer);
 }
 
@@ -262,7 +263,12 @@ mod tests {
         let request = format!("GET / HTTP/1.1\r\nCookie: {}\r\n\r\n", "x".repeat(6000));
         client.write_all(request.as_bytes()).expect("a connection");
         let (socket, _) = accept(&mut acceptor, &mut poll);
-        refuse(socket, crate::host::clock::now(), "evloop", &Counters::new());
+        let limits = crate::config::Config::defaults().limits();
+        refuse(
+            socket,
+            crate::host::clock::now(),
+            &Context::for_tests(limits),
+        );
         let mut answer = String::new();
         client.read_to_string(&mut answer).expect("an orderly end");
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");

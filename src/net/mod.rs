@@ -4,5 +4,6 @@ pub mod accept;
 #[cfg(target_os = "linux")]
 pub mod defer_accept;
 pub mod outbox;
+pub mod send_flags;
 pub mod shutdown;
 pub mod write_batch;

@@ -1,13 +1,13 @@
-//! What a turn sends to many sockets: the same bytes, if possible in the same memory all the way to their readers.
+//! A batch on its way to many sockets: the same bytes, if possible in the same memory all the way to the receivers.
 //!
 //! A `write` copies into memory of the kernel's. For a large room that copy is most of the work, and what it costs
 //! others is worse. A round of 5,000 members and 20 KB each passes 100 MB through the caches. And the kernel cuts those
-//! copies for one socket after another out of the same 32 KiB blocks (`sk_page_frag`): one member in ten who does not
-//! read keeps nearly all blocks from being used again, and everyone's copies go to cold memory.
+//! copies for one socket after another out of the same 32 KiB blocks (`sk_page_frag`): one member in ten that does not
+//! read keeps nearly all blocks from being used again, and every member's copies go to cold memory.
 //!
-//! So on Linux a share of some size is written once into an anonymous file (`memfd_create(2)`) and handed to each socket
-//! with `sendfile(2)`, which queues a reference to the file's pages. Nobody writes to them afterwards: the file is
-//! closed when all have been visited, and the kernel frees its pages when the last socket has sent them.
+//! So on Linux a batch of some size is written once into an anonymous file (`memfd_create(2)`) and handed to each socket
+//! with `sendfile(2)`, which queues a reference to the file's pages. Nothing writes to them afterwards: the file is
+//! closed when the batch has been sent, and the kernel frees its pages when the last socket has sent them.
 
 use std::io::{self, IoSlice, Write};
 
@@ -17,36 +17,36 @@ use mio::net::TcpStream;
 /// From this many bytes on, and for so many receivers, pages are shared: below, the copy is cheaper than the file.
 const SHARED_BYTES_MIN: usize = 1024;
 const SHARED_RECEIVERS_MIN: usize = 16;
-/// Slices that one call takes (`IOV_MAX`); the rest counts as not taken.
-const SLICES_A_CALL: usize = 1024;
+/// Slices per call (`IOV_MAX`); the rest counts as not taken.
+const SLICES_PER_WRITE: usize = 1024;
 
-/// Slices of talk, of which each receiver gets all from some slice on.
+/// Slices of the log, of which each receiver gets all from some slice on.
 #[derive(Debug)]
-pub struct Sheet<'a> {
-    talk: &'a [Bytes],
-    slices: Vec<IoSlice<'a>>,
-    pages: Option<Pages>,
+pub struct WriteBatch<'a> {
+    slices: &'a [Bytes],
+    io_slices: Vec<IoSlice<'a>>,
+    file: Option<MemFile>,
 }
 
-impl<'a> Sheet<'a> {
+impl<'a> WriteBatch<'a> {
     /// For sockets that each get a copy.
-    pub fn copied(talk: &'a [Bytes]) -> Self {
+    pub fn copied(slices: &'a [Bytes]) -> Self {
         Self {
-            talk,
-            slices: talk.iter().map(|frames| IoSlice::new(frames)).collect(),
-            pages: None,
+            slices,
+            io_slices: slices.iter().map(|frames| IoSlice::new(frames)).collect(),
+            file: None,
         }
     }
 
     /// For so many nonblocking sockets, which share pages where that pays. A blocking one would wait for its reader:
     /// `sendfile(2)` has no flag against that.
-    pub fn shared(talk: &'a [Bytes], receivers: usize) -> Self {
-        let bytes: usize = talk.iter().map(Bytes::len).sum();
+    pub fn shared(slices: &'a [Bytes], receivers: usize) -> Self {
+        let bytes: usize = slices.iter().map(Bytes::len).sum();
         let is_worth_it = bytes >= SHARED_BYTES_MIN && receivers >= SHARED_RECEIVERS_MIN;
         Self {
             // Without a descriptor to spare, the copy does.
-            pages: is_worth_it.then(|| Pages::new(talk).ok()).flatten(),
-            ..Self::copied(talk)
+            file: is_worth_it.then(|| MemFile::new(slices).ok()).flatten(),
+            ..Self::copied(slices)
         }
     }
 
@@ -55,9 +55,9 @@ impl<'a> Sheet<'a> {
     /// # Errors
     /// Those of the socket, except that it would block.
     pub fn send_copy(&self, first: usize, socket: &mut impl Write) -> io::Result<usize> {
-        taken(match &self.slices[first..] {
+        taken(match &self.io_slices[first..] {
             [only] => socket.write(only),
-            several => socket.write_vectored(&several[..several.len().min(SLICES_A_CALL)]),
+            several => socket.write_vectored(&several[..several.len().min(SLICES_PER_WRITE)]),
         })
     }
 
@@ -66,10 +66,10 @@ impl<'a> Sheet<'a> {
     /// # Errors
     /// Those of the socket, except that it would block.
     pub fn send_shared(&self, first: usize, socket: &mut TcpStream) -> io::Result<usize> {
-        let Some(pages) = &self.pages else {
+        let Some(file) = &self.file else {
             return self.send_copy(first, socket);
         };
-        match pages.send(first, socket) {
+        match file.send(first, socket) {
             // A sandbox may allow the file and not the call.
             Err(error)
                 if matches!(
@@ -85,7 +85,7 @@ impl<'a> Sheet<'a> {
 
     /// What is left of the slices from `first` on when `written` bytes have been sent: kept by reference.
     pub fn rest(&self, first: usize, mut written: usize) -> impl Iterator<Item = Bytes> {
-        self.talk[first..].iter().filter_map(move |frames| {
+        self.slices[first..].iter().filter_map(move |frames| {
             let taken = written.min(frames.len());
             written -= taken;
             (taken < frames.len()).then(|| frames.slice(taken..))
@@ -109,7 +109,7 @@ pub(crate) fn taken(sent: io::Result<usize>) -> io::Result<usize> {
 }
 
 #[cfg(target_os = "linux")]
-use linux::Pages;
+use linux::MemFile;
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -122,23 +122,23 @@ mod linux {
 
     /// Talk in a file that exists in memory only.
     #[derive(Debug)]
-    pub(super) struct Pages {
+    pub(super) struct MemFile {
         file: File,
         /// Where each slice begins.
         starts: Vec<usize>,
         length: usize,
     }
 
-    impl Pages {
-        pub(super) fn new(talk: &[Bytes]) -> io::Result<Self> {
-            let mut file = File::from(memfd_create("talk", MemfdFlags::CLOEXEC)?);
-            let mut starts = Vec::with_capacity(talk.len());
+    impl MemFile {
+        pub(super) fn new(slices: &[Bytes]) -> io::Result<Self> {
+            let mut file = File::from(memfd_create("batch", MemfdFlags::CLOEXEC)?);
+            let mut starts = Vec::with_capacity(slices.len());
             let mut length = 0;
-            for frames in talk {
+            for frames in slices {
                 starts.push(length);
                 length += frames.len();
             }
-            file.write_all(&talk.concat())?;
+            file.write_all(&slices.concat())?;
             Ok(Self {
                 file,
                 starts,
@@ -158,10 +158,10 @@ mod linux {
 /// Elsewhere every socket gets its copy.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
-enum Pages {}
+enum MemFile {}
 
 #[cfg(not(target_os = "linux"))]
-impl Pages {
+impl MemFile {
     fn new(_: &[Bytes]) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -178,22 +178,22 @@ mod tests {
 
     use super::*;
 
-    /// Sends `talk` from `first` on, and gives back what the peer got of the first write.
-    fn received(talk: &[Bytes], first: usize, receivers: usize) -> Vec<u8> {
+    /// Sends `slices` from `first` on, and gives back what the peer got of the first write.
+    fn received(slices: &[Bytes], first: usize, receivers: usize) -> Vec<u8> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let peer = std::net::TcpStream::connect(listener.local_addr().expect("bound"))
             .expect("a listener");
         let (mut ours, _) = listener.accept().expect("a client");
-        let sheet = Sheet::shared(talk, receivers);
+        let batch = WriteBatch::shared(slices, receivers);
         assert_eq!(
-            sheet.pages.is_some(),
+            batch.file.is_some(),
             receivers >= SHARED_RECEIVERS_MIN && cfg!(target_os = "linux")
         );
         let mut socket = TcpStream::from_std(peer);
-        let sent = sheet
+        let sent = batch
             .send_shared(first, &mut socket)
             .expect("room in the socket");
-        drop((sheet, socket));
+        drop((batch, socket));
         let mut bytes = Vec::new();
         ours.read_to_end(&mut bytes).expect("all that was sent");
         assert_eq!(bytes.len(), sent);
@@ -202,14 +202,14 @@ mod tests {
 
     #[test]
     fn shared_pages_carry_the_same_bytes_as_a_copy() {
-        let talk: Vec<Bytes> = (0..5_u8)
+        let slices: Vec<Bytes> = (0..5_u8)
             .map(|number| vec![number; 3000 + usize::from(number)].into())
             .collect();
         for first in 0..5 {
-            let expected = talk[first..].concat();
+            let expected = slices[first..].concat();
             for receivers in [1, SHARED_RECEIVERS_MIN] {
                 assert!(
-                    received(&talk, first, receivers) == expected,
+                    received(&slices, first, receivers) == expected,
                     "{first} {receivers}"
                 );
             }
@@ -218,12 +218,12 @@ mod tests {
 
     #[test]
     fn the_rest_is_what_was_not_written() {
-        let talk = [Bytes::from_static(b"abc"), Bytes::from_static(b"def")];
-        let sheet = Sheet::copied(&talk);
+        let slices = [Bytes::from_static(b"abc"), Bytes::from_static(b"def")];
+        let batch = WriteBatch::copied(&slices);
         for first in 0..2 {
-            let whole = talk[first..].concat();
+            let whole = slices[first..].concat();
             for written in 0..=whole.len() {
-                let rest: Vec<Bytes> = sheet.rest(first, written).collect();
+                let rest: Vec<Bytes> = batch.rest(first, written).collect();
                 assert_eq!(rest.concat(), whole[written..]);
                 assert!(rest.iter().all(|slice| !slice.is_empty()));
             }
@@ -232,13 +232,13 @@ mod tests {
 
     #[test]
     fn more_slices_than_one_call_takes_are_sent_in_part() {
-        let talk = vec![Bytes::from_static(b"x"); SLICES_A_CALL + 10];
+        let slices = vec![Bytes::from_static(b"x"); SLICES_PER_WRITE + 10];
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut socket = std::net::TcpStream::connect(listener.local_addr().expect("bound"))
             .expect("a listener");
-        let sheet = Sheet::copied(&talk);
-        let sent = sheet.send_copy(3, &mut socket).expect("room in the socket");
-        assert_eq!(sent, SLICES_A_CALL);
-        assert_eq!(sheet.rest(3, sent).count(), 7);
+        let batch = WriteBatch::copied(&slices);
+        let sent = batch.send_copy(3, &mut socket).expect("room in the socket");
+        assert_eq!(sent, SLICES_PER_WRITE);
+        assert_eq!(batch.rest(3, sent).count(), 7);
     }
 }

@@ -4,10 +4,11 @@ use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::client_handler::Visitor;
-use super::client_writer::SEND_TIMEOUT;
-use super::shared::{GOING_AWAY, Shared};
-use crate::core::websocket::conversation::{Conversation, Ending, TimedOut};
+use super::client_handler::ClientHandler;
+use super::client_writer::{SEND_TIMEOUT, is_timeout};
+use super::shared::Shared;
+use crate::core::engine::Close;
+use crate::core::websocket::conversation::{AfterFlush, Conversation, EngineAccess, TimedOut};
 use crate::host::clock;
 
 /// The thread's own read buffer, on its stack. Most messages are small; a larger one takes more calls.
@@ -16,90 +17,95 @@ const READ_BUFFER: usize = 4 * 1024;
 const SHORTEST_READ: Duration = Duration::from_millis(1);
 
 /// Serves one client until it has gone, then gives back its place.
-pub(super) fn serve(shared: &Shared, mut visitor: Visitor, peer: SocketAddr) {
-    let mut conversation = Conversation::new(visitor.client(), peer, clock::now(), &shared.config);
+pub(super) fn serve(shared: &Shared, mut handler: ClientHandler, peer: SocketAddr) {
+    let limits = &shared.context.limits;
+    let mut conversation = Conversation::new(handler.client(), peer, clock::now(), limits);
     // Both ends of this come to the same: an error is a client that has gone.
-    let _ = converse(&mut conversation, &mut visitor);
-    conversation.abandon(clock::now(), &mut visitor);
-    visitor.discard_replies();
-    visitor.send_for_all();
-    shared.exit(visitor.client());
+    let _ = converse(&mut conversation, &mut handler);
+    conversation.abandon(clock::now(), &mut handler);
+    handler.discard_replies();
+    handler.send_for_room();
+    shared.exit(handler.client());
 }
 
-fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Result<()> {
+fn converse(conversation: &mut Conversation, handler: &mut ClientHandler) -> io::Result<()> {
     let mut buffer = [0; READ_BUFFER];
-    let mut patience = Patience::default();
-    let mut output_ended = false;
-    visitor
-        .mailbox
-        .socket()
-        .set_write_timeout(Some(SEND_TIMEOUT))?;
+    let mut timeout = ReadTimeout::default();
+    let mut half_closed = false;
+    let socket = handler.writer.socket();
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     loop {
         if Instant::now() >= conversation.deadline() {
-            if conversation.time_out(clock::now(), visitor) == TimedOut::Drop {
+            if conversation.time_out(clock::now(), handler) == TimedOut::Drop {
                 return Ok(());
             }
-            visitor.deliver()?;
+            handler.deliver()?;
         }
-        match conversation.ending() {
-            Ending::EndOutput if !output_ended => {
-                output_ended = true;
-                visitor.mailbox.socket().shutdown(Shutdown::Write)?;
+        match conversation.after_flush() {
+            AfterFlush::HalfClose if !half_closed => {
+                half_closed = true;
+                handler.writer.socket().shutdown(Shutdown::Write)?;
             }
-            Ending::Close => return visitor.mailbox.end(),
-            Ending::No | Ending::EndOutput => {}
+            AfterFlush::Close => return handler.writer.end(),
+            AfterFlush::KeepOpen | AfterFlush::HalfClose => {}
         }
-        let mut socket = visitor.mailbox.socket();
-        if let Some(wait) = patience.change_to(
-            conversation
-                .deadline()
-                .saturating_duration_since(Instant::now()),
-        ) {
+        let mut socket = handler.writer.socket();
+        let left = conversation
+            .deadline()
+            .saturating_duration_since(Instant::now());
+        if let Some(wait) = timeout.change_to(left) {
             socket.set_read_timeout(Some(wait))?;
         }
         match socket.read(&mut buffer) {
             Ok(0) => {
-                conversation.end_of_input(clock::now(), visitor);
-                return visitor.deliver();
+                conversation.end_of_input(clock::now(), handler);
+                return handler.deliver();
             }
             Ok(length) => {
-                hear(conversation, visitor, &buffer[..length]);
-                visitor.deliver()?;
+                receive(conversation, handler, &buffer[..length]);
+                handler.deliver()?;
+                replay(conversation, handler)?;
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) =>
-            {
-                patience = Patience::default();
-            }
+            Err(error) if is_timeout(&error) => timeout = ReadTimeout::default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-fn hear(conversation: &mut Conversation, visitor: &mut Visitor, bytes: &[u8]) {
+fn receive(conversation: &mut Conversation, handler: &mut ClientHandler, bytes: &[u8]) {
     let now = clock::now();
-    visitor.stats().bytes_in.inc_by(bytes.len() as u64);
-    if visitor.mailbox.is_closed() {
+    handler
+        .context()
+        .counters
+        .bytes_in
+        .inc_by(bytes.len() as u64);
+    if handler.writer.is_closed() {
         // A stopping server has sent the Close; here it only needs to be known.
-        conversation.close(now, GOING_AWAY, visitor);
-        visitor.discard_replies();
+        conversation.close(now, Close::GOING_AWAY, handler);
+        handler.discard_replies();
     }
-    conversation.receive(now, bytes, visitor);
+    conversation.receive(now, bytes, handler);
+}
+
+/// Sends the history that the client asked for, step by step, as fast as it reads.
+fn replay(conversation: &mut Conversation, handler: &mut ClientHandler) -> io::Result<()> {
+    while std::mem::take(&mut handler.output.replaying) {
+        conversation.continue_replay(clock::now(), handler);
+        handler.deliver()?;
+    }
+    Ok(())
 }
 
 /// How long a read waits, which a system call changes. A wait that is too short is left until it has timed out; one that
-/// has become too long gives way to half of what is left, so that a client who talks costs a few calls up to a deadline
+/// has become too long gives way to half of what is left, so that a client that talks costs a few calls up to a deadline
 /// and not one with every message.
 #[derive(Debug, Default)]
-struct Patience {
+struct ReadTimeout {
     set_to: Option<Duration>,
 }
 
-impl Patience {
+impl ReadTimeout {
     /// What to set the wait to, if it must be changed so that no read outlasts `left`.
     fn change_to(&mut self, left: Duration) -> Option<Duration> {
         let wait = match self.set_to {
@@ -118,14 +124,14 @@ mod tests {
 
     #[test]
     fn a_client_who_talks_up_to_its_deadline_costs_a_few_calls() {
-        let mut patience = Patience::default();
+        let mut timeout = ReadTimeout::default();
         let changes: Vec<_> = (1..=2000)
             .rev()
             .filter_map(|hundredths| {
                 let left = Duration::from_millis(10 * hundredths);
-                let change = patience.change_to(left);
+                let change = timeout.change_to(left);
                 assert!(
-                    patience.set_to.is_some_and(|set_to| set_to <= left),
+                    timeout.set_to.is_some_and(|set_to| set_to <= left),
                     "a read may outlast its deadline"
                 );
                 change

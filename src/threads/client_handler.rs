@@ -1,91 +1,66 @@
-//! One client's thread at work: its way to the engine, and what it then has to deliver.
+//! One client's thread at work: its access to the engine, and what it then has to deliver.
 
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::client_writer::{Delivered, Mailbox};
+use super::client_writer::{ClientWriter, Delivered};
 use super::shared::Shared;
-use super::state::{Hall, Visits};
+use super::state::{Batch, State};
 use crate::config::Delivery;
-use crate::core::counters::Counters;
-use crate::core::engine::{ClientId, Effects, Engine};
-use crate::core::websocket::conversation::Lab;
+use crate::core::context::Context;
+use crate::core::engine::output::Output;
+use crate::core::engine::{ClientId, Engine};
+use crate::core::websocket::conversation::EngineAccess;
 
 /// Room for replies that each client's thread keeps; what a long answer took beyond it is given back.
-pub(super) const KEPT_REPLY: usize = 4 * 1024;
+pub(super) const KEPT_REPLY: usize = 512;
 
-/// A client's thread's way to the engine.
+/// A client's thread's access to the engine.
 #[derive(Debug)]
-pub(super) struct Visitor {
+pub(super) struct ClientHandler {
     shared: Arc<Shared>,
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) effects: Effects,
-    /// This thread must send what the room has said.
+    pub(super) writer: Arc<ClientWriter>,
+    pub(super) output: Output,
+    /// This thread must send what the room's log has.
     elected: bool,
-    /// The room has yet to hear so much that this client must wait before it says more.
-    ahead: bool,
-    /// The client has left, and is still owed this share of the room's batch.
-    parting: Option<Vec<Bytes>>,
-    /// In the simpler ways of delivery: what this thread must send itself.
-    errands: Vec<Errand>,
+    /// The log lags so far that this client must wait before it says more.
+    over_limit: bool,
+    /// The client has left the engine: what stands in the output is the last that is for it.
+    left: bool,
 }
 
-/// A message and those it is for, in the simpler ways of delivery.
-#[derive(Debug)]
-struct Errand {
-    visits: Visits,
-    way: Delivery,
-}
-
-impl Lab for Visitor {
-    fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Effects) -> R) -> R {
-        let mut hall = self.shared.hall();
-        let was_in = hall.engine.has(self.client());
-        let result = hall.change(&mut self.effects, change);
-        if let Some(joined) = self.effects.joined.take() {
-            hall.join(self.client(), joined.broadcast);
+impl EngineAccess for ClientHandler {
+    fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Output) -> R) -> R {
+        match self.shared.delivery {
+            Delivery::Elected => self.change(change, |_| ()).0,
+            simpler => self.change_and_deliver(change, simpler),
         }
-        let is_in = hall.engine.has(self.client());
-        if is_in && !self.effects.reply.is_empty() {
-            // A welcome must stand in the mailbox before anybody can put a batch, a tick or a Close there, and the
-            // confirmation of a subscription before the first tick that follows it.
-            self.mailbox.push(take_replies(&mut self.effects));
-        }
-        if was_in && !is_in {
-            // Whoever was not in the room has no share in what it said.
-            let before = self.effects.left_at.take().unwrap_or(0);
-            self.parting = Some(hall.leave(self.client(), before));
-            self.mailbox.leave();
-        }
-        match self.shared.config.delivery {
-            Delivery::Elected => self.elected |= hall.elect(),
-            simpler => self.errands.extend(Errand::take(&mut hall, simpler)),
-        }
-        self.ahead = hall.unheard() > self.shared.unheard_max();
-        if hall.engine.deadline() < hall.ticker_wakes {
-            self.shared.ticker.notify_one();
-        }
-        result
     }
 
-    fn effects(&mut self) -> &mut Effects {
-        &mut self.effects
+    fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    fn context(&self) -> &Context {
+        &self.shared.context
     }
 }
 
-impl Visitor {
-    pub(super) fn new(shared: Arc<Shared>, mailbox: Arc<Mailbox>) -> Self {
+impl ClientHandler {
+    pub(super) fn new(shared: Arc<Shared>, writer: Arc<ClientWriter>) -> Self {
         Self {
-            effects: Effects::new(Arc::clone(&shared.stats)),
+            output: Output::new(Arc::clone(&shared.context)),
             shared,
-            mailbox,
+            writer,
             elected: false,
-            ahead: false,
-            parting: None,
-            errands: Vec::new(),
+            over_limit: false,
+            left: false,
         }
+    }
+
+    /// The client's id.
+    pub(super) fn client(&self) -> ClientId {
+        self.writer.client()
     }
 
     /// Sends what the conversation has come up with, first to the others, then to its own client.
@@ -93,83 +68,99 @@ impl Visitor {
     /// # Errors
     /// The client is gone, or did not read in time.
     pub(super) fn deliver(&mut self) -> io::Result<()> {
-        self.send_for_all();
-        if let Some(share) = self.parting.take() {
-            // A round that began before the client left may still have frames for it, and a Close must be the last.
-            drop(self.shared.round.lock());
-            self.mailbox.part(share, take_replies(&mut self.effects));
+        self.send_for_room();
+        if std::mem::take(&mut self.left) {
+            // A batch that was taken before the client left may still have frames for it, and a Close must be the last.
+            drop(self.shared.round.read());
+            self.writer.finish(self.output.reply.take_chunks());
+        } else {
+            self.writer.enqueue(self.output.reply.take_chunks());
         }
-        self.mailbox.push(take_replies(&mut self.effects));
-        self.mailbox.send_all()?;
-        if std::mem::take(&mut self.ahead) {
-            self.shared.wait_for_listeners();
+        self.output.reply.clear(KEPT_REPLY);
+        self.writer.send_all()?;
+        if std::mem::take(&mut self.over_limit) {
+            self.shared.wait_until_caught_up();
         }
         Ok(())
     }
 
-    /// Sends what the room has said, if this thread was elected to.
-    pub(super) fn send_for_all(&mut self) {
-        for errand in self.errands.drain(..) {
-            errand.run(&self.shared);
-        }
+    /// Sends what the room's log has, if this thread was elected to.
+    pub(super) fn send_for_room(&mut self) {
         if std::mem::take(&mut self.elected) {
-            self.shared.send_for_all();
+            self.shared.send_for_room();
         }
-    }
-
-    /// The figures everything is counted in.
-    pub(super) fn stats(&self) -> &Counters {
-        self.effects.stats()
     }
 
     /// Forgets what the conversation has come up with for its own client: it is gone, or was told already.
     pub(super) fn discard_replies(&mut self) {
-        self.effects.reply.clear();
-        self.parting = None;
+        self.output.reply.clear(KEPT_REPLY);
+        self.left = false;
     }
 
-    /// The client's place.
-    pub(super) fn client(&self) -> ClientId {
-        self.mailbox.client()
-    }
-}
-
-impl Errand {
-    /// In the simpler ways: takes what was said just now, for the thread of the one who said it.
-    fn take(hall: &mut Hall, way: Delivery) -> Option<Self> {
-        if !hall.has_something_to_send() {
-            return None;
+    /// Changes the engine under its lock, and does `more` before letting it go.
+    fn change<R, M>(
+        &mut self,
+        change: impl FnOnce(&mut Engine, &mut Output) -> R,
+        more: impl FnOnce(&mut State) -> M,
+    ) -> (R, M) {
+        let mut state = self.shared.state();
+        let client = self.writer.client();
+        let was_in = state.engine.has(client);
+        let output = &mut self.output;
+        let result = state.change(|engine| change(engine, output));
+        let is_in = state.engine.has(client);
+        if is_in && !self.output.reply.is_empty() {
+            // A welcome must stand in the outbox before another thread can put a batch, a tick or a Close there, and the
+            // confirmation of a subscription before the first tick that follows it.
+            self.writer.enqueue(self.output.reply.take_chunks());
         }
-        let visits = hall.next_visits(usize::MAX);
-        if way == Delivery::Outboxes {
-            for (member, first) in &visits.members {
-                visits.talk[*first..]
-                    .iter()
-                    .for_each(|frames| member.put(frames));
-            }
+        if was_in && !is_in {
+            self.left = true;
+            self.writer.leave();
         }
-        Some(Self { visits, way })
+        let more = more(&mut state);
+        self.elected |= state.elect();
+        self.over_limit = self.shared.is_over_limit(&state);
+        if state.engine.deadline() < state.ticker_wakes {
+            self.shared.ticker.notify_one();
+        }
+        (result, more)
     }
 
-    fn run(&self, shared: &Shared) {
-        match self.way {
-            Delivery::Direct => {
-                for (member, first) in &self.visits.members {
-                    member.write_through(&self.visits.talk[*first..]);
+    /// The simpler ways of delivery: each thread sends what it says itself.
+    fn change_and_deliver<R>(
+        &mut self,
+        change: impl FnOnce(&mut Engine, &mut Output) -> R,
+        way: Delivery,
+    ) -> R {
+        let shared = Arc::clone(&self.shared);
+        let round = shared.round.read();
+        let (result, batch) = self.change(change, |state| {
+            let batch = state.next_batch(usize::MAX);
+            if way == Delivery::Outboxes {
+                for (writer, first) in &batch.members {
+                    for slice in &batch.slices[*first..] {
+                        writer.enqueue_from_other(slice);
+                    }
                 }
             }
-            Delivery::Outboxes | Delivery::Elected => {
-                let members = self.visits.members.iter().map(|(member, _)| member);
-                let behind = members.filter(|member| member.send_waiting() == Delivered::Behind);
-                shared.retry_later(behind.cloned().collect());
-            }
-        }
+            batch
+        });
+        let pending = deliver_plainly(&batch, way);
+        drop(round);
+        shared.retry_later(pending);
+        result
     }
 }
 
-fn take_replies(effects: &mut Effects) -> Bytes {
-    let replies = Bytes::copy_from_slice(&effects.reply);
-    effects.reply.clear();
-    effects.reply.shrink_to(KEPT_REPLY);
-    replies
+/// Sends a batch in one of the simpler ways; tells which writers could not send everything.
+fn deliver_plainly(batch: &Batch, way: Delivery) -> Vec<Arc<ClientWriter>> {
+    if way == Delivery::Direct {
+        for (writer, first) in &batch.members {
+            writer.write_through(&batch.slices[*first..]);
+        }
+    }
+    let writers = batch.members.iter().map(|(writer, _)| writer);
+    let pending = writers.filter(|writer| writer.send_waiting() == Delivered::Pending);
+    pending.cloned().collect()
 }

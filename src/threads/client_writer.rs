@@ -1,10 +1,10 @@
 //! One client's outbox and the sending side of its socket, for all threads that have something for it.
 //!
-//! Whoever holds the lock may send, but never waits for the socket while holding it: sends from other threads take
+//! A thread that holds the lock may send, but never waits for the socket while holding it: sends from other threads take
 //! what the kernel takes at once. Only the client's own thread waits for its client, without the lock, and at most the
 //! send timeout.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::SockRef;
 
-use crate::core::counters::Counters;
+use crate::core::context::Context;
 use crate::core::engine::{ClientId, Close};
 use crate::core::http::{self, Refusal};
 use crate::core::websocket::conversation::CROSSING_BYTES;
@@ -21,95 +21,93 @@ use crate::core::websocket::frame;
 use crate::host::clock;
 use crate::net::accept;
 use crate::net::outbox::{Flushed, Outbox, Overflow};
-use crate::net::write_batch::Sheet;
+use crate::net::send_flags::DontWait;
+use crate::net::write_batch::WriteBatch;
 
 /// How long a client's own thread waits for its client to read, and so the longest any thread waits for a slow one.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where frames for one client go.
 #[derive(Debug)]
-pub(super) struct Mailbox {
+pub(super) struct ClientWriter {
     client: ClientId,
     socket: TcpStream,
-    /// `--max-unsent`
-    limit: usize,
-    stats: Arc<Counters>,
+    context: Arc<Context>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     outbox: Outbox,
-    intake: Intake,
+    policy: AppendPolicy,
     sender: Sender,
     /// The ticker will try again.
-    awaits_retry: bool,
+    pending_retry: bool,
 }
 
-/// Who may add to the outbox.
+/// Which threads may append to the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Intake {
+enum AppendPolicy {
     /// Every thread.
     Open,
-    /// The same, but the client's own thread has something to say at the end.
+    /// The same, but the client's own thread has something to append at the end.
     Leaving,
     /// Only the client's own thread, which has come to the end.
-    LastWords,
-    /// Nobody: a Close from another thread stands last.
+    Final,
+    /// None: a Close from another thread stands last.
     Closed,
 }
 
-/// Who may send what stands in the outbox.
+/// Which threads may send what stands in the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sender {
-    /// Whoever has the lock.
-    Anybody,
+    /// Any that has the lock.
+    Any,
     /// The client's own thread, which is waiting for the socket just now, perhaps in the middle of a frame.
     OwnThread,
-    /// Nobody: the client is cut off, or gone.
-    Nobody,
+    /// None: the client is cut off, or gone.
+    None,
 }
 
 impl State {
     fn takes_from_others(&self) -> bool {
-        matches!(self.intake, Intake::Open | Intake::Leaving) && self.sender != Sender::Nobody
+        let open = matches!(self.policy, AppendPolicy::Open | AppendPolicy::Leaving);
+        open && self.sender != Sender::None
+    }
+
+    fn takes_from_own_thread(&self) -> bool {
+        self.policy != AppendPolicy::Closed && self.sender != Sender::None
     }
 }
 
-impl Drop for Mailbox {
+impl Drop for ClientWriter {
     fn drop(&mut self) {
-        self.stats
-            .unsent_shrank(self.state.get_mut().outbox.unsent());
+        let unsent = self.state.get_mut().outbox.unsent();
+        self.context.counters.unsent_shrank(unsent);
     }
 }
 
-/// How a delivery left the mailbox.
+/// How a delivery left the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivered {
-    /// Nothing waits, or somebody sees to it already.
+    /// Nothing waits, or some thread sees to it already.
     Settled,
-    /// Something waits, and somebody must try again.
-    Behind,
+    /// Something waits, and must be tried again.
+    Pending,
 }
 
-impl Mailbox {
-    pub(super) fn new(
-        client: ClientId,
-        socket: TcpStream,
-        limit: usize,
-        stats: Arc<Counters>,
-    ) -> Self {
+impl ClientWriter {
+    pub(super) fn new(client: ClientId, socket: TcpStream, context: Arc<Context>) -> Self {
         let empty = State {
             outbox: Outbox::default(),
-            intake: Intake::Open,
-            sender: Sender::Anybody,
-            awaits_retry: false,
+            policy: AppendPolicy::Open,
+            sender: Sender::Any,
+            pending_retry: false,
         };
         Self {
             client,
             socket,
-            limit,
-            stats,
+            context,
             state: Mutex::new(empty),
         }
     }
@@ -123,62 +121,61 @@ impl Mailbox {
         &self.socket
     }
 
-    /// Adds what answers its client, which may wait beyond the limit. Its own thread does so.
-    pub(super) fn push(&self, frames: Bytes) {
-        if frames.is_empty() {
+    /// Appends what answers the client, which may wait beyond the limit. Its own thread does so.
+    pub(super) fn enqueue(&self, chunks: Vec<Bytes>) {
+        if chunks.is_empty() {
             return;
         }
         let mut state = self.state.lock();
-        if state.intake != Intake::Closed && state.sender != Sender::Nobody {
-            state.outbox.allow(frames.len());
-            self.add(&mut state, frames);
+        if state.takes_from_own_thread() {
+            self.append_owed(&mut state, chunks);
         }
     }
 
-    /// Adds frames from another thread, which sends them later.
-    pub(super) fn put(&self, frames: &Bytes) {
+    /// Appends frames from another thread, which sends them later.
+    pub(super) fn enqueue_from_other(&self, frames: &Bytes) {
         let mut state = self.state.lock();
         if state.takes_from_others() {
-            self.add(&mut state, frames.clone());
+            self.append(&mut state, frames.clone());
         }
     }
 
-    /// Sends what the room has said since the last visit, the sheet from slice `first` on, as far as the kernel takes it.
-    pub(super) fn visit(&self, sheet: &Sheet<'_>, first: usize) -> Delivered {
+    /// Sends a batch from slice `first` on, as far as the kernel takes it.
+    pub(super) fn write_batch(&self, batch: &WriteBatch<'_>, first: usize) -> Delivered {
         let mut state = self.state.lock();
         if !state.takes_from_others() {
             return Delivered::Settled;
         }
         let mut written = 0;
         // The common case: nothing waits, the kernel takes all, and nothing is queued.
-        if state.sender == Sender::Anybody && state.outbox.is_empty() {
-            match sheet.send_copy(first, &mut AtOnce(&self.socket)) {
+        if state.sender == Sender::Any && state.outbox.is_empty() {
+            match batch.send_copy(first, &mut DontWait(&self.socket)) {
                 Ok(taken) => {
-                    self.stats.bytes_out.inc_by(taken as u64);
+                    self.context.counters.bytes_out.inc_by(taken as u64);
                     written = taken;
                 }
-                // Of an error its own thread hears when it reads.
+                // Its own thread learns of an error when it reads.
                 Err(_) => return Delivered::Settled,
             }
         }
-        for frames in sheet.rest(first, written) {
-            self.add(&mut state, frames);
+        for frames in batch.rest(first, written) {
+            self.append(&mut state, frames);
         }
         self.send(&mut state)
     }
 
-    /// Writes what the room has said and waits for the client, holding the lock: the plain way, which makes every thread
-    /// that comes to a slow client wait for it.
-    pub(super) fn write_through(&self, talk: &[Bytes]) {
+    /// Writes slices of the log and waits for the client, holding the lock: the plain way, which makes every thread that
+    /// comes to a slow client wait for it.
+    pub(super) fn write_through(&self, slices: &[Bytes]) {
         let mut state = self.state.lock();
         if !state.takes_from_others() {
             return;
         }
-        for frames in talk {
-            self.add(&mut state, frames.clone());
+        for frames in slices {
+            self.append(&mut state, frames.clone());
         }
         // In the middle of a frame, only its own thread can go on.
-        while state.sender == Sender::Anybody
+        while state.sender == Sender::Any
             && let Some(slice) = state.outbox.front()
         {
             let written = (&self.socket).write(&slice);
@@ -191,10 +188,10 @@ impl Mailbox {
         self.send(&mut self.state.lock())
     }
 
-    /// The same for one that was left behind.
+    /// The same for a writer that stood on the ticker's list.
     pub(super) fn retry(&self) -> Delivered {
         let mut state = self.state.lock();
-        state.awaits_retry = false;
+        state.pending_retry = false;
         self.send(&mut state)
     }
 
@@ -205,10 +202,10 @@ impl Mailbox {
     pub(super) fn send_all(&self) -> io::Result<()> {
         loop {
             let mut state = self.state.lock();
-            if state.sender == Sender::Nobody {
+            if state.sender == Sender::None {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
-            state.sender = Sender::Anybody;
+            state.sender = Sender::Any;
             self.flush(&mut state)?;
             let Some(slice) = state.outbox.front() else {
                 return Ok(());
@@ -220,46 +217,41 @@ impl Mailbox {
         }
     }
 
-    /// The client has left the engine; its own thread has last words for it.
+    /// The client has left the engine; its own thread has the last of its frames.
     pub(super) fn leave(&self) {
         let mut state = self.state.lock();
-        if state.intake == Intake::Open {
-            state.intake = Intake::Leaving;
+        if state.policy == AppendPolicy::Open {
+            state.policy = AppendPolicy::Leaving;
         }
     }
 
-    /// Adds the last of what is for the client. From now on only its own thread adds anything, so that a Close stays the
+    /// Appends the last of what is for the client. From now on only its own thread appends, so that a Close stays the
     /// last frame.
-    pub(super) fn part(&self, share: Vec<Bytes>, replies: Bytes) {
+    pub(super) fn finish(&self, chunks: Vec<Bytes>) {
         let mut state = self.state.lock();
         if state.takes_from_others() {
-            let owed = share.into_iter().chain([replies]);
-            let owed: Vec<Bytes> = owed.collect();
-            state.outbox.allow(owed.iter().map(Bytes::len).sum());
-            for frames in owed {
-                self.add(&mut state, frames);
-            }
-            state.intake = Intake::LastWords;
+            self.append_owed(&mut state, chunks);
+            state.policy = AppendPolicy::Final;
         }
     }
 
-    /// Adds a Close from another thread than its own, as the last frame, and sends what the kernel takes at once.
+    /// Appends a Close from another thread than its own, as the last frame, and sends what the kernel takes at once.
     pub(super) fn close(&self, close: Close) -> Delivered {
         let mut state = self.state.lock();
         if !state.takes_from_others() {
             return Delivered::Settled;
         }
         let mut last = Vec::new();
-        frame::close(&mut last, close.code, close.reason);
-        self.add(&mut state, last.into());
-        state.intake = Intake::Closed;
+        frame::close(&mut last, close.code.into(), close.reason);
+        self.append(&mut state, last.into());
+        state.policy = AppendPolicy::Closed;
         self.send(&mut state)
     }
 
-    /// The client has not answered that Close in time.
-    pub(super) fn hang_up(&self) {
+    /// Cuts the client off if it has not answered that Close.
+    pub(super) fn force_close(&self) {
         let mut state = self.state.lock();
-        if state.intake == Intake::Closed && state.sender != Sender::Nobody {
+        if state.policy == AppendPolicy::Closed {
             self.cut_off(&mut state, "close_timeout");
         }
     }
@@ -267,26 +259,28 @@ impl Mailbox {
     /// Whether all that there is for the client has been sent.
     pub(super) fn is_quiet(&self) -> bool {
         let state = self.state.lock();
-        state.sender == Sender::Nobody || state.outbox.is_empty() && state.intake != Intake::Leaving
+        let settled = state.outbox.is_empty() && state.policy != AppendPolicy::Leaving;
+        settled || state.sender == Sender::None
     }
 
     /// Whether another thread has sent a Close.
     pub(super) fn is_closed(&self) -> bool {
-        self.state.lock().intake == Intake::Closed
+        self.state.lock().policy == AppendPolicy::Closed
     }
 
     /// There is no thread for this client.
-    pub(super) fn refuse(&self, model: &str, stats: &Counters) {
-        stats.refused("no_thread");
+    pub(super) fn refuse(&self) {
+        self.context.counters.refused("no_thread");
         let mut answer = Vec::new();
-        http::refuse(Refusal::Full, model, clock::now().wall_clock(), &mut answer);
+        let wall_clock = clock::now().wall_clock();
+        http::refuse(Refusal::Full, self.context.model, wall_clock, &mut answer);
         if self.socket.set_nonblocking(true).is_ok() {
             accept::turn_away(&mut &self.socket, &answer);
         }
     }
 
-    /// Both sides have said Close, and ours is sent: ends the output, whoever else still knows this mailbox. What crossed
-    /// our Close, a Pong for example, is read, for the reason that [`accept::turn_away`] has.
+    /// Both sides have sent a Close: ends the output, whichever threads still know this writer. What crossed our Close, a
+    /// Pong for example, is read, for the reason that [`accept::turn_away`] has.
     pub(super) fn end(&self) -> io::Result<()> {
         self.socket.shutdown(Shutdown::Write)?;
         self.socket.set_nonblocking(true)?;
@@ -294,25 +288,33 @@ impl Mailbox {
         Ok(())
     }
 
-    fn add(&self, state: &mut State, frames: Bytes) {
+    /// What the client asked for may wait beyond the limit.
+    fn append_owed(&self, state: &mut State, chunks: Vec<Bytes>) {
+        state.outbox.allow(chunks.iter().map(Bytes::len).sum());
+        for chunk in chunks {
+            self.append(state, chunk);
+        }
+    }
+
+    fn append(&self, state: &mut State, frames: Bytes) {
         let length = frames.len();
-        match state.outbox.push(frames, self.limit) {
-            Ok(()) => self.stats.unsent_grew(length),
+        match state.outbox.push(frames, self.context.limits.max_unsent) {
+            Ok(()) => self.context.counters.unsent_grew(length),
             Err(Overflow) => self.cut_off(state, "slow_consumer"),
         }
     }
 
     /// Sends what the kernel takes at once, unless that is its own thread's business now.
     fn send(&self, state: &mut State) -> Delivered {
-        if state.sender != Sender::Anybody || state.outbox.is_empty() {
+        if state.sender != Sender::Any || state.outbox.is_empty() {
             return Delivered::Settled;
         }
         match self.flush(state) {
-            Ok(Flushed::Blocked) if !state.awaits_retry => {
-                state.awaits_retry = true;
-                Delivered::Behind
+            Ok(Flushed::Blocked) if !state.pending_retry => {
+                state.pending_retry = true;
+                Delivered::Pending
             }
-            // Of an error its own thread hears when it reads.
+            // Its own thread learns of an error when it reads.
             Ok(_) | Err(_) => Delivered::Settled,
         }
     }
@@ -320,14 +322,14 @@ impl Mailbox {
     /// Sends what the kernel takes at once.
     fn flush(&self, state: &mut State) -> io::Result<Flushed> {
         let before = state.outbox.unsent();
-        let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
+        let flushed = state.outbox.flush(&mut DontWait(&self.socket));
         self.note_sent(before - state.outbox.unsent());
         flushed
     }
 
     fn note_sent(&self, bytes: usize) {
-        self.stats.bytes_out.inc_by(bytes as u64);
-        self.stats.unsent_shrank(bytes);
+        self.context.counters.bytes_out.inc_by(bytes as u64);
+        self.context.counters.unsent_shrank(bytes);
     }
 
     /// What came of a write that waited for the client.
@@ -338,69 +340,27 @@ impl Mailbox {
                 self.note_sent(written);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) =>
-            {
-                self.cut_off(state, "slow_consumer");
-            }
-            Ok(_) | Err(_) => state.sender = Sender::Nobody,
+            Err(error) if is_timeout(&error) => self.cut_off(state, "slow_consumer"),
+            Ok(_) | Err(_) => state.sender = Sender::None,
         }
     }
 
     /// A slow client is dropped, with a reset, so that the kernel forgets what it has queued too; its thread wakes up
     /// from reading and ends.
     fn cut_off(&self, state: &mut State, reason: &'static str) {
-        if state.sender != Sender::Nobody {
-            state.sender = Sender::Nobody;
-            self.stats.refused(reason);
+        if state.sender != Sender::None {
+            state.sender = Sender::None;
+            self.context.counters.refused(reason);
             let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
             let _ = self.socket.shutdown(Shutdown::Both);
         }
     }
 }
 
-/// The socket for sending what the kernel takes at once, although it is a blocking one.
-struct AtOnce<'a>(&'a TcpStream);
-
-#[cfg(unix)]
-impl Write for AtOnce<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        SockRef::from(self.0).send_with_flags(bytes, libc::MSG_DONTWAIT)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        SockRef::from(self.0).send_vectored_with_flags(slices, libc::MSG_DONTWAIT)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Windows has no such flag; there the send timeout bounds the wait.
-#[cfg(not(unix))]
-impl Write for AtOnce<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(timeout_means_blocked)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(slices).map_err(timeout_means_blocked)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[cfg(not(unix))]
-fn timeout_means_blocked(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::TimedOut {
-        io::ErrorKind::WouldBlock.into()
-    } else {
-        error
-    }
+/// A blocking call has waited as long as it may.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }

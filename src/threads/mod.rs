@@ -3,6 +3,14 @@
 //! Besides those there are two threads: this one accepts, and the [`ticker`] keeps the dashboard's time. The engine
 //! stands behind one lock, which fixes the one order of the room; nothing is written to a socket while it is held.
 //! How one client's message reaches the others is the subject of [`shared`].
+//!
+//! # Locks, in the order in which they are taken
+//!
+//! | lock | what it protects | held while |
+//! |---|---|---|
+//! | `Shared::round` | that one batch at a time is sent | a batch of [`MEMBERS_PER_BATCH`](crate::core::engine::broadcast_log::MEMBERS_PER_BATCH) members is sent |
+//! | `Shared::state` | the engine, the table of writers, who sends for the room | the engine changes, or a batch is taken |
+//! | `ClientWriter::state` | one client's outbox | frames are queued, or sent as far as the kernel takes them |
 
 mod client;
 mod client_handler;
@@ -23,7 +31,7 @@ use mio::{Events, Poll, Token};
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::core::engine::Founding;
+use crate::core::context::Context;
 use crate::host::clock;
 use crate::net::accept::{self, Accepted, Acceptor};
 use crate::net::shutdown::{Shutdown, StopRequests};
@@ -32,71 +40,77 @@ use shared::Shared;
 /// Stack of a client's thread. Untouched pages cost nothing, but the address space of 20,000 default stacks is 40 GiB.
 const CLIENT_STACK: usize = 128 * 1024;
 /// How often a stopping server looks whether everyone has left.
-const DRAIN_LOOK: Duration = Duration::from_millis(10);
+const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 const SHUTDOWN: Token = Token(usize::MAX);
 /// Listener N has this token less N.
 const LISTENERS: Token = Token(usize::MAX - 1);
 
-/// Runs the server until it has been told to stop and everyone has left.
+/// Runs the server until it has been told to stop and every client has left.
 ///
 /// # Errors
 /// Those of setting up, and of waiting for clients; nothing a client does is one.
 pub fn run(
     listeners: Vec<TcpListener>,
-    config: Arc<Config>,
-    founding: Founding,
+    config: &Config,
+    context: Arc<Context>,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let shared = Arc::new(Shared::new(config, founding));
-    ticker::start(&shared)?;
-    Reception::new(listeners, shutdown, shared)?.run()
+    let shared = Arc::new(Shared::new(context, config.delivery));
+    ticker::start(&shared, config.simulate_cpu)?;
+    AcceptLoop::new(listeners, config.drain_timeout, shutdown, shared)?.run()
 }
 
 /// The thread that accepts.
-struct Reception {
+struct AcceptLoop {
     poll: Poll,
     acceptor: Acceptor,
-    stop: StopRequests,
+    stop_requests: StopRequests,
     shared: Arc<Shared>,
     resume_at: Option<Instant>,
-    stop_requests: usize,
-    drain: Option<Drain>,
+    phase: Phase,
+    drain_timeout: Duration,
 }
 
-/// How long a stopping server waits.
+/// How far the server's life has come.
 #[derive(Clone, Copy)]
-struct Drain {
-    /// For its clients to answer the Close.
-    closes_until: Instant,
-    /// For everything.
-    until: Instant,
+enum Phase {
+    Serving,
+    /// Clients have been sent a Close.
+    Draining {
+        /// How long they may take to answer it.
+        closes_until: Instant,
+        /// How long the server waits at all.
+        until: Instant,
+    },
+    Stopping,
 }
 
-impl Reception {
+impl AcceptLoop {
     fn new(
         listeners: Vec<TcpListener>,
+        drain_timeout: Duration,
         shutdown: Shutdown,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut stop = StopRequests::new(shutdown)?;
-        stop.register(poll.registry(), SHUTDOWN)?;
+        let mut stop_requests = StopRequests::new(shutdown)?;
+        stop_requests.register(poll.registry(), SHUTDOWN)?;
         let acceptor = Acceptor::new(listeners, poll.registry(), LISTENERS)?;
         Ok(Self {
             poll,
             acceptor,
-            stop,
+            stop_requests,
             shared,
             resume_at: None,
-            stop_requests: 0,
-            drain: None,
+            phase: Phase::Serving,
+            drain_timeout,
         })
     }
 
     fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(16);
-        loop {
+        while !self.is_over() {
             self.wait(&mut events)?;
             for event in &events {
                 match event.token() {
@@ -105,12 +119,8 @@ impl Reception {
                 }
             }
             self.accept();
-            if let Some(drain) = self.drain
-                && self.is_over(drain)
-            {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
@@ -122,8 +132,8 @@ impl Reception {
         let resume = self.resume_at.map(|resume_at| resume_at - now);
         let timeout = if self.acceptor.is_ready() {
             Some(Duration::ZERO)
-        } else if self.drain.is_some() {
-            Some(DRAIN_LOOK)
+        } else if let Phase::Draining { .. } = self.phase {
+            Some(DRAIN_POLL)
         } else {
             resume
         };
@@ -137,7 +147,7 @@ impl Reception {
     }
 
     fn accept(&mut self) {
-        while let Some(accepted) = self.acceptor.next(&self.shared.stats) {
+        while let Some(accepted) = self.acceptor.next(&self.shared.context.counters) {
             match accepted {
                 Accepted::Client(socket, peer) => self.admit(socket, peer),
                 Accepted::NoDescriptors(until) => self.resume_at = Some(until),
@@ -147,53 +157,67 @@ impl Reception {
 
     /// Gives the client a thread of its own, or a 503 where there is none to give.
     fn admit(&self, socket: mio::net::TcpStream, peer: SocketAddr) {
-        let (shared, config) = (&self.shared, &self.shared.config);
-        let model = shared.model;
-        if shared.stats.sockets() >= config.max_sockets() {
-            return accept::refuse(socket, clock::now(), model, &shared.stats);
+        let (shared, context) = (&self.shared, &self.shared.context);
+        if context.counters.sockets() >= context.limits.max_sockets {
+            return accept::refuse(socket, clock::now(), context);
         }
         let socket = TcpStream::from(socket);
         if let Err(error) = socket.set_nonblocking(false) {
             return warn!("[SERVER] Cannot use the socket of {peer}: {error}");
         }
-        let (number, client) = shared.enter(socket);
+        let (number, handler) = shared.enter(socket);
         let thread = thread::Builder::new()
             .name(format!("client-{number}"))
             .stack_size(CLIENT_STACK);
-        let mailbox = Arc::clone(&client.mailbox);
+        let writer = Arc::clone(&handler.writer);
         let spawned = thread.spawn({
             let shared = Arc::clone(shared);
-            move || client::serve(&shared, client, peer)
+            move || client::serve(&shared, handler, peer)
         });
         if let Err(error) = spawned {
             warn!("[SERVER] No thread for {peer}: {error}");
-            mailbox.refuse(model, &shared.stats);
-            shared.exit(mailbox.client());
+            writer.refuse();
+            shared.exit(writer.client());
         }
     }
 
+    /// The first request to stop drains, a second one stops at once.
     fn take_stop_requests(&mut self) {
-        let before = self.stop_requests;
-        self.stop_requests += self.stop.take();
-        if before == 0 && self.stop_requests > 0 {
-            let (now, config) = (Instant::now(), &self.shared.config);
-            self.drain = Some(Drain {
-                closes_until: now + config.close_timeout,
-                until: now + config.drain_timeout,
-            });
-            info!(
-                "[SERVER] Shutting down: {} clients are told to leave",
-                self.shared.client_count()
-            );
-            self.shared.drain();
+        for _ in 0..self.stop_requests.take() {
+            match self.phase {
+                Phase::Serving => self.drain(),
+                Phase::Draining { .. } | Phase::Stopping => self.phase = Phase::Stopping,
+            }
         }
     }
 
-    fn is_over(&self, drain: Drain) -> bool {
+    fn drain(&mut self) {
         let now = Instant::now();
-        if now >= drain.closes_until {
-            self.shared.hang_up_on_the_silent();
+        self.phase = Phase::Draining {
+            closes_until: now + self.shared.context.limits.close_timeout,
+            until: now + self.drain_timeout,
+        };
+        info!(
+            "[SERVER] Shutting down: {} clients are told to leave",
+            self.shared.client_count()
+        );
+        self.shared.drain();
+    }
+
+    fn is_over(&self) -> bool {
+        match self.phase {
+            Phase::Serving => false,
+            Phase::Stopping => true,
+            Phase::Draining {
+                closes_until,
+                until,
+            } => {
+                let now = Instant::now();
+                if now >= closes_until {
+                    self.shared.force_close_the_silent();
+                }
+                now >= until || self.shared.is_quiet()
+            }
         }
-        self.stop_requests > 1 || now >= drain.until || self.shared.is_quiet()
     }
 }

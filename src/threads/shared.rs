@@ -1,19 +1,19 @@
-//! What the threads share: the engine behind its lock, and the way of one client's message to the others.
+//! What the threads share: the engine behind its lock, and how one client's message reaches the others.
 //!
-//! A thread that was given something to say takes the lock, lets the engine append the message to what the room has
-//! said, and lets the lock go. If nobody is sending, it has elected itself: it makes the next visits of the
-//! [carousel], a few members at a time, each of whom gets all that was said since its last visit, until everyone has
-//! heard everything. A thread that finds somebody sending leaves its message to that one. So the room has one order,
-//! the same bytes go to each member with one call a round, and the busier it is the more each call carries, as in the
-//! event loop. After some turns the ticker takes over, so that no client pays for being the first to speak.
+//! A thread that has something to say takes the lock, lets the engine append the message to the room's log, and lets the
+//! lock go. If no thread is sending, it has elected itself: it takes the next batch of the
+//! [log](crate::core::engine::broadcast_log), a few members at a time, each of which gets all it lacks, until no member
+//! lacks anything. A thread that finds another one sending leaves its message to that one. So the room has one order,
+//! the same bytes go to each member with one call per round, and the busier it is the more each call carries, as in the
+//! event loop. After some batches the ticker takes over, so that no client pays for being the first to speak.
 //!
-//! A visit waits for nobody: what a member's socket does not take at once stays in its mailbox, which the next visit or
+//! A batch waits for no client: what a member's socket does not take at once stays in its writer, which the next batch or
 //! the ticker tries again, and which is cut off at its limit.
 //!
 //! # What each way of delivery cost
 //!
 //! Two cores shared with the load generator, release build, messages of 86 bytes on the wire, 2026-11-24; the two simpler
-//! ways are kept behind the hidden flag `--delivery`, so that anybody can measure them again:
+//! ways are kept behind the hidden flag `--delivery`, so that they can be measured again:
 //!
 //! ```text
 //! thread-server --chat-interval 0s --log warn --delivery direct|outboxes|elected
@@ -23,212 +23,199 @@
 //! | way | 300 clients | 1,000 clients | what else it costs |
 //! |---|---|---|---|
 //! | `direct`: the sender's thread writes to each client under that client's lock | 0.37 M/s | 0.36 M/s | a slow client stalls every thread that comes to it; each of 32 sampled clients heard another order |
-//! | `outboxes`: one order by filling an outbox for each client under the room's lock, sent by whichever thread gets there | 0.52 M/s | 0.30 M/s | the room's lock is held for as long as the room is large |
+//! | `outboxes`: one order by filling an outbox for each client under the room's lock, sent by the first thread that gets there | 0.52 M/s | 0.30 M/s | the room's lock is held for as long as the room is large |
 //! | `elected` | 8.9 M/s, p99 42 ms | 21 M/s, p99 220 ms | one thread at a time sends, whatever the number of cores |
 //!
-//! The first two are saturated at these deliveries a second; the third still made every delivery that was due, at 30,000
-//! messages a second to 300 clients and 20,000 to 1,000.
+//! The first two are saturated at these deliveries per second; the third still made every delivery that was due, at
+//! 30,000 messages per second to 300 clients and 20,000 to 1,000.
 //!
-//! Shared pages ([`Sheet::shared`]) are not for blocking sockets: `sendfile(2)` has no flag like `MSG_DONTWAIT`, so a
-//! visit would wait for a slow client.
+//! Shared pages ([`WriteBatch::shared`]) are not for blocking sockets: `sendfile(2)` has no flag like `MSG_DONTWAIT`, so a
+//! batch would wait for a slow client.
 
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
-use super::client_handler::Visitor;
-use super::client_writer::{Delivered, Mailbox};
-use super::state::{Hall, Seat, Visits};
-use crate::carousel::{self, VISITS_A_TURN};
-use crate::config::Config;
-use crate::core::counters::Counters;
-use crate::core::engine::{ClientId, Close, Engine, Founding};
+use super::client_handler::ClientHandler;
+use super::client_writer::{ClientWriter, Delivered};
+use super::state::{Batch, Sending, State};
+use crate::config::Delivery;
+use crate::core::context::Context;
+use crate::core::engine::broadcast_log::{self, MEMBERS_PER_BATCH};
+use crate::core::engine::{ClientId, Close, Engine};
 use crate::host::clock;
-use crate::net::write_batch::Sheet;
+use crate::net::write_batch::WriteBatch;
 
-/// Turns that a thread sends for all before it goes back to its own work: a client's is relieved by the ticker, which
-/// looks at its clock and comes back.
-const TURNS: usize = 16;
-
-/// What every client is told when the server stops (RFC 6455 §7.4.1).
-pub(super) const GOING_AWAY: Close = Close {
-    code: 1001,
-    reason: "server is shutting down",
-};
+/// Batches that a thread sends for the room before it goes back to its own work: a client's hands over to the ticker,
+/// which looks at its clock and comes back.
+const BATCHES_PER_THREAD: usize = 16;
 
 /// All that is shared.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) config: Arc<Config>,
-    pub(super) model: &'static str,
-    pub(super) stats: Arc<Counters>,
-    hall: Mutex<Hall>,
-    /// Held while visits are made; taken before `hall` where both are.
-    pub(super) round: Mutex<()>,
+    pub(super) context: Arc<Context>,
+    pub(super) delivery: Delivery,
+    state: Mutex<State>,
+    /// Held for writing while a batch is sent; in the simpler ways of delivery for reading, by each thread that sends.
+    pub(super) round: RwLock<()>,
     /// Wakes the ticker before its time.
     pub(super) ticker: Condvar,
-    /// Wakes those who have spoken faster than the room is sent what they say.
-    listened: Condvar,
+    /// Wakes clients that have spoken faster than the room is sent what they say.
+    caught_up: Condvar,
 }
 
 impl Shared {
-    pub(super) fn new(config: Arc<Config>, founding: Founding) -> Self {
+    pub(super) fn new(context: Arc<Context>, delivery: Delivery) -> Self {
         let now = clock::now();
-        let stats = Arc::new(Counters::new());
-        let model = founding.model;
-        let engine = Engine::new(Arc::clone(&config), founding, Arc::clone(&stats), now);
+        let engine = Engine::new(Arc::clone(&context), now);
         Self {
-            config,
-            model,
-            stats,
-            hall: Mutex::new(Hall::new(engine, now)),
-            round: Mutex::new(()),
+            context,
+            delivery,
+            state: Mutex::new(State::new(engine, now)),
+            round: RwLock::new(()),
             ticker: Condvar::new(),
-            listened: Condvar::new(),
+            caught_up: Condvar::new(),
         }
     }
 
     /// Takes the lock; how long that took is what a ready message waited.
-    pub(super) fn hall(&self) -> MutexGuard<'_, Hall> {
-        if let Some(hall) = self.hall.try_lock() {
-            self.stats.waited(std::time::Duration::ZERO);
-            return hall;
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        if let Some(state) = self.state.try_lock() {
+            self.context.counters.waited(Duration::ZERO);
+            return state;
         }
         let since = Instant::now();
-        let hall = self.hall.lock();
-        self.stats.waited(since.elapsed());
-        hall
+        let state = self.state.lock();
+        self.context.counters.waited(since.elapsed());
+        state
     }
 
-    /// A socket gets its place and its mailbox; also tells its number over the server's life.
-    pub(super) fn enter(self: &Arc<Self>, socket: TcpStream) -> (u64, Visitor) {
-        self.stats.socket_opened();
-        let mut hall = self.hall();
-        hall.connections += 1;
-        let number = hall.connections;
-        let entry = hall.seats.vacant_entry();
+    /// A socket gets its place and its writer; also tells its number over the server's life.
+    pub(super) fn enter(self: &Arc<Self>, socket: TcpStream) -> (u64, ClientHandler) {
+        self.context.counters.socket_opened();
+        let mut state = self.state();
+        state.accepted += 1;
+        let number = state.accepted;
+        let entry = state.writers.vacant_entry();
         let client =
             ClientId(u32::try_from(entry.key()).expect("the limit on sockets keeps places small"));
-        let mailbox = Arc::new(Mailbox::new(
-            client,
-            socket,
-            self.config.max_unsent,
-            Arc::clone(&self.stats),
-        ));
-        entry.insert(Seat {
-            number,
-            mailbox: Arc::clone(&mailbox),
-            heard: None,
-        });
-        drop(hall);
-        (number, Visitor::new(Arc::clone(self), mailbox))
+        let writer = ClientWriter::new(client, socket, Arc::clone(&self.context));
+        let writer = Arc::clone(entry.insert(Arc::new(writer)));
+        drop(state);
+        (number, ClientHandler::new(Arc::clone(self), writer))
     }
 
     /// A socket is gone, its conversation has left the room.
     pub(super) fn exit(&self, client: ClientId) {
-        self.hall().seats.remove(client.index());
-        self.stats.socket_closed();
+        self.state().writers.remove(client.index());
+        self.context.counters.socket_closed();
     }
 
     pub(super) fn client_count(&self) -> usize {
-        self.hall().engine.client_count()
+        self.state().engine.client_count()
     }
 
-    /// Every client gets what the room has said so far and a Close, from this thread: its own is waiting for it to speak.
+    /// Every client gets what the room's log has for it, and a Close, from this thread: its own is waiting for it to
+    /// speak. No message is accepted from the moment on at which the last batch is taken, so that none is acknowledged
+    /// that would stand behind a Close.
     pub(super) fn drain(&self) {
-        let round = self.round.lock();
-        let mut hall = self.hall();
-        hall.engine.drain();
-        let last_words = hall.next_visits(usize::MAX);
-        let mailboxes: Vec<_> = hall.clients().cloned().collect();
-        drop(hall);
-        let mut behind = make(&last_words);
-        behind.extend(
-            mailboxes
+        // In the simpler ways of delivery a slow client can hold this up, but not for longer than a Close may take.
+        let round = self.round.try_write_for(self.context.limits.close_timeout);
+        let mut state = self.state();
+        state.engine.drain();
+        let last = state.next_batch(usize::MAX);
+        let writers: Vec<_> = state.clients().cloned().collect();
+        drop(state);
+        let mut pending = send(&last);
+        pending.extend(
+            writers
                 .into_iter()
-                .filter(|mailbox| mailbox.close(GOING_AWAY) == Delivered::Behind),
+                .filter(|writer| writer.close(Close::GOING_AWAY) == Delivered::Pending),
         );
         drop(round);
-        self.retry_later(behind);
+        self.retry_later(pending);
     }
 
-    /// Whoever has not answered its Close by now is not waited for any longer.
-    pub(super) fn hang_up_on_the_silent(&self) {
-        self.hall().clients().for_each(|mailbox| mailbox.hang_up());
+    /// A client that has not answered its Close by now is not waited for any longer.
+    pub(super) fn force_close_the_silent(&self) {
+        self.state()
+            .clients()
+            .for_each(|writer| writer.force_close());
     }
 
-    /// Whether no WebSocket is open, and all that was said has been sent.
+    /// Whether no WebSocket is open, and all has been sent.
     pub(super) fn is_quiet(&self) -> bool {
-        let hall = self.hall();
-        hall.engine.client_count() == 0
-            && hall.seats.iter().all(|(_, seat)| seat.mailbox.is_quiet())
+        let state = self.state();
+        state.engine.client_count() == 0
+            && state.writers.iter().all(|(_, writer)| writer.is_quiet())
     }
 
-    /// Goes on round the room until everyone has heard everything, or for some turns; then the ticker goes on. The caller
-    /// has elected itself.
-    pub(super) fn send_for_all(&self) {
-        for _ in 0..TURNS {
-            let round = self.round.lock();
-            let Some(visits) = self.next_turn() else {
+    /// Sends batches until no member lacks anything, or so many; then the ticker goes on. The caller has elected itself.
+    pub(super) fn send_for_room(&self) {
+        for _ in 0..BATCHES_PER_THREAD {
+            let round = self.round.write();
+            let Some(batch) = self.next_batch() else {
                 return;
             };
-            let behind = make(&visits);
+            let pending = send(&batch);
             drop(round);
-            self.retry_later(behind);
+            self.retry_later(pending);
         }
-        self.hall().relief = true;
+        self.state().sending = Sending::HandedOver;
         self.ticker.notify_one();
     }
 
-    /// Remembers who could not be sent everything.
-    pub(super) fn retry_later(&self, behind: Vec<Arc<Mailbox>>) {
-        if !behind.is_empty() {
-            self.hall().behind.extend(behind);
+    /// Remembers the writers that could not send everything.
+    pub(super) fn retry_later(&self, pending: Vec<Arc<ClientWriter>>) {
+        if !pending.is_empty() {
+            self.state().pending_retry.extend(pending);
             self.ticker.notify_one();
         }
     }
 
-    /// The next visits. Where there are none to make, nobody is sending any more.
-    pub(super) fn next_turn(&self) -> Option<Visits> {
-        let mut hall = self.hall();
-        if !hall.has_something_to_send() {
-            hall.sending = false;
-            self.listened.notify_one();
+    /// The next batch. Where there is none, no thread is sending any more.
+    pub(super) fn next_batch(&self) -> Option<Batch> {
+        let mut state = self.state();
+        if !state.engine.log().is_lagging() {
+            state.sending = Sending::Idle;
+            self.caught_up.notify_one();
             return None;
         }
-        if !hall.batch.is_empty() {
-            self.stats.waited(hall.batch_since.elapsed());
+        let batch = state.next_batch(MEMBERS_PER_BATCH);
+        if let Some(since) = batch.waited_since {
+            self.context.counters.waited(since.elapsed());
         }
-        let visits = hall.next_visits(VISITS_A_TURN);
-        if hall.unheard() <= self.unheard_max() {
-            self.listened.notify_one();
+        if !self.is_over_limit(&state) {
+            self.caught_up.notify_one();
         }
-        Some(visits)
+        Some(batch)
     }
 
-    pub(super) fn unheard_max(&self) -> usize {
-        carousel::unheard_max(self.config.max_unsent)
+    /// Whether the log lags so far behind that its clients must wait before they say more.
+    pub(super) fn is_over_limit(&self, state: &State) -> bool {
+        let max = broadcast_log::lag_bytes_max(self.context.limits.max_unsent);
+        state.engine.log().lag_bytes() > max
     }
 
-    /// Whoever speaks waits for those who listen, as far as they read: no visit waits for one who does not.
-    pub(super) fn wait_for_listeners(&self) {
-        let mut hall = self.hall();
-        while hall.sending && hall.unheard() > self.unheard_max() {
-            self.listened.wait(&mut hall);
+    /// A client waits before it says more, until the members have caught up: no batch waits for one that does not read.
+    pub(super) fn wait_until_caught_up(&self) {
+        let mut state = self.state();
+        while state.sending != Sending::Idle && self.is_over_limit(&state) {
+            self.caught_up.wait(&mut state);
         }
         // One wakes the next, as long as there is room: all at once would stand in each other's way.
-        self.listened.notify_one();
+        self.caught_up.notify_one();
     }
 }
 
-/// Makes these visits; tells who could not be sent everything.
-pub(super) fn make(visits: &Visits) -> Vec<Arc<Mailbox>> {
-    let sheet = Sheet::copied(&visits.talk);
-    let behind = visits
+/// Sends a batch; tells which writers could not send everything.
+pub(super) fn send(batch: &Batch) -> Vec<Arc<ClientWriter>> {
+    let write_batch = WriteBatch::copied(&batch.slices);
+    let pending = batch
         .members
         .iter()
-        .filter(|(member, first)| member.visit(&sheet, *first) == Delivered::Behind);
-    behind.map(|(member, _)| Arc::clone(member)).collect()
+        .filter(|(writer, first)| writer.write_batch(&write_batch, *first) == Delivered::Pending);
+    pending.map(|(writer, _)| Arc::clone(writer)).collect()
 }

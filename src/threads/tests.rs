@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::client_handler::{KEPT_REPLY, Visitor};
+use super::client_handler::{ClientHandler, KEPT_REPLY};
 use super::client_writer::Delivered;
-use super::shared::{GOING_AWAY, Shared, make};
+use super::shared::{Shared, send};
 use crate::config::Config;
-use crate::core::engine::Founding;
+use crate::core::context::Context;
+use crate::core::engine::Close;
 use crate::core::protocol::Metric;
 use crate::core::websocket::conversation::Conversation;
 use crate::host::clock;
@@ -19,19 +20,15 @@ use crate::host::clock;
 fn lab() -> Arc<Shared> {
     let mut config = Config::defaults();
     config.chat_interval = Duration::ZERO;
-    let founding = Founding {
-        model: "threads",
-        epoch: "epoch".to_owned(),
-        report: None,
-    };
-    Arc::new(Shared::new(Arc::new(config), founding))
+    let context = Context::for_tests(config.limits());
+    Arc::new(Shared::new(Arc::new(context), config.delivery))
 }
 
 /// A client, and its thread's part played by the test.
 struct Guest {
     peer: TcpStream,
     conversation: Conversation,
-    visitor: Visitor,
+    handler: ClientHandler,
 }
 
 impl Guest {
@@ -41,13 +38,17 @@ impl Guest {
         peer.set_read_timeout(Some(Duration::from_secs(10)))
             .expect("a deadline");
         let (socket, address) = listener.accept().expect("a client");
-        let (_, visitor) = shared.enter(socket);
-        let conversation =
-            Conversation::new(visitor.client(), address, clock::now(), &shared.config);
+        let (_, handler) = shared.enter(socket);
+        let conversation = Conversation::new(
+            handler.client(),
+            address,
+            clock::now(),
+            &shared.context.limits,
+        );
         let mut guest = Self {
             peer,
             conversation,
-            visitor,
+            handler,
         };
         guest.sends(
             format!(
@@ -62,13 +63,13 @@ impl Guest {
     /// Its thread reads this, and has not delivered anything yet.
     fn sends(&mut self, bytes: &[u8]) {
         self.conversation
-            .receive(clock::now(), bytes, &mut self.visitor);
+            .receive(clock::now(), bytes, &mut self.handler);
     }
 
     /// All that the client gets until the server shuts its side, which it does now.
     fn got(&mut self) -> String {
-        self.visitor
-            .mailbox
+        self.handler
+            .writer
             .socket()
             .shutdown(std::net::Shutdown::Write)
             .expect("a connected socket");
@@ -84,13 +85,13 @@ impl Guest {
 fn a_tick_does_not_overtake_the_answer_to_the_upgrade() {
     let shared = lab();
     let mut watcher = Guest::comes_to("/ws/dashboard", &shared);
-    for mailbox in shared
-        .hall()
+    for writer in shared
+        .state()
         .tick(clock::now(), &[Some(1.0); Metric::ALL.len()])
     {
-        mailbox.send_waiting();
+        writer.send_waiting();
     }
-    watcher.visitor.deliver().expect("a client that is there");
+    watcher.handler.deliver().expect("a client that is there");
     let got = watcher.got();
     assert!(got.starts_with("HTTP/1.1 101 "), "{got}");
     assert!(
@@ -123,12 +124,12 @@ fn a_short_stay_hears_what_was_said_during_it_and_no_more() {
     speaker.sends(&spoken("before"));
     let mut guest = Guest::comes_to("/ws/chat", &shared);
     speaker.sends(&spoken("during"));
-    let visits = shared.next_turn().expect("something was said");
+    let batch = shared.next_batch().expect("something was said");
     speaker.sends(&spoken("during, after the round began"));
     guest.sends(&[0x88, 0x80, 0, 0, 0, 0]);
     speaker.sends(&spoken("after"));
-    make(&visits);
-    guest.visitor.deliver().expect("a client that is there");
+    send(&batch);
+    guest.handler.deliver().expect("a client that is there");
     let got = guest.got();
     assert_eq!(
         texts(&got)[1..],
@@ -142,28 +143,17 @@ fn a_short_stay_hears_what_was_said_during_it_and_no_more() {
 }
 
 #[test]
-fn those_who_come_to_an_empty_room_and_leave_are_forgotten() {
-    let shared = lab();
-    for _ in 0..300 {
-        let mut guest = Guest::comes_to("/ws/chat", &shared);
-        guest.conversation.abandon(clock::now(), &mut guest.visitor);
-        shared.exit(guest.visitor.client());
-    }
-    assert!(shared.hall().carousel.places() < 100);
-}
-
-#[test]
-fn who_is_behind_is_listed_once_however_often_there_is_something_for_it() {
+fn a_blocked_writer_is_listed_once_however_often_there_is_something_for_it() {
     let shared = lab();
     let watcher = Guest::comes_to("/ws/dashboard", &shared);
-    let mailbox = &watcher.visitor.mailbox;
+    let writer = &watcher.handler.writer;
     let frames = Bytes::from(vec![0; 64 * 1024]);
-    mailbox.put(&frames);
-    while mailbox.send_waiting() == Delivered::Settled {
-        mailbox.put(&frames);
+    writer.enqueue_from_other(&frames);
+    while writer.send_waiting() == Delivered::Settled {
+        writer.enqueue_from_other(&frames);
     }
     assert_eq!(
-        mailbox.send_waiting(),
+        writer.send_waiting(),
         Delivered::Settled,
         "the ticker knows of it"
     );
@@ -173,14 +163,14 @@ fn who_is_behind_is_listed_once_however_often_there_is_something_for_it() {
 fn what_the_room_has_said_comes_before_the_close() {
     let shared = lab();
     let mut listener = Guest::comes_to("/ws/chat", &shared);
-    listener.visitor.deliver().expect("a client that is there");
+    listener.handler.deliver().expect("a client that is there");
     let mut speaker = Guest::comes_to("/ws/chat", &shared);
     speaker.sends(&spoken("last words"));
     shared.drain();
     let got = listener.got();
     assert_eq!(texts(&got).last(), Some(&"last words"), "{got}");
     assert!(
-        got.ends_with(GOING_AWAY.reason),
+        got.ends_with(Close::GOING_AWAY.reason),
         "the Close is the last frame: {got}"
     );
 }
@@ -189,7 +179,8 @@ fn what_the_room_has_said_comes_before_the_close() {
 fn a_long_answer_leaves_no_memory_behind() {
     let shared = lab();
     let mut guest = Guest::comes_to("/ws/echo", &shared);
-    guest.visitor.effects.reply.resize(64 * 1024, b'x');
-    guest.visitor.deliver().expect("a client that is there");
-    assert!(guest.visitor.effects.reply.capacity() <= KEPT_REPLY);
+    let own = guest.handler.output.reply.own();
+    own.resize(64 * 1024, b'x');
+    guest.handler.deliver().expect("a client that is there");
+    assert!(guest.handler.output.reply.own().capacity() <= KEPT_REPLY);
 }

@@ -1,14 +1,14 @@
 //! The one thread besides the clients' and the accepting one: it keeps the dashboard's time, sums up large rooms, tries
-//! again where a socket took nothing, and relieves a thread that has sent for the room long enough.
+//! again where a socket took nothing, and takes over from a thread that has sent for the room long enough.
 
 use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::client_writer::{Delivered, Mailbox};
+use super::client_writer::{ClientWriter, Delivered};
 use super::shared::Shared;
-use crate::core::engine::Effects;
+use super::state::Sending;
 use crate::host::clock;
 use crate::host::dashboard_sources::Sources;
 
@@ -19,33 +19,32 @@ const RETRY: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// There is no thread for it.
-pub(super) fn start(shared: &Arc<Shared>) -> io::Result<()> {
+pub(super) fn start(shared: &Arc<Shared>, simulate_cpu: bool) -> io::Result<()> {
     let shared = Arc::clone(shared);
     thread::Builder::new()
         .name("ticker".to_owned())
-        .spawn(move || run(&shared))
+        .spawn(move || run(&shared, simulate_cpu))
         .map(drop)
 }
 
-fn run(shared: &Shared) {
-    let mut sources = Sources::new(Instant::now(), shared.config.simulate_cpu, &mut rand::rng());
-    let mut effects = Effects::new(Arc::clone(&shared.stats));
+fn run(shared: &Shared, simulate_cpu: bool) {
+    let mut sources = Sources::new(Instant::now(), simulate_cpu, &mut rand::rng());
     let mut retry_at = Instant::now();
     loop {
         let work = wait_for_work(shared, retry_at);
         if work.tick {
-            tick(shared, &mut sources, &mut effects);
+            tick(shared, &mut sources);
         }
-        let elected = shared.hall().elect();
-        if work.relieve || elected {
-            shared.send_for_all();
+        let elected = shared.state().elect();
+        if work.take_over || elected {
+            shared.send_for_room();
         }
-        if !work.behind.is_empty() {
-            let behind = work
-                .behind
+        if !work.pending.is_empty() {
+            let pending = work
+                .pending
                 .into_iter()
-                .filter(|mailbox| mailbox.retry() == Delivered::Behind);
-            shared.retry_later(behind.collect());
+                .filter(|writer| writer.retry() == Delivered::Pending);
+            shared.retry_later(pending.collect());
             retry_at = Instant::now() + RETRY;
         }
     }
@@ -56,51 +55,51 @@ struct Work {
     /// The engine's deadline has come.
     tick: bool,
     /// A thread has sent for the room long enough.
-    relieve: bool,
-    /// Whose sockets are to be tried again.
-    behind: Vec<Arc<Mailbox>>,
+    take_over: bool,
+    /// Writers whose sockets are to be tried again.
+    pending: Vec<Arc<ClientWriter>>,
 }
 
 fn wait_for_work(shared: &Shared, retry_at: Instant) -> Work {
-    let mut hall = shared.hall();
+    let mut state = shared.state();
     loop {
-        let deadline = hall.engine.deadline();
-        let wake = if hall.behind.is_empty() {
+        let deadline = state.engine.deadline();
+        let wake = if state.pending_retry.is_empty() {
             deadline
         } else {
             deadline.min(retry_at)
         };
         let now = Instant::now();
-        if wake <= now || hall.relief {
-            let behind = if retry_at <= now {
-                std::mem::take(&mut hall.behind)
+        if wake <= now || state.sending == Sending::HandedOver {
+            let pending = if retry_at <= now {
+                std::mem::take(&mut state.pending_retry)
             } else {
                 Vec::new()
             };
             return Work {
                 tick: deadline <= now,
-                relieve: std::mem::take(&mut hall.relief),
-                behind,
+                take_over: state.take_over(),
+                pending,
             };
         }
-        hall.ticker_wakes = deadline;
-        shared.ticker.wait_until(&mut hall, wake);
+        state.ticker_wakes = deadline;
+        shared.ticker.wait_until(&mut state, wake);
     }
 }
 
-fn tick(shared: &Shared, sources: &mut Sources, effects: &mut Effects) {
+fn tick(shared: &Shared, sources: &mut Sources) {
     let now = clock::now();
     let (due, clients) = {
-        let mut hall = shared.hall();
-        hall.change(effects, |engine, effects| engine.summarise(now, effects));
-        (hall.engine.tick_is_due(now), hall.engine.client_count())
+        let mut state = shared.state();
+        state.change(|engine| engine.summarise(now));
+        (state.engine.tick_is_due(now), state.engine.client_count())
     };
     if due {
-        let values = sources.sample(now.instant, clients, &shared.stats);
-        let watchers = shared.hall().tick(now, &values);
-        let behind = watchers
+        let values = sources.sample(now.instant, clients, &shared.context.counters);
+        let watchers = shared.state().tick(now, &values);
+        let pending = watchers
             .into_iter()
-            .filter(|watcher| watcher.send_waiting() == Delivered::Behind);
-        shared.retry_later(behind.collect());
+            .filter(|watcher| watcher.send_waiting() == Delivered::Pending);
+        shared.retry_later(pending.collect());
     }
 }

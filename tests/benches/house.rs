@@ -9,14 +9,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ws_realtime_lab::carousel::{Carousel, VISITS_A_TURN};
 use ws_realtime_lab::config::Config;
+use ws_realtime_lab::core::context::Context;
 use ws_realtime_lab::core::counters::Counters;
+use ws_realtime_lab::core::engine::broadcast_log::{BroadcastLog, MEMBERS_PER_BATCH};
 use ws_realtime_lab::core::engine::history::{History, MessageKey};
 use ws_realtime_lab::core::engine::limiter::Limiter;
-use ws_realtime_lab::core::engine::{ClientId, Effects, Engine, Founding, Now};
+use ws_realtime_lab::core::engine::output::Output;
+use ws_realtime_lab::core::engine::{ClientId, Engine};
+use ws_realtime_lab::core::http::OriginPolicy;
 use ws_realtime_lab::core::protocol::{self, Opening, Outgoing, Payload, Replay};
-use ws_realtime_lab::core::websocket::frame;
+use ws_realtime_lab::core::time::Now;
+use ws_realtime_lab::core::websocket::frame::{self, Inspector};
 use ws_realtime_lab::evloop::wheel::{TICK, Wheel};
 use ws_realtime_lab::net::outbox::Outbox;
 
@@ -88,8 +92,9 @@ fn wire(criterion: &mut Criterion) {
             frame::text(&mut out, black_box(&json));
         });
     });
+    let masked = [&[0x81, 0x80 | 0x3C, 0, 0, 0, 0], &[b'x'; 60][..]].concat();
     group.bench_function("whole frames", |bencher| {
-        bencher.iter(|| frame::whole_frames(black_box(&out), 64 * 1024));
+        bencher.iter(|| Inspector::default().inspect(black_box(&masked), 64 * 1024));
     });
     group.finish();
 }
@@ -101,15 +106,20 @@ fn engine(criterion: &mut Criterion) {
         let mut config = Config::defaults();
         config.chat_interval = Duration::ZERO;
         config.max_clients = size as usize;
-        let stats = Arc::new(Counters::new());
-        let founding = Founding {
+        let context = Arc::new(Context {
             model: "evloop",
             epoch: "epoch".to_owned(),
+            limits: config.limits(),
+            origins: OriginPolicy {
+                loopback_only: true,
+                allowed: Vec::new(),
+            },
             report: None,
-        };
+            counters: Counters::new(),
+        });
         let now = now();
-        let mut engine = Engine::new(Arc::new(config), founding, Arc::clone(&stats), now);
-        let mut effects = Effects::new(stats);
+        let mut engine = Engine::new(Arc::clone(&context), now);
+        let mut output = Output::new(context);
         let opening = Opening::Chat(Replay::Nothing);
         for client in 0..size {
             engine.open(
@@ -117,16 +127,18 @@ fn engine(criterion: &mut Criterion) {
                 ClientId(client),
                 IpAddr::from([127, 0, 0, 1]),
                 &opening,
-                &mut effects,
+                &mut output,
             );
-            effects.reply.clear();
-            effects.broadcast.clear();
+            output.reply.clear(0);
+        }
+        while engine.log().is_lagging() {
+            engine.next_batch(usize::MAX);
         }
         group.bench_function(BenchmarkId::new("message", size), |bencher| {
             bencher.iter(|| {
                 let request = protocol::parse_chat(Payload::Text(CHAT_IN));
-                engine.chat(now, ClientId(size / 2), &request, &mut effects);
-                effects.broadcast.clear();
+                engine.chat(now, ClientId(size / 2), &request, &mut output);
+                engine.next_batch(1);
             });
         });
     }
@@ -180,12 +192,8 @@ fn history(criterion: &mut Criterion) {
             bencher.iter(|| history.find(black_box(&known)));
         });
         group.bench_function(BenchmarkId::new("newest 50", size), |bencher| {
-            bencher.iter(|| {
-                history
-                    .newest(50.min(size as usize))
-                    .map(Bytes::len)
-                    .sum::<usize>()
-            });
+            let first_id = history.last_id() + 1 - 50.min(u64::from(size));
+            bencher.iter(|| history.read(black_box(first_id), usize::MAX));
         });
     }
     group.finish();
@@ -230,24 +238,19 @@ fn outbox(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A round: everyone in a room of so many hears one batch, some at a turn.
-fn carousel(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("carousel");
-    let frames = Bytes::from(vec![b'x'; 8800]);
+/// A round: every member of a room of so many is sent one message, some per batch.
+fn broadcast_log(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("broadcast log");
+    let payload = [b'x'; 8800];
     for size in SIZES {
-        let mut carousel = Carousel::default();
-        let mut heard: Vec<_> = (0..size).map(|member| carousel.join(member)).collect();
+        let mut log = BroadcastLog::with_capacity(size as usize);
+        (0..size).for_each(|member| log.join(ClientId(member)));
         group.throughput(Throughput::Elements(u64::from(size)));
         group.bench_function(BenchmarkId::new("round", size), |bencher| {
             bencher.iter(|| {
-                carousel.say(frames.clone());
-                while carousel.has_visits_to_make() {
-                    let visits = carousel
-                        .next_visits(VISITS_A_TURN, |member| heard.get(*member as usize).copied());
-                    for (member, first) in visits.members {
-                        heard[member as usize] = visits.heard;
-                        black_box(&visits.talk[first..]);
-                    }
+                log.append(&payload);
+                while log.is_lagging() {
+                    black_box(log.next_batch(MEMBERS_PER_BATCH));
                 }
             });
         });
@@ -256,6 +259,13 @@ fn carousel(criterion: &mut Criterion) {
 }
 
 criterion_group!(
-    benches, wheel, wire, engine, limiter, history, outbox, carousel
+    benches,
+    wheel,
+    wire,
+    engine,
+    limiter,
+    history,
+    outbox,
+    broadcast_log
 );
 criterion_main!(benches);

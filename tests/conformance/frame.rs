@@ -63,6 +63,18 @@ impl Frame {
         bytes
     }
 
+    /// With the length in 2 or 8 bytes, whether it needs them or not.
+    pub(crate) fn encode_with_length_in(&self, bytes: usize) -> Vec<u8> {
+        let shortest = self.encode();
+        let length = (self.payload.len() as u64).to_be_bytes();
+        let form = if bytes == 2 { MEDIUM } else { LONG };
+        let mut longer = vec![self.first_byte(), MASKED | form];
+        longer.extend(&length[length.len() - bytes..]);
+        let masked = self.payload.len() + MASK.len();
+        longer.extend(&shortest[shortest.len() - masked..]);
+        longer
+    }
+
     /// What a client must not send: RFC 6455, 5.1 has the server close the connection.
     pub(crate) fn encode_unmasked(&self) -> Vec<u8> {
         let length = u8::try_from(self.payload.len())

@@ -13,7 +13,10 @@ conformance! {
     a_bad_control_frame_is_1002,
     fragments_out_of_turn_are_1002,
     a_bad_close_code_is_1002,
+    a_length_in_a_longer_form_than_needed_is_1002,
+    a_violation_is_seen_before_its_frame_is_whole,
     text_that_is_not_utf8_is_1007,
+    text_that_is_not_utf8_is_refused_before_it_is_whole,
     violations_are_counted,
     what_came_before_a_violation_is_answered_first,
     what_was_said_before_a_violation_is_heard,
@@ -131,6 +134,50 @@ fn fragments_out_of_turn_are_1002(program: Program) {
     client.expect_close(1002);
 }
 
+/// RFC 6455, 5.2: "the minimal number of bytes MUST be used to encode the length".
+fn a_length_in_a_longer_form_than_needed_is_1002(program: Program) {
+    let server = program.start("");
+    for (opcode, payload) in [
+        (frame::TEXT, "Hello"),
+        (frame::BINARY, ""),
+        (frame::PING, "?"),
+    ] {
+        for bytes in [2, 8] {
+            closed_with(
+                &server,
+                1002,
+                "a length in a longer form",
+                &Frame::new(opcode, payload).encode_with_length_in(bytes),
+            );
+        }
+    }
+    closed_with(
+        &server,
+        1002,
+        "a length of 16 bits in 64",
+        &Frame::new(frame::BINARY, [1; 126]).encode_with_length_in(8),
+    );
+}
+
+/// A header alone can be wrong; nobody waits for a payload that would be refused anyway.
+fn a_violation_is_seen_before_its_frame_is_whole(program: Program) {
+    let server = program.start("--ping-interval 1h");
+    let long = Frame::new(frame::BINARY, [1; 1000]);
+    let mut unmasked = long.encode();
+    unmasked[1] &= 0x7F;
+    let control = Frame::new(frame::PING, [1; 1000]);
+    let continuation = Frame::new(CONTINUATION, [1; 1000]);
+    for (what, bytes) in [
+        ("an unmasked frame", unmasked),
+        ("a reserved bit", long.encode_with_reserved_bits(0x40)),
+        ("a longer length", long.encode_with_length_in(8)),
+        ("a long control frame", control.encode()),
+        ("a continuation of nothing", continuation.encode()),
+    ] {
+        closed_with(&server, 1002, what, &bytes[..14]);
+    }
+}
+
 fn a_bad_close_code_is_1002(program: Program) {
     let server = program.start("");
     for code in [
@@ -178,6 +225,49 @@ fn text_that_is_not_utf8_is_1007(program: Program) {
             "not UTF-8",
             &Frame::new(frame::TEXT, bytes).encode(),
         );
+    }
+}
+
+/// As soon as it is seen (Autobahn's 6.4.3 and 6.4.4): in the middle of a frame, however it comes.
+fn text_that_is_not_utf8_is_refused_before_it_is_whole(program: Program) {
+    let server = program.start("--ping-interval 1h");
+    let crab = "🦀".as_bytes();
+    let beginnings: [&[&[u8]]; 4] = [
+        &[b"fine ", &[0xF4, 0x90]],
+        &[&[0xCE, 0xBA], &[0xE1], &[0xBD], &[0xB9, 0xED], &[0xA0]],
+        &[&crab[..3], b"x"],
+        &[&[b'x'; 5000], &[0xFF]],
+    ];
+    for pieces in beginnings {
+        for fragments in [vec![], vec![&b"fine"[..], &crab[..1], &crab[1..]]] {
+            let mut client = server.open("/ws/echo");
+            for (index, fragment) in fragments.iter().enumerate() {
+                let opcode = if index == 0 {
+                    frame::TEXT
+                } else {
+                    CONTINUATION
+                };
+                client.send(&Frame::unfinished(opcode, fragment));
+            }
+            let opcode = if fragments.is_empty() {
+                frame::TEXT
+            } else {
+                CONTINUATION
+            };
+            let come = pieces.concat();
+            let frame = Frame::new(opcode, [&come[..], &[b'.'; 2000]].concat()).encode();
+            let mut rest = &frame[..frame.len() - 2000];
+            let header = rest.len() - come.len();
+            for piece in [header]
+                .into_iter()
+                .chain(pieces.iter().map(|piece| piece.len()))
+            {
+                client.wire().send(&rest[..piece]);
+                rest = &rest[piece..];
+            }
+            assert_eq!(client.await_close(), Some(1007), "{come:?}");
+            client.wire().read_to_end();
+        }
     }
 }
 

@@ -100,6 +100,7 @@ impl BroadcastLog {
     /// A new member, whose cursor stands at the end: it gets what is appended from now on.
     pub fn join(&mut self, client: ClientId) {
         self.seal();
+        self.trim();
         self.members.push_back(client, self.end());
     }
 
@@ -137,17 +138,24 @@ impl BroadcastLog {
 
     /// Whether some member lacks something.
     pub fn is_lagging(&self) -> bool {
-        self.lag_bytes > 0 && self.members.len > 0
+        self.lag_bytes() > 0
     }
 
     /// Bytes that some member lacks.
     pub fn lag_bytes(&self) -> usize {
-        self.lag_bytes
+        if self.members.len > 0 {
+            self.lag_bytes
+        } else {
+            0
+        }
     }
 
     /// Where the next frame after the last cut stands.
     fn end(&self) -> Cursor {
-        let end = self.low_watermark.0.saturating_add(self.sealed.len() as u64);
+        let end = self
+            .low_watermark
+            .0
+            .saturating_add(self.sealed.len() as u64);
         Cursor(end)
     }
 
@@ -303,7 +311,9 @@ mod tests {
 
         fn join(&mut self) {
             // The lowest free number, as a server's table gives it, so that numbers are used again.
-            let client = (0..).find(|id| !self.members.contains_key(id)).expect("a number");
+            let client = (0..=u32::MAX)
+                .find(|id| !self.members.contains_key(id))
+                .expect("a number");
             self.log.join(ClientId(client));
             self.members.insert(client, Member::default());
         }
@@ -319,7 +329,10 @@ mod tests {
         fn send_batch(&mut self, members_max: usize) -> Vec<u32> {
             let batch = self.log.next_batch(members_max);
             for (client, first) in &batch.members {
-                let member = self.members.get_mut(&client.0).expect("only members are sent to");
+                let member = self
+                    .members
+                    .get_mut(&client.0)
+                    .expect("only members are sent to");
                 member.got.extend(batch.slices[*first..].concat());
             }
             batch.members.iter().map(|(client, _)| client.0).collect()
@@ -375,8 +388,15 @@ mod tests {
         room.append(b'a');
         assert_eq!(room.send_batch(3), [0, 1, 2]);
         room.append(b'b');
-        assert_eq!(room.send_batch(3), [3, 4, 0], "those that lack both come before those that lack one");
-        assert_eq!((room.send_batch(3), room.send_batch(3)), (vec![1, 2], vec![]));
+        assert_eq!(
+            room.send_batch(3),
+            [3, 4, 0],
+            "those that lack both come before those that lack one"
+        );
+        assert_eq!(
+            (room.send_batch(3), room.send_batch(3)),
+            (vec![1, 2], vec![])
+        );
     }
 
     #[test]
@@ -387,6 +407,9 @@ mod tests {
             log.append(b"joined");
             log.leave(ClientId(client));
         }
-        assert_eq!((log.members(), log.lag_bytes(), log.sealed.len()), (0, 0, 0));
+        assert_eq!(
+            (log.members(), log.lag_bytes(), log.sealed.len()),
+            (0, 0, 0)
+        );
     }
 }

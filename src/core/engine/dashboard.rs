@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::sparse_set::SparseSet;
 use super::output::{self, Output};
+use super::sparse_set::SparseSet;
 use super::{ClientId, Now};
 use crate::core::protocol::{Metric, Outgoing, System, Welcome};
 
@@ -44,13 +44,7 @@ impl Dashboard {
     }
 
     /// A newcomer is subscribed to the defaults and welcomed.
-    pub fn join(
-        &mut self,
-        now: Now,
-        client: ClientId,
-        welcome: Welcome<'_>,
-        output: &mut Output,
-    ) {
+    pub fn join(&mut self, now: Now, client: ClientId, welcome: Welcome<'_>, output: &mut Output) {
         self.watching.insert(client);
         self.set(client, Subscription::of(&Metric::DEFAULT));
         output.push_reply(&Outgoing::System(System {

@@ -169,10 +169,10 @@ impl History {
         for segment in self.segments.range(start..) {
             let slice = segment.read(&mut step.next_id, left, step.slices.is_empty());
             left -= left.min(slice.len());
-            if slice.is_empty() {
+            step.slices.extend((!slice.is_empty()).then_some(slice));
+            if step.next_id < segment.next_id() {
                 break;
             }
-            step.slices.push(slice);
         }
         Some(step)
     }

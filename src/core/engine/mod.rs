@@ -57,6 +57,14 @@ pub struct Close {
     pub reason: &'static str,
 }
 
+impl Close {
+    /// What every client is told when the server stops.
+    pub const GOING_AWAY: Self = Self {
+        code: CloseCode::Away,
+        reason: "server is shutting down",
+    };
+}
+
 /// The one place of rules, shared by both servers.
 #[derive(Debug)]
 pub struct Engine {
@@ -208,18 +216,15 @@ impl Engine {
         else {
             return;
         };
-        match self.room.replay(now, client, next_id, online_told, output) {
-            Some(moved_on) => {
-                *membership = moved_on;
-                output.note(moved_on);
-            }
-            None => {
-                self.context.counters.refused("slow_consumer");
-                output.close = Some(Close {
-                    code: CloseCode::Policy,
-                    reason: "too slow: the history it reads has moved on",
-                });
-            }
+        if let Some(moved_on) = self.room.replay(now, client, next_id, online_told, output) {
+            *membership = moved_on;
+            output.note(moved_on);
+        } else {
+            self.context.counters.refused("slow_consumer");
+            output.close = Some(Close {
+                code: CloseCode::Policy,
+                reason: "too slow: the history it reads has moved on",
+            });
         }
     }
 

@@ -92,7 +92,12 @@ impl Reply {
 
     /// Bytes in all.
     pub fn len(&self) -> usize {
-        self.own.len() + self.shared.iter().map(|(_, slice)| slice.len()).sum::<usize>()
+        self.own.len()
+            + self
+                .shared
+                .iter()
+                .map(|(_, slice)| slice.len())
+                .sum::<usize>()
     }
 
     /// Takes all of it, in order. The buffer stays for the next reply.

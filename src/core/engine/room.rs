@@ -206,10 +206,7 @@ fn append<'a>(
     context: &Context,
     message: &Outgoing<'_>,
 ) -> &'a [u8] {
-    context
-        .counters
-        .deliveries
-        .inc_by(log.members() as u64);
+    context.counters.deliveries.inc_by(log.members() as u64);
     log.append(output::to_json(json, message))
 }
 

@@ -2,34 +2,31 @@
 
 use serde_json::Value;
 
+use std::collections::HashMap;
+
 use super::*;
+use crate::core::limits::Limits;
 use crate::core::protocol::{Metric, Payload, Replay, parse_chat, parse_dashboard};
 
 struct Lab {
     engine: Engine,
-    effects: Effects,
+    output: Output,
     now: Now,
     next_client: u32,
 }
 
 impl Lab {
-    fn new(configure: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::defaults();
-        configure(&mut config);
+    fn new(configure: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = crate::config::Config::defaults().limits();
+        configure(&mut limits);
         let now = Now {
             instant: Instant::now(),
             unix_ms: 1_700_000_000_000,
         };
-        let stats = Arc::new(Counters::new());
-        let founding = Founding {
-            model: "evloop",
-            epoch: "epoch".to_owned(),
-            report: None,
-        };
-        let engine = Engine::new(Arc::new(config), founding, Arc::clone(&stats), now);
+        let context = Arc::new(Context::for_tests(limits));
         Self {
-            engine,
-            effects: Effects::new(stats),
+            engine: Engine::new(Arc::clone(&context), now),
+            output: Output::new(context),
             now,
             next_client: 0,
         }
@@ -46,22 +43,25 @@ impl Lab {
         let address = IpAddr::from([127, 0, 0, 1]);
         self.engine.vacancy(address).expect("room for one more");
         self.engine
-            .open(self.now, client, address, opening, &mut self.effects);
+            .open(self.now, client, address, opening, &mut self.output);
         client
     }
 
     fn say(&mut self, client: ClientId, text: &str) {
         let request = parse_chat(Payload::Text(text));
         self.engine
-            .chat(self.now, client, &request, &mut self.effects);
+            .chat(self.now, client, &request, &mut self.output);
     }
 
     fn replies(&mut self) -> Vec<Value> {
-        messages(&std::mem::take(&mut self.effects.reply))
+        messages(&self.output.reply.take_chunks().concat())
     }
 
+    /// What the room's log has for its members, and the oldest of them gets all of.
     fn broadcasts(&mut self) -> Vec<Value> {
-        messages(&self.effects.broadcast.split())
+        let batch = self.engine.next_batch(usize::MAX);
+        let first = batch.members.iter().map(|(_, first)| *first).min();
+        messages(&batch.slices[first.unwrap_or(batch.slices.len())..].concat())
     }
 }
 
@@ -150,7 +150,7 @@ fn the_same_cid_again_is_acknowledged_and_not_broadcast() {
     lab.replies();
     lab.say(client, &chat_with_cid("one", "c"));
     lab.broadcasts();
-    lab.engine.leave(lab.now, client, &mut lab.effects);
+    lab.engine.leave(lab.now, client, &mut lab.output);
     let again = lab.open(&CHAT);
     lab.replies();
     lab.say(again, &chat_with_cid("one", "c"));
@@ -176,12 +176,12 @@ fn fifty_faults_are_answered_and_one_more_closes() {
     for _ in 0..MAX_FAULTS_IN_A_ROW {
         lab.say(client, "{");
     }
-    assert_eq!((lab.replies().len(), lab.effects.close), (50, None));
+    assert_eq!((lab.replies().len(), lab.output.close), (50, None));
     lab.say(client, "{");
     assert_eq!(
         (
             lab.replies().len(),
-            lab.effects.close.map(|close| close.code)
+            lab.output.close.map(|close| u16::from(close.code))
         ),
         (0, Some(1008))
     );
@@ -199,11 +199,11 @@ fn a_large_room_gets_one_summary_a_second() {
         "the notice of the second; from the third on the room is large"
     );
     lab.pass(999);
-    lab.engine.summarise(lab.now, &mut lab.effects);
+    lab.engine.summarise(lab.now);
     assert!(lab.broadcasts().is_empty());
     lab.pass(1);
     assert!(lab.engine.deadline() <= lab.now.instant);
-    lab.engine.summarise(lab.now, &mut lab.effects);
+    lab.engine.summarise(lab.now);
     let summary = &lab.broadcasts()[0];
     assert_eq!(
         (&summary["code"], &summary["online_count"]),
@@ -252,10 +252,9 @@ fn a_tick_sends_each_watcher_what_it_wants() {
     let choice = parse_dashboard(Payload::Text(
         r#"{"type":"subscribe","metrics":["threads","stock"]}"#,
     ));
-    lab.engine.watch(lab.now, choosy, &choice, &mut lab.effects);
+    lab.engine.watch(lab.now, choosy, &choice, &mut lab.output);
     let nothing = parse_dashboard(Payload::Text(r#"{"type":"subscribe","metrics":[]}"#));
-    lab.engine
-        .watch(lab.now, silent, &nothing, &mut lab.effects);
+    lab.engine.watch(lab.now, silent, &nothing, &mut lab.output);
     assert_eq!(lab.replies()[3]["text"], "Đã subscribe: threads, stock");
 
     assert!(!lab.engine.tick_is_due(lab.now));
@@ -299,15 +298,10 @@ fn places_are_limited_in_all_and_by_address_and_given_back() {
     let first = lab.open(&CHAT);
     assert_eq!(lab.engine.vacancy(here), Err(Full::Address));
     assert_eq!(lab.engine.vacancy(there), Ok(()));
-    lab.engine.open(
-        lab.now,
-        ClientId(9),
-        there,
-        &Opening::Echo,
-        &mut lab.effects,
-    );
+    lab.engine
+        .open(lab.now, ClientId(9), there, &Opening::Echo, &mut lab.output);
     assert_eq!(lab.engine.vacancy(elsewhere), Err(Full::Server));
-    lab.engine.leave(lab.now, first, &mut lab.effects);
+    lab.engine.leave(lab.now, first, &mut lab.output);
     assert_eq!(lab.engine.vacancy(here), Ok(()));
     lab.engine.drain();
     assert_eq!(lab.engine.vacancy(elsewhere), Err(Full::Draining));

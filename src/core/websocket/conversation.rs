@@ -9,20 +9,23 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::{debug, info};
 use tungstenite::error::Error as WsError;
 use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig, WebSocketContext};
+use tungstenite::protocol::{CloseFrame, Message, WebSocketContext};
 
-use crate::config::Config;
-use crate::core::engine::{ClientId, Close, Effects, Engine, Full, Now};
+use super::frame::{self, Inspected, Inspector, Violation};
+use super::keepalive::Due;
+use super::session::Session;
+use crate::core::context::Context;
+use crate::core::engine::output::Output;
+use crate::core::engine::{ClientId, Close, Engine, Full};
 use crate::core::http::{self, Head, Outcome, Refusal, Site, Step};
-use crate::core::protocol::{self, ChatRequest, Opening, Payload};
-use crate::core::websocket::frame;
-use crate::core::websocket::keepalive::{Due, Keepalive};
+use crate::core::limits::Limits;
+use crate::core::protocol::{Opening, Payload};
+use crate::core::time::Now;
 
 /// Output above which no further pipelined request is answered: the last answer says `Connection: close`.
 const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;
@@ -30,14 +33,21 @@ const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;
 /// Read from a socket before it is closed after both have said Close; more than a few control frames cannot come.
 pub const CROSSING_BYTES: usize = 1024;
 
-/// How a conversation reaches the engine: directly in the event loop, through a lock in the thread server.
-pub trait Lab {
+/// The Close for broken rules, and the reason that it is counted under.
+const PROTOCOL_ERROR: (u16, &str) = (1002, "protocol_error");
+const BAD_UTF8: (u16, &str) = (1007, "bad_utf8");
+
+/// A conversation's access to the engine: direct in the event loop, through a lock in the thread server.
+pub trait EngineAccess {
     /// Runs one change of the engine. When it returns, the server has taken note of what is to be sent, in the order in
     /// which the engine was changed.
-    fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Effects) -> R) -> R;
+    fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Output) -> R) -> R;
 
-    /// Where this client's replies are gathered.
-    fn effects(&mut self) -> &mut Effects;
+    /// What this client is to be sent.
+    fn output(&mut self) -> &mut Output;
+
+    /// What never changes, and the counters.
+    fn context(&self) -> &Context;
 }
 
 /// One client's conversation.
@@ -49,6 +59,8 @@ pub struct Conversation {
     /// The beginning of a frame. It is held back until the rest has come, so that memory grows with what a client has
     /// sent and not with what its header claims: tungstenite makes room for the whole claim at once.
     held: Vec<u8>,
+    /// What is known of it already.
+    inspector: Inspector,
 }
 
 #[derive(Debug)]
@@ -70,18 +82,18 @@ enum Stage {
         deadline: Instant,
     },
     /// Both sides have said Close. All that the client may still have sent is a Pong, where our Ping crossed its Close.
-    Parted {
+    Closed {
         deadline: Instant,
     },
 }
 
 /// What becomes of a conversation's socket once all replies are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum AfterFlush {
     /// The conversation goes on.
-    No,
+    KeepOpen,
     /// The sending side is shut down, and the socket closed when the client has closed its own.
-    EndOutput,
+    HalfClose,
     /// The sending side is shut down, what crossed our Close is read, and the socket is closed: nothing else can come.
     Close,
 }
@@ -97,8 +109,8 @@ pub enum TimedOut {
 
 impl Conversation {
     /// A client has connected and not said anything yet.
-    pub fn new(client: ClientId, peer: SocketAddr, now: Now, config: &Config) -> Self {
-        let deadline = now.instant + config.handshake_timeout;
+    pub fn new(client: ClientId, peer: SocketAddr, now: Now, limits: &Limits) -> Self {
+        let deadline = now.instant + limits.handshake_timeout;
         Self {
             client,
             peer,
@@ -108,6 +120,7 @@ impl Conversation {
                 answered: false,
             },
             held: Vec::new(),
+            inspector: Inspector::default(),
         }
     }
 
@@ -122,22 +135,22 @@ impl Conversation {
             Stage::Http { deadline, .. }
             | Stage::Closing { deadline, .. }
             | Stage::Lingering { deadline }
-            | Stage::Parted { deadline } => *deadline,
+            | Stage::Closed { deadline } => *deadline,
             Stage::Open(session) => session.keepalive.deadline(),
         }
     }
 
     /// What becomes of the socket once all replies are sent.
-    pub fn ending(&self) -> Ending {
+    pub fn after_flush(&self) -> AfterFlush {
         match self.stage {
-            Stage::Http { .. } | Stage::Open(_) | Stage::Closing { .. } => Ending::No,
-            Stage::Lingering { .. } => Ending::EndOutput,
-            Stage::Parted { .. } => Ending::Close,
+            Stage::Http { .. } | Stage::Open(_) | Stage::Closing { .. } => AfterFlush::KeepOpen,
+            Stage::Lingering { .. } => AfterFlush::HalfClose,
+            Stage::Closed { .. } => AfterFlush::Close,
         }
     }
 
     fn is_over(&self) -> bool {
-        self.ending() != Ending::No
+        self.after_flush() != AfterFlush::KeepOpen
     }
 
     /// Whether a WebSocket is open or closing, for which a stopping server waits.
@@ -146,123 +159,156 @@ impl Conversation {
     }
 
     /// Bytes came from the client.
-    pub fn receive(&mut self, now: Now, input: &[u8], lab: &mut impl Lab) {
+    pub fn receive(&mut self, now: Now, input: &[u8], access: &mut impl EngineAccess) {
         match &mut self.stage {
             Stage::Http { head, .. } => {
                 head.push(input);
-                self.answer_requests(now, lab);
+                self.answer_requests(now, access);
             }
-            Stage::Open(_) | Stage::Closing { .. } => self.take_frames(now, input, lab),
-            Stage::Lingering { .. } | Stage::Parted { .. } => {}
+            Stage::Open(_) | Stage::Closing { .. } => self.take_frames(now, input, access),
+            Stage::Lingering { .. } | Stage::Closed { .. } => {}
         }
     }
 
     /// The client sends no more. What it is still owed may be sent.
-    pub fn end_of_input(&mut self, now: Now, lab: &mut impl Lab) {
-        self.linger(now, lab);
+    pub fn end_of_input(&mut self, now: Now, access: &mut impl EngineAccess) {
+        self.linger(now, access);
     }
 
     /// The deadline has come.
-    pub fn time_out(&mut self, now: Now, lab: &mut impl Lab) -> TimedOut {
+    pub fn time_out(&mut self, now: Now, access: &mut impl EngineAccess) -> TimedOut {
         match &mut self.stage {
             Stage::Http { head, answered, .. } => {
                 let idle = head.is_empty() && *answered;
                 if !idle {
-                    let model = lab.with(|engine, _| engine.model());
-                    refuse(Refusal::HeadTimeout, model, now, lab.effects());
+                    refuse(Refusal::HeadTimeout, now, access);
                 }
-                self.linger(now, lab);
+                self.linger(now, access);
             }
             Stage::Open(session) => {
-                let config = lab.with(|engine, _| Arc::clone(engine.config()));
+                let limits = &access.context().limits;
                 match session.keepalive.time_out(
                     now.instant,
-                    config.ping_interval,
-                    config.ping_timeout,
+                    limits.ping_interval,
+                    limits.ping_timeout,
                 ) {
                     Due::Nothing => {}
-                    Due::Ping => frame::ping(&mut lab.effects().reply),
+                    Due::Ping => frame::ping(access.output().reply.own()),
                     Due::Dead => {
-                        lab.effects().stats().refused("ping_timeout");
-                        frame::close(&mut lab.effects().reply, 1011, "keepalive ping timeout");
-                        self.linger(now, lab);
+                        access.context().counters.refused("ping_timeout");
+                        self.linger(now, access);
+                        frame::close(access.output().reply.own(), 1011, "keepalive ping timeout");
                     }
                 }
             }
             Stage::Closing { .. } => {
-                lab.effects().stats().refused("close_timeout");
+                access.context().counters.refused("close_timeout");
                 return TimedOut::Drop;
             }
-            Stage::Lingering { .. } | Stage::Parted { .. } => return TimedOut::Drop,
+            Stage::Lingering { .. } | Stage::Closed { .. } => return TimedOut::Drop,
         }
         TimedOut::GoesOn
     }
 
     /// The server wants to end an open WebSocket.
-    pub fn close(&mut self, now: Now, close: Close, lab: &mut impl Lab) {
+    pub fn close(&mut self, now: Now, close: Close, access: &mut impl EngineAccess) {
         if let Stage::Open(_) = &self.stage {
-            self.start_closing(now, close, lab);
+            self.start_closing(now, close, access);
+        }
+    }
+
+    /// The socket has taken all it was sent of a replay: the next step.
+    pub fn continue_replay(&mut self, now: Now, access: &mut impl EngineAccess) {
+        if let Stage::Open(_) = &self.stage {
+            let client = self.client;
+            access.with(|engine, output| engine.continue_replay(now, client, output));
+            self.close_if_told(now, access);
         }
     }
 
     /// The socket is gone, or is dropped.
-    pub fn abandon(&mut self, now: Now, lab: &mut impl Lab) {
-        self.linger(now, lab);
+    pub fn abandon(&mut self, now: Now, access: &mut impl EngineAccess) {
+        self.linger(now, access);
     }
 
-    fn answer_requests(&mut self, now: Now, lab: &mut impl Lab) {
-        let start = lab.effects().reply.len();
+    fn answer_requests(&mut self, now: Now, access: &mut impl EngineAccess) {
+        let start = access.output().reply.own().len();
         while let Stage::Http { head, .. } = &mut self.stage {
             match head.next_step() {
                 Step::Incomplete => break,
                 Step::Reject(refusal) => {
-                    let model = lab.with(|engine, _| engine.model());
-                    refuse(refusal, model, now, lab.effects());
-                    self.linger(now, lab);
+                    refuse(refusal, now, access);
+                    self.linger(now, access);
                 }
                 Step::Request(request) => {
-                    let last = lab.effects().reply.len() - start > MAX_PIPELINED_OUTPUT;
-                    self.answer(now, &request, last, lab);
+                    let last = access.output().reply.own().len() - start > MAX_PIPELINED_OUTPUT;
+                    self.answer(now, &request, last, access);
                 }
             }
         }
     }
 
-    fn answer(&mut self, now: Now, request: &http::Request, last: bool, lab: &mut impl Lab) {
-        let (client, peer) = (self.client, self.peer);
-        let (outcome, timeout, number) = lab.with(|engine, effects| {
-            let outcome = respond(engine, request, now, peer, last, effects);
-            let number = match &outcome {
-                Outcome::Upgraded(opening) => engine.open(now, client, peer.ip(), opening, effects),
-                Outcome::Responded { .. } => 0,
-            };
-            (outcome, engine.config().handshake_timeout, number)
-        });
-        match outcome {
+    fn answer(
+        &mut self,
+        now: Now,
+        request: &http::Request,
+        last: bool,
+        access: &mut impl EngineAccess,
+    ) {
+        let start = access.output().reply.own().len();
+        match respond(request, now, last, access) {
             Outcome::Responded {
                 keep_alive,
                 refused,
             } => {
+                let context = access.context();
                 if let Some(refusal) = refused {
-                    lab.effects().stats().refused(refusal.reason());
+                    context.counters.refused(refusal.reason());
                 }
                 match &mut self.stage {
                     Stage::Http {
                         deadline, answered, ..
                     } if keep_alive => {
                         *answered = true;
-                        *deadline = now.instant + timeout;
+                        *deadline = now.instant + context.limits.handshake_timeout;
                     }
-                    _ => self.linger(now, lab),
+                    _ => self.linger(now, access),
                 }
             }
-            Outcome::Upgraded(opening) => self.upgrade(now, &opening, number, lab),
+            Outcome::Upgraded(opening) => match self.enter(now, &opening, access) {
+                Ok(number) => self.upgrade(now, &opening, number, access),
+                Err(full) => {
+                    access.output().reply.truncate(start);
+                    refuse(refusal_of(full), now, access);
+                    self.linger(now, access);
+                }
+            },
         }
     }
 
+    /// Takes a place, if there is one: between looking for it and taking it no other client may come in.
+    fn enter(
+        &self,
+        now: Now,
+        opening: &Opening,
+        access: &mut impl EngineAccess,
+    ) -> Result<u64, Full> {
+        let (client, address) = (self.client, self.peer.ip());
+        access.with(|engine, output| {
+            engine.vacancy(address)?;
+            Ok(engine.open(now, client, address, opening, output))
+        })
+    }
+
     /// Turns to WebSocket frames, of which the first may stand right behind the request.
-    fn upgrade(&mut self, now: Now, opening: &Opening, number: u64, lab: &mut impl Lab) {
-        let session = lab.with(|engine, _| Session::new(now, opening, number, engine.config()));
+    fn upgrade(
+        &mut self,
+        now: Now,
+        opening: &Opening,
+        number: u64,
+        access: &mut impl EngineAccess,
+    ) {
+        let session = Session::new(now, opening, number, &access.context().limits);
         info!(
             "[{}] Client {number} connected from {}",
             session.endpoint.tag(),
@@ -272,12 +318,12 @@ impl Conversation {
         if let Stage::Http { mut head, .. } = before {
             let rest = head.take_rest();
             if !rest.is_empty() {
-                self.take_frames(now, &rest, lab);
+                self.take_frames(now, &rest, access);
             }
         }
     }
 
-    fn take_frames(&mut self, now: Now, input: &[u8], lab: &mut impl Lab) {
+    fn take_frames(&mut self, now: Now, input: &[u8], access: &mut impl EngineAccess) {
         let max_message = match &mut self.stage {
             Stage::Open(Session {
                 context, keepalive, ..
@@ -286,93 +332,135 @@ impl Conversation {
                 context.get_config().max_message_size
             }
             Stage::Closing { context, .. } => context.get_config().max_message_size,
-            Stage::Http { .. } | Stage::Lingering { .. } | Stage::Parted { .. } => return,
+            Stage::Http { .. } | Stage::Lingering { .. } | Stage::Closed { .. } => return,
         };
         let max_message = max_message.unwrap_or(usize::MAX);
-        if self.held.is_empty() {
-            let whole = frame::whole_frames(input, max_message);
-            self.held.extend_from_slice(&input[whole..]);
-            self.read_frames(now, &input[..whole], lab);
+        let mut held = std::mem::take(&mut self.held);
+        if held.is_empty() {
+            let whole = self.read_whole_frames(now, input, max_message, access);
+            self.hold(&input[whole..]);
         } else {
-            let mut bytes = std::mem::take(&mut self.held);
-            bytes.extend_from_slice(input);
-            let whole = frame::whole_frames(&bytes, max_message);
-            self.read_frames(now, &bytes[..whole], lab);
-            if whole < bytes.len() {
-                bytes.drain(..whole);
-                self.held = bytes;
+            held.extend_from_slice(input);
+            match self.read_whole_frames(now, &held, max_message, access) {
+                0 if !self.is_over() => self.held = held,
+                whole => self.hold(&held[whole..]),
             }
         }
     }
 
-    fn read_frames(&mut self, now: Now, mut input: &[u8], lab: &mut impl Lab) {
+    /// Reads as many frames as have come whole, and tells how many bytes they are.
+    fn read_whole_frames(
+        &mut self,
+        now: Now,
+        bytes: &[u8],
+        max_message: usize,
+        access: &mut impl EngineAccess,
+    ) -> usize {
+        let Inspected { whole, violation } = self.inspector.inspect(bytes, max_message);
+        self.read_frames(now, &bytes[..whole], access);
+        if let Some(violation) = violation
+            && !self.is_over()
+        {
+            let (code, reason) = match violation {
+                Violation::NotUtf8 => BAD_UTF8,
+                _ => PROTOCOL_ERROR,
+            };
+            self.fail(now, code, reason, &violation, access);
+        }
+        whole
+    }
+
+    /// Holds back the beginning of a frame, in no more room than it takes.
+    fn hold(&mut self, beginning: &[u8]) {
+        if !self.is_over() {
+            self.held = beginning.to_vec();
+        }
+    }
+
+    fn read_frames(&mut self, now: Now, mut input: &[u8], access: &mut impl EngineAccess) {
         loop {
             let context = match &mut self.stage {
                 Stage::Open(session) => &mut session.context,
                 Stage::Closing { context, .. } => context,
-                Stage::Http { .. } | Stage::Lingering { .. } | Stage::Parted { .. } => return,
+                Stage::Http { .. } | Stage::Lingering { .. } | Stage::Closed { .. } => return,
             };
-            let reply = &mut lab.effects().reply;
+            let reply = access.output().reply.own();
             match context.read(&mut Pipe {
                 input: &mut input,
                 reply,
             }) {
-                Ok(message) => self.take(now, message, lab),
+                Ok(message) => self.take(now, message, access),
                 Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The close handshake is complete; the reply, if one was owed, is among the replies.
-                Err(WsError::ConnectionClosed) => self.part(now, lab),
-                Err(error) => self.fail(now, &error, lab),
+                Err(WsError::ConnectionClosed) => self.part(now, access),
+                Err(error) => {
+                    let (code, reason) = match error {
+                        WsError::Capacity(_) => (1009, "too_big"),
+                        WsError::Utf8(_) => BAD_UTF8,
+                        _ => PROTOCOL_ERROR,
+                    };
+                    self.fail(now, code, reason, &error, access);
+                }
             }
         }
     }
 
-    fn take(&mut self, now: Now, message: Message, lab: &mut impl Lab) {
+    fn take(&mut self, now: Now, message: Message, access: &mut impl EngineAccess) {
         if let Message::Close(Some(close)) = &message
             && close.code == CloseCode::Protocol
         {
             // Either the client accuses us, or it sent a code that may not be sent and tungstenite answers with this.
-            lab.effects().stats().refused("protocol_error");
+            access.context().counters.refused("protocol_error");
         }
         // What comes after our Close is of no interest any more.
         let Stage::Open(session) = &mut self.stage else {
             return;
         };
         match message {
-            Message::Text(text) => session.request(now, self.client, Payload::Text(&text), lab),
+            Message::Text(text) => session.request(now, self.client, Payload::Text(&text), access),
             Message::Binary(bytes) => {
-                session.request(now, self.client, Payload::Binary(&bytes), lab);
+                session.request(now, self.client, Payload::Binary(&bytes), access);
             }
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
+            // The answer to a Close comes behind what the room's log still owes the client.
+            Message::Close(_) => return self.answer_close(now, access),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
         }
-        if let Some(close) = lab.effects().close.take() {
-            self.start_closing(now, close, lab);
+        self.close_if_told(now, access);
+    }
+
+    fn close_if_told(&mut self, now: Now, access: &mut impl EngineAccess) {
+        if let Some(close) = access.output().close.take() {
+            self.start_closing(now, close, access);
         }
     }
 
     /// The client broke the protocol: what it sent before is answered, then comes the reason, and no more.
-    fn fail(&mut self, now: Now, error: &WsError, lab: &mut impl Lab) {
-        let (code, reason) = match error {
-            WsError::Capacity(_) => (1009, "too_big"),
-            WsError::Utf8(_) => (1007, "bad_utf8"),
-            _ => (1002, "protocol_error"),
-        };
+    fn fail(
+        &mut self,
+        now: Now,
+        code: u16,
+        reason: &'static str,
+        error: &dyn std::error::Error,
+        access: &mut impl EngineAccess,
+    ) {
         debug!("[SERVER] {}: closed with {code}: {error}", self.peer);
-        lab.effects().stats().refused(reason);
-        if let Stage::Open(_) = &self.stage {
-            frame::close(&mut lab.effects().reply, code, reason);
+        access.context().counters.refused(reason);
+        let open = matches!(self.stage, Stage::Open(_));
+        self.linger(now, access);
+        if open {
+            frame::close(access.output().reply.own(), code, reason);
         }
-        self.linger(now, lab);
     }
 
-    fn start_closing(&mut self, now: Now, close: Close, lab: &mut impl Lab) {
-        let deadline = self.leave(now, lab);
+    fn start_closing(&mut self, now: Now, close: Close, access: &mut impl EngineAccess) {
+        let deadline = self.leave(now, access);
         self.stage = match std::mem::replace(&mut self.stage, Stage::Lingering { deadline }) {
             Stage::Open(mut session) => {
                 let frame = CloseFrame {
-                    code: close.code.into(),
+                    code: close.code,
                     reason: close.reason.into(),
                 };
-                let reply = &mut lab.effects().reply;
+                let reply = access.output().reply.own();
                 match session.context.close(
                     &mut Pipe {
                         input: &mut &b""[..],
@@ -391,29 +479,41 @@ impl Conversation {
         };
     }
 
-    /// The client has said Close too, in answer or first.
-    fn part(&mut self, now: Now, lab: &mut impl Lab) {
-        let deadline = self.leave(now, lab);
-        self.stage = Stage::Parted { deadline };
+    /// The client has sent a Close first. tungstenite answers it when it is next asked to read.
+    fn answer_close(&mut self, now: Now, access: &mut impl EngineAccess) {
+        let deadline = self.leave(now, access);
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Lingering { deadline }) {
+            Stage::Open(session) => Stage::Closing {
+                context: session.context,
+                deadline,
+            },
+            other => other,
+        };
+    }
+
+    /// The client has sent a Close too, in answer or first.
+    fn part(&mut self, now: Now, access: &mut impl EngineAccess) {
+        let deadline = self.leave(now, access);
+        self.stage = Stage::Closed { deadline };
     }
 
     /// All is said from our side.
-    fn linger(&mut self, now: Now, lab: &mut impl Lab) {
+    fn linger(&mut self, now: Now, access: &mut impl EngineAccess) {
         if !self.is_over() {
-            let deadline = self.leave(now, lab);
+            let deadline = self.leave(now, access);
             self.stage = Stage::Lingering { deadline };
         }
     }
 
     /// Takes the client out of the room and the dashboard, if it was in; tells when closing must have ended.
-    fn leave(&mut self, now: Now, lab: &mut impl Lab) -> Instant {
+    fn leave(&mut self, now: Now, access: &mut impl EngineAccess) -> Instant {
         let client = self.client;
         let open = matches!(self.stage, Stage::Open(_));
-        let (remaining, timeout) = lab.with(|engine, effects| {
+        let remaining = access.with(|engine, output| {
             if open {
-                engine.leave(now, client, effects);
+                engine.leave(now, client, output);
             }
-            (engine.client_count(), engine.config().close_timeout)
+            engine.client_count()
         });
         if let Stage::Open(session) = &self.stage {
             info!(
@@ -422,138 +522,53 @@ impl Conversation {
                 session.number
             );
         }
-        now.instant + timeout
+        now.instant + access.context().limits.close_timeout
     }
 }
 
+/// Answers a request. An upgrade is accepted on condition that there is a place.
 fn respond(
-    engine: &Engine,
     request: &http::Request,
     now: Now,
-    peer: SocketAddr,
     last: bool,
-    effects: &mut Effects,
+    access: &mut impl EngineAccess,
 ) -> Outcome {
+    let draining = access.with(|engine, _| engine.is_draining());
+    let mut out = std::mem::take(access.output().reply.own());
+    let context = access.context();
     let site = Site {
-        model: engine.model(),
+        model: context.model,
         now: now.wall_clock(),
-        origins: engine.origins(),
-        draining: engine.is_draining(),
-        room: engine.vacancy(peer.ip()).map_err(|full| match full {
-            Full::Server => Refusal::Full,
-            Full::Address => Refusal::AddressFull,
-            Full::Draining => Refusal::Draining,
-        }),
+        origins: &context.origins,
+        draining,
+        room: Ok(()),
         last,
-        report: engine.report(),
-        metrics: &|| engine.stats().exposition(),
+        report: context.report.as_deref(),
+        metrics: &|| context.counters.exposition(),
     };
-    http::respond(request, &site, &mut effects.reply)
+    let outcome = http::respond(request, &site, &mut out);
+    *access.output().reply.own() = out;
+    outcome
 }
 
-fn refuse(refusal: Refusal, model: &str, now: Now, effects: &mut Effects) {
-    effects.stats().refused(refusal.reason());
-    http::refuse(refusal, model, now.wall_clock(), &mut effects.reply);
+fn refuse(refusal: Refusal, now: Now, access: &mut impl EngineAccess) {
+    let context = access.context();
+    context.counters.refused(refusal.reason());
+    let model = context.model;
+    http::refuse(
+        refusal,
+        model,
+        now.wall_clock(),
+        access.output().reply.own(),
+    );
 }
 
-/// An open WebSocket.
-#[derive(Debug)]
-struct Session {
-    context: WebSocketContext,
-    endpoint: Endpoint,
-    number: u64,
-    keepalive: Keepalive,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Endpoint {
-    Chat,
-    Dashboard,
-    Echo,
-}
-
-impl Endpoint {
-    fn tag(self) -> &'static str {
-        match self {
-            Self::Chat => "CHAT",
-            Self::Dashboard => "DASHBOARD",
-            Self::Echo => "ECHO",
-        }
+fn refusal_of(full: Full) -> Refusal {
+    match full {
+        Full::Server => Refusal::Full,
+        Full::Address => Refusal::AddressFull,
+        Full::Draining => Refusal::Draining,
     }
-}
-
-impl Session {
-    fn new(now: Now, opening: &Opening, number: u64, config: &Config) -> Self {
-        // Frames are read out of the server's own buffer, so tungstenite's needs no room of its own (its default is
-        // 128 KiB a client), and what it writes goes straight into the replies.
-        let limits = WebSocketConfig::default()
-            .read_buffer_size(0)
-            .write_buffer_size(0)
-            .max_write_buffer_size(config.max_message + 1)
-            .max_message_size(Some(config.max_message))
-            .max_frame_size(Some(config.max_message));
-        let endpoint = match opening {
-            Opening::Chat(_) => Endpoint::Chat,
-            Opening::Dashboard => Endpoint::Dashboard,
-            Opening::Echo => Endpoint::Echo,
-        };
-        Self {
-            context: WebSocketContext::new(Role::Server, Some(limits)),
-            endpoint,
-            number,
-            keepalive: Keepalive::new(now, config.ping_interval, number),
-        }
-    }
-
-    fn request(&mut self, now: Now, client: ClientId, payload: Payload<'_>, lab: &mut impl Lab) {
-        lab.effects().stats().messages_in.inc();
-        match self.endpoint {
-            Endpoint::Chat => {
-                let request = protocol::parse_chat(payload);
-                let said = lab.with(|engine, effects| engine.chat(now, client, &request, effects));
-                if let Ok(ChatRequest::Say(chat)) = request
-                    && said
-                {
-                    let start = protocol::first_chars(chat.text(), LOGGED_CHARS);
-                    info!("[CHAT] {}: {}...", Printable(chat.name()), Printable(start));
-                }
-            }
-            Endpoint::Dashboard => {
-                let request = protocol::parse_dashboard(payload);
-                lab.with(|engine, effects| engine.watch(now, client, &request, effects));
-            }
-            Endpoint::Echo => {
-                let effects = lab.effects();
-                match payload {
-                    Payload::Text(text) => frame::text(&mut effects.reply, text.as_bytes()),
-                    Payload::Binary(bytes) => frame::binary(&mut effects.reply, bytes),
-                }
-                effects.stats().deliveries.inc();
-            }
-        }
-    }
-}
-
-/// How much of a message the log shows.
-const LOGGED_CHARS: usize = 50;
-
-/// Text of a client's for the log: control characters are escaped, so that nobody can forge a line.
-struct Printable<'a>(&'a str);
-
-impl std::fmt::Display for Printable<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.chars().try_for_each(|character| {
-            if character.is_control() || is_bidi_or_line_control(character) {
-                write!(formatter, "{}", character.escape_unicode())
-            } else {
-                write!(formatter, "{character}")
-            }
-        })
-    }
-}
-
-fn is_bidi_or_line_control(character: char) -> bool {
-    matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Stands in for the socket that tungstenite wants: reads what came, writes to the replies.

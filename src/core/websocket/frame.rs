@@ -1,4 +1,4 @@
-//! A server's frames, encoded once for many clients.
+//! A server's frames, encoded once for many clients, and a look at a client's before they are whole.
 //!
 //! RFC 6455 §5.1: frames from a server are not masked, so the same bytes serve every receiver. The header is
 //! tungstenite's; what is ours is only that it is written in front of a payload in a buffer of our choosing.
@@ -8,6 +8,11 @@ use std::io::Cursor;
 use bytes::BufMut;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// The largest payload of a control frame (RFC 6455 §5.5).
+const MAX_CONTROL_PAYLOAD: u64 = 125;
+/// Unmasked at a time, on the stack; a multiple of the mask's length.
+const UNMASKED_CHUNK: usize = 1024;
 
 /// Appends a text frame.
 pub fn text(out: &mut impl BufMut, payload: &[u8]) {
@@ -32,28 +37,216 @@ pub fn close(out: &mut impl BufMut, code: u16, reason: &str) {
     push(out, OpCode::Control(Control::Close), &payload);
 }
 
-/// How much of `bytes`, from the start, is whole frames: what can be read without waiting for more. A frame that claims
-/// over `max_payload` bytes, or a header that is none, counts as whole, for there is nothing to wait for.
-pub fn whole_frames(bytes: &[u8], max_payload: usize) -> usize {
-    let mut whole = 0;
-    while whole < bytes.len() {
-        let mut header = Cursor::new(&bytes[whole..]);
-        match FrameHeader::parse(&mut header) {
-            Ok(Some((_, length))) => {
-                let after_header = bytes.len() as u64 - whole as u64 - header.position();
-                if length > max_payload as u64 {
-                    return bytes.len();
-                } else if length > after_header {
-                    return whole;
+/// Why a frame is refused by its header, or by what has come of its payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// RFC 6455 §5.2: the minimal number of bytes must be used to encode the length.
+    #[error("a length that is not in its shortest form")]
+    LongLength,
+    /// §5.1: a server must close a connection that sends unmasked frames.
+    #[error("an unmasked frame")]
+    Unmasked,
+    /// §5.2: no extension gives the reserved bits a meaning.
+    #[error("a reserved bit")]
+    ReservedBit,
+    /// §5.5: control frames are short and in one piece.
+    #[error("a control frame that is too long or in fragments")]
+    BadControl,
+    /// §5.4: a continuation of nothing, or a message within a message.
+    #[error("a fragment out of turn")]
+    OutOfTurn,
+    /// §8.1: text that cannot become UTF-8, whatever follows.
+    #[error("text that is not UTF-8")]
+    NotUtf8,
+}
+
+/// How far a client's bytes can be read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// So many bytes, from the start, are frames that can be read without waiting for more. One that claims too much, or
+    /// has no such opcode, counts with all that follows it: there is nothing to wait for.
+    pub whole: usize,
+    /// What is wrong with the frame behind them.
+    pub violation: Option<Violation>,
+}
+
+/// A look at one client's frames before they are whole, so that what is wrong is known as soon as it is seen. Of a
+/// message that comes in one piece only the header is looked at; tungstenite checks the rest.
+#[derive(Debug, Default)]
+pub struct Inspector {
+    /// The kind of the message whose last fragment has not come.
+    under_way: Option<Kind>,
+    /// The text of that message, that of the frame which is not whole included.
+    text: Utf8Prefix,
+    /// How much of the payload of the frame that is not whole has been looked at.
+    checked: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Binary,
+}
+
+/// What the next bytes are.
+enum Next {
+    /// A frame of so many bytes.
+    Frame(usize),
+    /// The beginning of one.
+    Part,
+    /// What tungstenite refuses without waiting for more.
+    Refused,
+}
+
+impl Inspector {
+    /// Whether a message has begun whose last fragment has not come.
+    pub fn is_in_message(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// Looks at `bytes`, which begin where the whole frames of the last look ended.
+    pub fn inspect(&mut self, bytes: &[u8], max_payload: usize) -> Inspected {
+        let mut whole = 0;
+        let violation = loop {
+            match self.look(&bytes[whole..], max_payload) {
+                Ok(Next::Frame(length)) => whole += length,
+                Ok(Next::Part) => break None,
+                Ok(Next::Refused) => {
+                    whole = bytes.len();
+                    break None;
                 }
-                // It lies within the bytes, so it fits.
-                whole += usize::try_from(header.position() + length).unwrap_or(bytes.len());
+                Err(violation) => break Some(violation),
             }
-            Ok(None) => return whole,
-            Err(_) => return bytes.len(),
+        };
+        Inspected { whole, violation }
+    }
+
+    fn look(&mut self, bytes: &[u8], max_payload: usize) -> Result<Next, Violation> {
+        let mut cursor = Cursor::new(bytes);
+        let (header, length) = match FrameHeader::parse(&mut cursor) {
+            Ok(Some(parsed)) => parsed,
+            Ok(None) => return Ok(Next::Part),
+            Err(_) => return Ok(Next::Refused),
+        };
+        let header_length = usize::try_from(cursor.position()).unwrap_or(bytes.len());
+        if header_length != header.len(length) {
+            return Err(Violation::LongLength);
+        }
+        let Some(mask) = header.mask else {
+            return Err(Violation::Unmasked);
+        };
+        let kind = self.check_header(&header, length)?;
+        let Some(length) = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= max_payload)
+        else {
+            return Ok(Next::Refused);
+        };
+        let come = &bytes[header_length..];
+        if let Some(payload) = come.get(..length) {
+            self.end_frame(kind, header.is_final, payload, mask)?;
+            Ok(Next::Frame(header_length + length))
+        } else {
+            if kind == Some(Kind::Text) {
+                self.check_text(come, mask)?;
+            }
+            Ok(Next::Part)
         }
     }
-    whole
+
+    /// The kind of the message that the frame belongs to; none for a control frame.
+    fn check_header(&self, header: &FrameHeader, length: u64) -> Result<Option<Kind>, Violation> {
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            return Err(Violation::ReservedBit);
+        }
+        match (header.opcode, self.under_way) {
+            (OpCode::Control(_), _) if header.is_final && length <= MAX_CONTROL_PAYLOAD => Ok(None),
+            (OpCode::Control(_), _) => Err(Violation::BadControl),
+            (OpCode::Data(Data::Continue), Some(kind)) => Ok(Some(kind)),
+            (OpCode::Data(Data::Text), None) => Ok(Some(Kind::Text)),
+            (OpCode::Data(Data::Binary), None) => Ok(Some(Kind::Binary)),
+            (OpCode::Data(_), _) => Err(Violation::OutOfTurn),
+        }
+    }
+
+    fn end_frame(
+        &mut self,
+        kind: Option<Kind>,
+        is_final: bool,
+        payload: &[u8],
+        mask: [u8; 4],
+    ) -> Result<(), Violation> {
+        match kind {
+            None => {}
+            Some(_) if is_final => *self = Self::default(),
+            Some(kind) => {
+                if kind == Kind::Text {
+                    self.check_text(payload, mask)?;
+                }
+                self.under_way = Some(kind);
+                self.checked = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what has not been looked at of a text frame's masked payload.
+    fn check_text(&mut self, payload: &[u8], mask: [u8; 4]) -> Result<(), Violation> {
+        let mut turned = mask;
+        turned.rotate_left(self.checked % mask.len());
+        let key = u32::from_ne_bytes(turned);
+        for masked in payload[self.checked..].chunks(UNMASKED_CHUNK) {
+            let mut clear = [0; UNMASKED_CHUNK];
+            clear[..masked.len()].copy_from_slice(masked);
+            for word in clear[..masked.len().next_multiple_of(mask.len())]
+                .as_chunks_mut()
+                .0
+            {
+                *word = (u32::from_ne_bytes(*word) ^ key).to_ne_bytes();
+            }
+            if !self.text.accepts(&clear[..masked.len()]) {
+                return Err(Violation::NotUtf8);
+            }
+        }
+        self.checked = payload.len();
+        Ok(())
+    }
+}
+
+/// Text that comes in pieces, of which only a character that is not whole need be remembered.
+#[derive(Debug, Default)]
+struct Utf8Prefix {
+    unfinished: [u8; 4],
+    length: usize,
+}
+
+impl Utf8Prefix {
+    /// Takes the next bytes; tells whether all so far can be the beginning of UTF-8.
+    fn accepts(&mut self, mut bytes: &[u8]) -> bool {
+        while self.length > 0 {
+            let Some((first, rest)) = bytes.split_first() else {
+                return true;
+            };
+            bytes = rest;
+            self.unfinished[self.length] = *first;
+            self.length += 1;
+            match std::str::from_utf8(&self.unfinished[..self.length]) {
+                Ok(_) => self.length = 0,
+                Err(error) if error.error_len().is_some() => return false,
+                Err(_) => {}
+            }
+        }
+        let Err(error) = std::str::from_utf8(bytes) else {
+            return true;
+        };
+        let unfinished = &bytes[error.valid_up_to()..];
+        if error.error_len().is_some() {
+            return false;
+        }
+        self.length = unfinished.len();
+        self.unfinished[..self.length].copy_from_slice(unfinished);
+        true
+    }
 }
 
 fn push(out: &mut impl BufMut, opcode: OpCode, payload: &[u8]) {
@@ -70,6 +263,7 @@ fn push(out: &mut impl BufMut, opcode: OpCode, payload: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn headers_grow_with_the_payload() {
@@ -82,27 +276,122 @@ mod tests {
         }
     }
 
+    /// A client's frame.
+    fn masked(first_byte: u8, payload: &[u8]) -> Vec<u8> {
+        const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+        let header = FrameHeader {
+            is_final: first_byte & 0x80 != 0,
+            opcode: OpCode::from(first_byte & 0x0F),
+            mask: Some(MASK),
+            ..FrameHeader::default()
+        };
+        let mut bytes = Vec::new();
+        header
+            .format(payload.len() as u64, &mut bytes)
+            .expect("written to memory");
+        bytes.extend(
+            payload
+                .iter()
+                .zip(MASK.iter().cycle())
+                .map(|(byte, key)| byte ^ key),
+        );
+        bytes
+    }
+
+    /// What a first look says.
+    fn inspect_at(bytes: &[u8], max_payload: usize) -> Inspected {
+        Inspector::default().inspect(bytes, max_payload)
+    }
+
+    fn readable(whole: usize) -> Inspected {
+        Inspected {
+            whole,
+            violation: None,
+        }
+    }
+
     #[test]
     fn only_whole_frames_are_counted() {
-        let mut bytes = Vec::new();
-        text(&mut bytes, b"one");
-        ping(&mut bytes);
+        let mut bytes = masked(0x81, b"one");
+        bytes.extend(masked(0x89, b""));
         let whole = bytes.len();
-        text(&mut bytes, &[b'x'; 300]);
+        bytes.extend(masked(0x81, &[b'x'; 300]));
         for cut in whole..bytes.len() {
-            assert_eq!(whole_frames(&bytes[..cut], 1000), whole);
+            assert_eq!(inspect_at(&bytes[..cut], 1000), readable(whole));
         }
-        assert_eq!(whole_frames(&bytes, 1000), bytes.len());
+        assert_eq!(inspect_at(&bytes, 1000), readable(bytes.len()));
+        let claim = &bytes[..whole + 8];
         assert_eq!(
-            whole_frames(&bytes[..whole + 4], 299),
-            whole + 4,
+            inspect_at(claim, 299),
+            readable(claim.len()),
             "too large: nothing to wait for"
         );
         assert_eq!(
-            whole_frames(&[0x83, 0x80, 1, 2, 3, 4], 1000),
-            6,
+            inspect_at(&[0x83, 0x80, 1, 2, 3, 4], 1000),
+            readable(6),
             "no such opcode"
         );
+    }
+
+    #[test]
+    fn what_a_header_says_is_enough() {
+        let long_length = [
+            vec![0x81, 0xFE, 0, 125, 0, 0, 0, 0],
+            vec![0x81, 0xFF, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0],
+            vec![0x81, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0, 0, 0, 0],
+            vec![0x8A, 0xFE, 0, 0, 0, 0, 0, 0],
+        ];
+        let headers = long_length
+            .map(|header| (Violation::LongLength, header))
+            .into_iter()
+            .chain([
+                (Violation::Unmasked, vec![0x81, 5]),
+                (Violation::ReservedBit, vec![0xC1, 0x85, 0, 0, 0, 0]),
+                (Violation::BadControl, vec![0x09, 0x85, 0, 0, 0, 0]),
+                (Violation::BadControl, vec![0x89, 0xFE, 0, 126, 0, 0, 0, 0]),
+                (Violation::OutOfTurn, vec![0x80, 0x85, 0, 0, 0, 0]),
+            ]);
+        for (violation, header) in headers {
+            let before = masked(0x81, b"fine");
+            assert_eq!(
+                inspect_at(&[before.clone(), header].concat(), 100_000),
+                Inspected {
+                    whole: before.len(),
+                    violation: Some(violation)
+                }
+            );
+        }
+    }
+
+    proptest! {
+        /// Against the standard library: whatever the text, its fragments and the pieces they come in, the violation is
+        /// seen with the first byte after which no UTF-8 can follow, and not before.
+        #[test]
+        fn text_is_refused_at_the_first_byte_that_cannot_be(
+            text in prop::collection::vec(prop_oneof!["[a-z\u{e9}\u{4e16}\u{1f980}]{0,9}".prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..3)], 0..8),
+            fragment in 1_usize..20,
+        ) {
+            let text = text.concat();
+            let cannot_be = |length: usize| std::str::from_utf8(&text[..length]).is_err_and(|error| error.error_len().is_some());
+            let expected = (1..=text.len()).find(|length| cannot_be(*length));
+            let mut inspector = Inspector::default();
+            let (mut held, mut seen, mut refused) = (Vec::new(), 0, None);
+            'all: for (index, part) in text.chunks(fragment).enumerate() {
+                let frame = masked(u8::from(index == 0), part);
+                let header_length = frame.len() - part.len();
+                for (at, byte) in frame.iter().enumerate() {
+                    held.push(*byte);
+                    seen += usize::from(at >= header_length);
+                    let inspected = inspector.inspect(&held, 1000);
+                    held.drain(..inspected.whole);
+                    if inspected.violation.is_some() {
+                        refused = inspected.violation.map(|violation| (violation, seen));
+                        break 'all;
+                    }
+                }
+            }
+            prop_assert_eq!(refused, expected.map(|at| (Violation::NotUtf8, at)));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::core::engine::Now;
+use crate::core::time::Now;
 use crate::core::time::nanoseconds;
 
 /// Pings fall due together that would fall due within this time, so that a server of idle clients sleeps in between

@@ -3,3 +3,4 @@
 pub mod conversation;
 pub mod frame;
 pub mod keepalive;
+mod session;
