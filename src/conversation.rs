@@ -30,6 +30,9 @@ const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;
 /// Read from a socket before it is closed after both have said Close; more than a few control frames cannot come.
 pub const CROSSING_BYTES: usize = 1024;
 
+/// The room for input that a WebSocket keeps between messages; what a larger one took beyond it is given back.
+const KEPT_INPUT: usize = 512;
+
 /// The Close for broken rules, and the reason that it is counted under.
 const PROTOCOL_ERROR: (u16, &str) = (1002, "protocol_error");
 const BAD_UTF8: (u16, &str) = (1007, "bad_utf8");
@@ -328,6 +331,9 @@ impl Conversation {
             };
             self.fail(now, code, reason, &violation, lab);
         }
+        if let Stage::Open(session) = &mut self.stage {
+            session.give_back_room(whole, self.inspector.is_in_message());
+        }
         whole
     }
 
@@ -505,6 +511,8 @@ struct Session {
     endpoint: Endpoint,
     number: u64,
     keepalive: Keepalive,
+    /// The most that has been read at once with this context.
+    most_read: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -544,6 +552,17 @@ impl Session {
             endpoint,
             number,
             keepalive: Keepalive::new(now, config.ping_interval, number),
+            most_read: 0,
+        }
+    }
+
+    /// Tungstenite's buffer keeps the room that its largest frame took. Between messages a context remembers nothing else
+    /// than its configuration, so a new one does as well.
+    fn give_back_room(&mut self, read: usize, is_in_message: bool) {
+        self.most_read = self.most_read.max(read);
+        if self.most_read > KEPT_INPUT && !is_in_message {
+            self.most_read = 0;
+            self.context = WebSocketContext::new(Role::Server, Some(*self.context.get_config()));
         }
     }
 

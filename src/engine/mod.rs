@@ -109,6 +109,12 @@ impl Effects {
         &self.stats
     }
 
+    /// Gives back the room that a long answer took beyond `kept` bytes.
+    pub(crate) fn give_back_room(&mut self, kept: usize) {
+        self.reply.shrink_to(kept);
+        self.json.shrink_to(kept);
+    }
+
     /// Adds a message for the client alone.
     pub(crate) fn tell_client(&mut self, message: &Outgoing<'_>) {
         frame::text(&mut self.reply, to_json(&mut self.json, message));

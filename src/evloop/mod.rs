@@ -464,6 +464,7 @@ impl EventLoop {
     }
 
     fn account(&mut self, now: Now) {
+        self.effects.give_back_room(READ_BUFFER);
         let length = now.instant.elapsed();
         self.stats.waited(length);
         if length > SLOW_TURN {

@@ -14,7 +14,7 @@ use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Effects, Engine};
 
 /// Room for replies that each client's thread keeps; what a long answer took beyond it is given back.
-pub(super) const KEPT_REPLY: usize = 4 * 1024;
+pub(super) const KEPT_REPLY: usize = 512;
 
 /// A client's thread's way to the engine.
 #[derive(Debug)]
@@ -170,6 +170,6 @@ impl Errand {
 fn take_replies(effects: &mut Effects) -> Bytes {
     let replies = Bytes::copy_from_slice(&effects.reply);
     effects.reply.clear();
-    effects.reply.shrink_to(KEPT_REPLY);
+    effects.give_back_room(KEPT_REPLY);
     replies
 }
