@@ -3,12 +3,17 @@
 use std::time::{Duration, Instant};
 
 use super::history::{History, MessageKey};
+use super::limiter::Bucket;
 use super::roster::Roster;
 use super::{ClientId, Effects, Joined, Now};
 use crate::protocol::{Chat, HistoryMark, Outgoing, Replay, System, Welcome};
 
-/// In a large room, at most one summary of who is online goes out in this time.
+/// Where notices give way to summaries of who is online, at most one goes out in this time.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
+/// So many notices may go out at once, whatever the pace: a few people who come together are announced one by one.
+pub(super) const NOTICE_BURST: u32 = 10;
+/// The pace of notices beyond that. Else one client that keeps coming and going would be made a broadcast a time.
+pub(super) const NOTICE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The one room of the lab.
 #[derive(Debug)]
@@ -18,6 +23,7 @@ pub struct Room {
     /// Names this life of the history, so that ids of an earlier life are not taken for ours.
     epoch: String,
     notice_limit: usize,
+    notices: Bucket,
     summary_due: Option<Instant>,
 }
 
@@ -29,6 +35,7 @@ impl Room {
             history: History::new(history),
             epoch,
             notice_limit,
+            notices: Bucket::default(),
             summary_due: None,
         }
     }
@@ -136,7 +143,8 @@ impl Room {
         self.broadcast_notice(now, "presence", text.into(), online_count, effects);
     }
 
-    /// Tells the members of a change; in a large room, where N changes would be N² notices, plans a summary instead.
+    /// Tells the members of a change. In a large room, where N changes would be N² notices, and where changes come too
+    /// fast, plans a summary instead.
     fn announce(
         &mut self,
         now: Now,
@@ -145,7 +153,14 @@ impl Room {
         online_count: usize,
         effects: &mut Effects,
     ) {
-        if online_count > self.notice_limit {
+        let is_large = online_count > self.notice_limit;
+        let has_listeners = !self.members().is_empty();
+        if is_large
+            || has_listeners
+                && !self
+                    .notices
+                    .take(now.instant, NOTICE_INTERVAL, NOTICE_BURST)
+        {
             self.summary_due
                 .get_or_insert(now.instant + SUMMARY_INTERVAL);
         } else {

@@ -101,7 +101,7 @@ fn an_idle_client_does_not_remember_its_largest_message(program: Program) {
         assert_eq!(client.next_text(), "settled");
     }
     let long = "x".repeat(64 * 1024);
-    let mut talk_at_length = |clients: &mut [Client]| {
+    let talk_at_length = |clients: &mut [Client]| {
         for client in clients {
             client.text(&long);
             assert_eq!(client.next_text(), long);
