@@ -76,7 +76,7 @@ impl ClientHandler {
         } else {
             self.writer.enqueue(self.output.reply.take_chunks());
         }
-        self.output.reply.clear(KEPT_REPLY);
+        self.output.clear(KEPT_REPLY);
         self.writer.send_all()?;
         if std::mem::take(&mut self.over_limit) {
             self.shared.wait_until_caught_up();
@@ -93,7 +93,7 @@ impl ClientHandler {
 
     /// Forgets what the conversation has come up with for its own client: it is gone, or was told already.
     pub(super) fn discard_replies(&mut self) {
-        self.output.reply.clear(KEPT_REPLY);
+        self.output.clear(KEPT_REPLY);
         self.left = false;
     }
 

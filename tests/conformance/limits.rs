@@ -10,6 +10,8 @@ conformance! {
     the_limit_can_be_set,
     an_enormous_claim_is_refused_at_once,
     a_claim_alone_takes_no_memory,
+    #[cfg(target_os = "linux")]
+    an_idle_client_does_not_remember_its_largest_message,
     fifty_mistakes_in_a_row_are_forgiven,
     mistakes_on_the_dashboard_count_too,
     an_accepted_message_wipes_the_slate,
@@ -83,6 +85,46 @@ fn a_claim_alone_takes_no_memory(program: Program) {
         let grown = server.process.memory_kib("VmData").saturating_sub(before);
         assert!(grown < 16 * 1024, "{grown} KiB for 64 claims of 1 MiB");
     }
+}
+
+/// Whatever a client once sent, between messages it costs what any idle client does. The first of them let the
+/// allocator take what it needs for one such message at a time.
+#[cfg(target_os = "linux")]
+fn an_idle_client_does_not_remember_its_largest_message(program: Program) {
+    const WARM_UP: usize = 40;
+    let server = program.start("--ping-interval 1h");
+    let mut clients: Vec<_> = (0..WARM_UP + 120)
+        .map(|_| server.open("/ws/echo"))
+        .collect();
+    for client in &mut clients {
+        client.text("settled");
+        assert_eq!(client.next_text(), "settled");
+    }
+    let long = "x".repeat(64 * 1024);
+    let talk_at_length = |clients: &mut [Client]| {
+        for client in clients {
+            client.text(&long);
+            assert_eq!(client.next_text(), long);
+            client.send(&Frame::unfinished(frame::TEXT, &long[1..]));
+            client.send(&Frame::new(frame::CONTINUATION, &long[..1]));
+            assert_eq!(client.next_text(), long);
+            // The beginning of the next frame comes with the end of a long one.
+            let (first, second) = (
+                Frame::new(frame::BINARY, &long).encode(),
+                Frame::new(frame::TEXT, "settled").encode(),
+            );
+            client.wire().send(&[&first[..], &second[..3]].concat());
+            assert_eq!(client.message(), Message::Binary(long.clone().into()));
+            client.wire().send(&second[3..]);
+            assert_eq!(client.next_text(), "settled");
+        }
+        server.process.memory_kib("VmRSS")
+    };
+    let (warm_up, measured) = clients.split_at_mut(WARM_UP);
+    let before = talk_at_length(warm_up);
+    let grown = talk_at_length(measured).saturating_sub(before);
+    let most = measured.len() as u64 + 512;
+    assert!(grown < most, "{grown} KiB for {} clients", measured.len());
 }
 
 /// Sends a message that is refused, and checks that it is answered.

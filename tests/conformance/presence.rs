@@ -10,6 +10,7 @@ conformance! {
     up_to_the_limit_each_newcomer_is_announced,
     over_the_limit_a_summary_takes_the_place_of_notices,
     a_room_that_shrinks_announces_newcomers_again,
+    one_who_keeps_coming_and_going_is_summed_up,
 }
 
 /// Reads notices until one says that `online` are in the room; returns their codes.
@@ -77,4 +78,24 @@ fn a_room_that_shrinks_announces_newcomers_again(program: Program) {
         Some("joined"),
         "{codes:?}"
     );
+}
+
+/// Else each of them would make the server write to the whole room.
+fn one_who_keeps_coming_and_going_is_summed_up(program: Program) {
+    let server = program.start("");
+    let mut witness = server.join();
+    let start = Instant::now();
+    for _ in 0..150 {
+        server.join().vanish();
+    }
+    let notices = witness.heard_so_far().len();
+    // Ten at once, five a second and a summary a second.
+    let most = 12 + 6 * (start.elapsed().as_millis() / 1000 + 1);
+    assert!(
+        (notices as u128) <= most,
+        "{notices} in {:?}",
+        start.elapsed()
+    );
+    let _others = (server.join(), server.join());
+    codes_until(&mut witness, 3);
 }

@@ -1,4 +1,4 @@
-//! The rate limit: one accepted message an interval.
+//! Rate limits: one accepted message an interval, and a burst with a pace behind it.
 
 use std::time::{Duration, Instant};
 
@@ -24,12 +24,46 @@ impl Limiter {
     }
 }
 
+/// A token bucket, told by the time at which it is full again: a burst may go at once, then one an interval.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Bucket {
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// Takes a token if there is one, where `burst` fit in and one comes back in each `interval`.
+    pub fn take(&mut self, now: Instant, interval: Duration, burst: u32) -> bool {
+        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + interval;
+        let taken = full_at <= now + interval * burst;
+        if taken {
+            self.full_at = Some(full_at);
+        }
+        taken
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
+        /// Against a bucket of milliseconds: each passing one drops in, and a token is an interval of them.
+        #[test]
+        fn a_bucket_gives_what_dropped_in(steps in prop::collection::vec(0_u64..400, 1..200), interval in 1_u64..300, burst in 1_u32..12) {
+            let mut now = Instant::now();
+            let mut bucket = Bucket::default();
+            let room = interval * u64::from(burst);
+            let mut level = room;
+            for step in steps {
+                now += Duration::from_millis(step);
+                level = room.min(level + step);
+                let expected = level >= interval;
+                prop_assert_eq!(bucket.take(now, Duration::from_millis(interval), burst), expected);
+                level -= if expected { interval } else { 0 };
+            }
+        }
+
         /// Against the plainest model: a message is accepted unless an accepted one lies less than the interval back.
         #[test]
         fn accepts_what_the_model_accepts(steps in prop::collection::vec(0_u64..400, 1..200), interval in 0_u64..300) {

@@ -42,6 +42,12 @@ impl Output {
         self.context.counters.deliveries.inc();
     }
 
+    /// Forgets the reply, and gives back the room that a long one took beyond `kept` bytes.
+    pub fn clear(&mut self, kept: usize) {
+        self.reply.clear(kept);
+        self.json.shrink_to(kept);
+    }
+
     pub(super) fn note(&mut self, membership: Membership) {
         self.replaying = matches!(membership, Membership::Replaying { .. });
     }

@@ -5,13 +5,18 @@ use std::time::{Duration, Instant};
 
 use super::broadcast_log::{Batch, BroadcastLog};
 use super::history::{History, MessageKey};
+use super::limiter::Bucket;
 use super::output::{self, Output};
 use super::{ClientId, Now};
 use crate::core::context::Context;
 use crate::core::protocol::{Chat, HistoryMark, Outgoing, Replay, System, Welcome};
 
-/// In a large room, at most one summary of how many are online goes out in this time.
+/// Where notices give way to summaries of how many are online, at most one goes out in this time.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
+/// Notices that may go out at once, whatever the pace: a few people who come together are announced one by one.
+pub(super) const NOTICE_BURST: u32 = 10;
+/// The pace of notices beyond that. Otherwise one client that comes and goes could cause a broadcast each time.
+pub(super) const NOTICE_INTERVAL: Duration = Duration::from_millis(200);
 /// What a member is sent of the history at a time. The next step waits until the socket has taken this one.
 const REPLAY_STEP_BYTES: usize = 16 * 1024;
 
@@ -23,6 +28,7 @@ pub struct Room {
     history: History,
     /// Members whose replay has not come to its end, and who are not in the log yet.
     replaying: usize,
+    notices: Bucket,
     summary_due: Option<Instant>,
     json: Vec<u8>,
 }
@@ -49,6 +55,7 @@ impl Room {
             history: History::new(context.limits.history),
             context,
             replaying: 0,
+            notices: Bucket::default(),
             summary_due: None,
             json: Vec::new(),
         }
@@ -188,9 +195,18 @@ impl Room {
         }
     }
 
-    /// Tells the members of a change; in a large room, where N changes would be N² notices, plans a summary instead.
+    /// Tells the members of a change. In a large room, where N changes would be N² notices, and where changes come too
+    /// fast, plans a summary instead.
     fn announce(&mut self, now: Now, code: &'static str, text: &'static str, online: usize) {
-        if online > self.context.limits.notice_limit {
+        if self.log.members() == 0 {
+            return;
+        }
+        let is_large = online > self.context.limits.notice_limit;
+        if is_large
+            || !self
+                .notices
+                .take(now.instant, NOTICE_INTERVAL, NOTICE_BURST)
+        {
             self.summary_due
                 .get_or_insert(now.instant + SUMMARY_INTERVAL);
         } else {

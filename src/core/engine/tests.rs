@@ -1,5 +1,6 @@
 //! The rules, on virtual time: no socket, no clock, no sleep.
 
+use proptest::prelude::*;
 use serde_json::Value;
 
 use std::collections::HashMap;
@@ -210,6 +211,43 @@ fn a_large_room_gets_one_summary_a_second() {
         (&"presence".into(), &10.into())
     );
     assert_eq!(summary["text"], "Hiện có 10 người online.");
+}
+
+proptest! {
+    /// However people come and go: there are never more notices than the burst and the pace allow, at most one summary
+    /// a second, and who stays knows in the end how many are there.
+    #[test]
+    fn coming_and_going_is_told_within_bounds(steps in prop::collection::vec((any::<bool>(), 0_u64..120), 1..200)) {
+        let mut lab = Lab::new(|_| {});
+        let witness = lab.open(&CHAT);
+        let mut others = Vec::new();
+        let (mut notices, mut summaries, mut passed, mut told) = (0, 0, 0, 1);
+        for (comes, wait) in steps.into_iter().chain([(true, 1000), (true, 1000)]) {
+            lab.pass(wait);
+            passed += wait;
+            lab.engine.summarise(lab.now);
+            match others.pop() {
+                Some(other) if !comes => lab.engine.leave(lab.now, other, &mut lab.output),
+                other => {
+                    others.extend(other);
+                    others.push(lab.open(&CHAT));
+                }
+            }
+            for message in lab.broadcasts() {
+                if message["code"] == "presence" {
+                    summaries += 1;
+                } else {
+                    notices += 1;
+                }
+                told = message["online_count"].as_u64().expect("a number");
+            }
+            let pace = u64::try_from(room::NOTICE_INTERVAL.as_millis()).expect("short");
+            prop_assert!(notices <= u64::from(room::NOTICE_BURST) + passed / pace);
+            prop_assert!(summaries <= passed / 1000);
+        }
+        prop_assert_eq!(told, others.len() as u64 + 1);
+        prop_assert!(lab.engine.has(witness));
+    }
 }
 
 #[test]

@@ -367,6 +367,9 @@ impl Conversation {
             };
             self.fail(now, code, reason, &violation, access);
         }
+        if let Stage::Open(session) = &mut self.stage {
+            session.give_back_room(whole, self.inspector.is_in_message());
+        }
         whole
     }
 

@@ -11,6 +11,8 @@ use crate::core::limits::Limits;
 use crate::core::protocol::{self, ChatRequest, Opening, Payload};
 use crate::core::time::Now;
 
+/// The room for input that a WebSocket keeps between messages; what a larger one took beyond it is given back.
+const KEPT_INPUT: usize = 512;
 /// How much of a message the log shows.
 const LOGGED_CHARS: usize = 50;
 
@@ -21,6 +23,8 @@ pub(super) struct Session {
     pub(super) endpoint: Endpoint,
     pub(super) number: u64,
     pub(super) keepalive: Keepalive,
+    /// The most that has been read at once with this context.
+    most_read: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +64,17 @@ impl Session {
             endpoint,
             number,
             keepalive: Keepalive::new(now, limits.ping_interval, number),
+            most_read: 0,
+        }
+    }
+
+    /// Tungstenite's buffer keeps the room that its largest frame took. Between messages a context remembers nothing else
+    /// than its configuration, so a new one does as well.
+    pub(super) fn give_back_room(&mut self, read: usize, is_in_message: bool) {
+        self.most_read = self.most_read.max(read);
+        if self.most_read > KEPT_INPUT && !is_in_message {
+            self.most_read = 0;
+            self.context = WebSocketContext::new(Role::Server, Some(*self.context.get_config()));
         }
     }
 
