@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::counters::await_unsent;
 use crate::harness::{Program, Server};
+use crate::wire::Wire;
 
 conformance! {
     ids_count_up_without_gaps,
@@ -12,6 +14,8 @@ conformance! {
     history_is_a_ring,
     what_comes_again_is_what_was_broadcast,
     nothing_is_missed_or_doubled_while_others_speak,
+    a_long_history_waits_in_the_history_and_not_for_each_client,
+    live_messages_follow_a_long_history_that_is_read_late,
     a_query_that_makes_no_sense_hurts_nobody,
 }
 
@@ -133,6 +137,61 @@ fn nothing_is_missed_or_doubled_while_others_speak(program: Program) {
     for id in 1..=401 {
         assert_eq!(speaker.next_of_type("chat")["id"], id);
     }
+}
+
+/// A server whose history is 2 MB, and the one who said all of it.
+fn with_a_long_history(program: Program) -> (Server, Client) {
+    let server = program.start("--chat-interval 0s");
+    let mut speaker = server.join();
+    let text = "🦀".repeat(500);
+    for id in 1..=1000 {
+        speaker.say("Alice", &text);
+        assert_eq!(speaker.next_of_type("chat")["id"], id);
+    }
+    (server, speaker)
+}
+
+/// One who asks for all of it, and has read its welcome only.
+fn ask_for_everything(server: &Server) -> Client {
+    let wire = Wire::connect_with_small_window(server.address);
+    let mut client = Client::upgrade(wire, server.address, "/ws/chat?history=1000", "")
+        .unwrap_or_else(|response| panic!("refused: {response:?}"));
+    assert_eq!(client.next_json()["code"], "welcome");
+    client
+}
+
+fn a_long_history_waits_in_the_history_and_not_for_each_client(program: Program) {
+    const CLIENTS: usize = 50;
+    let (server, _speaker) = with_a_long_history(program);
+    #[cfg(target_os = "linux")]
+    let before = server.process.memory_kib("VmRSS");
+    let deaf: Vec<Client> = (0..CLIENTS).map(|_| ask_for_everything(&server)).collect();
+    await_unsent(&server, |unsent| unsent > 0.0);
+    await_unsent(&server, |unsent| unsent < (CLIENTS * 64 * 1024) as f64);
+    #[cfg(target_os = "linux")]
+    {
+        let grown = server.process.memory_kib("VmRSS").saturating_sub(before);
+        assert!(
+            grown < CLIENTS as u64 * 100,
+            "{grown} KiB for {CLIENTS} clients"
+        );
+    }
+    assert_eq!(deaf.len(), CLIENTS);
+}
+
+fn live_messages_follow_a_long_history_that_is_read_late(program: Program) {
+    let (server, mut speaker) = with_a_long_history(program);
+    let mut late = ask_for_everything(&server);
+    for id in 1001..=1100 {
+        speaker.say("Alice", "Hello");
+        assert_eq!(speaker.next_of_type("chat")["id"], id);
+    }
+    // The oldest hundred are no longer there for newcomers.
+    for id in 1..=1100 {
+        assert_eq!(late.next_of_type("chat")["id"], id);
+    }
+    speaker.say("Alice", "and on");
+    assert_eq!(late.next_of_type("chat")["id"], 1101);
 }
 
 fn a_query_that_makes_no_sense_hurts_nobody(program: Program) {

@@ -1,8 +1,12 @@
 //! The drain: a signal, a Close to each client, what is queued is sent, exit status 0 in time.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use crate::client::{Client, Message};
+use crate::frame::{self, Frame};
 use crate::harness::{Program, Server};
 use crate::http_client::{read_response, request};
 use crate::wire::{Ending, PATIENCE, Wire};
@@ -12,6 +16,7 @@ conformance! {
     ctrl_c_is_as_good,
     an_idle_server_stops_at_once,
     what_is_queued_is_sent_before_the_close,
+    what_is_acknowledged_is_heard_by_all_who_stay,
     who_reads_late_gets_all_that_is_queued_and_the_close,
     an_answer_on_its_way_is_sent_to_its_end,
     clients_that_do_not_answer_do_not_hold_the_exit_up,
@@ -78,6 +83,53 @@ fn what_is_queued_is_sent_before_the_close(program: Program) {
     }
     listener.expect_close(1001);
     assert_exits(server, Duration::from_secs(3));
+}
+
+/// Everyone speaks as fast as it can when the signal comes. Repeated, because what it looks for is a race.
+fn what_is_acknowledged_is_heard_by_all_who_stay(program: Program) {
+    const CLIENTS: usize = 12;
+    const MESSAGES: usize = 100;
+    for round in 0..50 {
+        let server = program.start("--chat-interval 0s --log warn");
+        let mut clients: Vec<Client> = (0..CLIENTS).map(|_| server.join()).collect();
+        let mut bursts = clients.iter_mut().enumerate().map(|(number, client)| {
+            let burst: Vec<u8> = (0..MESSAGES)
+                .flat_map(|message| {
+                    let chat = json!({"type": "chat", "name": format!("n{number}"), "text": "x", "cid": message.to_string()});
+                    Frame::new(frame::TEXT, chat.to_string()).encode()
+                })
+                .collect();
+            client.wire().send(&burst);
+        });
+        bursts.by_ref().take(CLIENTS / 2).for_each(drop);
+        server.process.signal("TERM");
+        bursts.for_each(drop);
+        let mut acknowledged = BTreeSet::new();
+        let mut heard = Vec::new();
+        for client in &mut clients {
+            let mut ids = BTreeSet::new();
+            while let Message::Text(text) = client.message() {
+                let value: Value = serde_json::from_str(&text).expect("JSON");
+                let id = value["id"].as_u64();
+                match value["type"].as_str() {
+                    Some("ack") => acknowledged.extend(id),
+                    Some("chat") => ids.extend(id),
+                    _ => {}
+                }
+            }
+            let _ = client.wire().try_send(&Frame::close(1001, "").encode());
+            heard.push(ids);
+        }
+        for ids in heard {
+            let unheard: Vec<_> = acknowledged.difference(&ids).collect();
+            assert!(
+                unheard.is_empty(),
+                "round {round}: {unheard:?} of {}",
+                acknowledged.len()
+            );
+        }
+        assert_exits(server, Duration::from_secs(3));
+    }
 }
 
 /// The kernels hold 4 MiB at most for a client; what is beyond that waits in the server when it is told to stop.

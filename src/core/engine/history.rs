@@ -17,8 +17,10 @@ const SEGMENT_BYTES: usize = 16 * 1024;
 /// The last messages of the room, as the frames its members got. Ids run 1, 2, 3, … without gaps.
 #[derive(Debug)]
 pub struct History {
-    /// Closed segments, oldest first; the first may begin with messages that are no longer kept.
+    /// Closed segments, oldest first. Those in front may hold messages that are no longer kept, for replays under way.
     segments: VecDeque<Segment<Bytes>>,
+    /// Bytes in them.
+    segment_bytes: usize,
     open: Segment<BytesMut>,
     /// The key of each kept message, oldest first.
     keys: VecDeque<Option<Arc<MessageKey<'static>>>>,
@@ -82,6 +84,7 @@ impl History {
     pub fn new(capacity: usize) -> Self {
         Self {
             segments: VecDeque::new(),
+            segment_bytes: 0,
             open: Segment::default(),
             keys: VecDeque::new(),
             by_key: HashMap::new(),
@@ -101,7 +104,8 @@ impl History {
         self.last_id
     }
 
-    /// Keeps the message that took the last id, forgetting the oldest where there are too many.
+    /// Keeps the message that took the last id, forgetting the oldest where there are too many. [`History::trim`] then
+    /// gives back their memory.
     pub fn keep(&mut self, frame: &[u8], key: Option<&MessageKey<'_>>) {
         if self.capacity == 0 {
             return;
@@ -119,8 +123,22 @@ impl History {
             self.by_key.insert(Arc::clone(key), self.last_id);
         }
         self.keys.push_back(key);
-        if self.keys.len() > self.capacity {
-            self.forget_oldest();
+        if self.keys.len() > self.capacity
+            && let Some(Some(key)) = self.keys.pop_front()
+        {
+            self.by_key.remove(&key);
+        }
+    }
+
+    /// Drops the segments of forgotten messages, but for so many bytes, which replays under way may still read.
+    pub fn trim(&mut self, retained_bytes_max: usize) {
+        let oldest = self.oldest_id();
+        while let Some(segment) = self.segments.front()
+            && segment.next_id() <= oldest
+            && self.segment_bytes > retained_bytes_max
+        {
+            self.segment_bytes -= segment.frames.len();
+            self.segments.pop_front();
         }
     }
 
@@ -152,12 +170,13 @@ impl History {
     }
 
     /// Frames from message `first_id` on: at most `bytes_max`, but at least one frame where there is one. `None` where
-    /// that message is no longer kept.
+    /// that message is no longer in memory.
     pub fn read(&mut self, first_id: u64, bytes_max: usize) -> Option<ReplayStep> {
-        if first_id < self.oldest_id() {
+        self.close_segment();
+        let oldest = self.segments.front().map(|segment| segment.first_id);
+        if first_id < oldest.unwrap_or(self.last_id + 1) {
             return None;
         }
-        self.close_segment();
         let mut step = ReplayStep {
             slices: Vec::new(),
             next_id: first_id,
@@ -184,23 +203,12 @@ impl History {
 
     fn close_segment(&mut self) {
         if !self.open.ends.is_empty() {
+            self.segment_bytes += self.open.frames.len();
             self.segments.push_back(Segment {
                 first_id: self.open.first_id,
                 frames: self.open.frames.split().freeze(),
                 ends: std::mem::take(&mut self.open.ends),
             });
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some(Some(key)) = self.keys.pop_front() {
-            self.by_key.remove(&key);
-        }
-        let oldest = self.oldest_id();
-        while let Some(segment) = self.segments.front()
-            && segment.next_id() <= oldest
-        {
-            self.segments.pop_front();
         }
     }
 }
@@ -300,6 +308,7 @@ mod tests {
         for _ in 0..10_000 {
             history.next_id();
             history.keep(&[b'x'; 100], None);
+            history.trim(0);
         }
         assert!(history.segments.len() <= 2, "{}", history.segments.len());
         assert!(history.open.frames.len() < SEGMENT_BYTES);
@@ -342,7 +351,11 @@ mod tests {
             }
             let kept = keyed.len().min(capacity);
             let oldest = keyed.len() - kept;
-            prop_assert!(history.read(oldest as u64, bytes_max).is_none());
+            if capacity > 0 && !keyed.is_empty() {
+                prop_assert!(history.read(1, bytes_max).is_some(), "a replay under way goes on");
+            }
+            history.trim(0);
+            prop_assert!(history.segments.front().is_none_or(|segment| segment.next_id() > oldest as u64 + 1));
             for (index, (has_key, _)) in keyed.iter().enumerate() {
                 let id = index as u64 + 1;
                 let expected = (*has_key && index >= oldest).then_some(id);

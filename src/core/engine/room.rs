@@ -19,6 +19,8 @@ pub(super) const NOTICE_BURST: u32 = 10;
 pub(super) const NOTICE_INTERVAL: Duration = Duration::from_millis(200);
 /// What a member is sent of the history at a time. The next step waits until the socket has taken this one.
 const REPLAY_STEP_BYTES: usize = 16 * 1024;
+/// What the history keeps in memory while replays are under way. A member whose replay falls behind that is too slow.
+const REPLAY_RETAINED_BYTES: usize = 8 * 1024 * 1024;
 
 /// The one room of the lab.
 #[derive(Debug)]
@@ -173,6 +175,10 @@ impl Room {
         };
         let frame = append(&mut self.log, &mut self.json, &self.context, &message);
         self.history.keep(frame, message_key(chat).as_ref());
+        self.history.trim(match self.replaying {
+            0 => 0,
+            _ => REPLAY_RETAINED_BYTES,
+        });
         id
     }
 
