@@ -344,3 +344,16 @@ fn places_are_limited_in_all_and_by_address_and_given_back() {
     lab.engine.drain();
     assert_eq!(lab.engine.vacancy(elsewhere), Err(Full::Draining));
 }
+
+#[test]
+fn a_draining_engine_acknowledges_nothing_and_says_nothing() {
+    let mut lab = Lab::new(|_| {});
+    let speaker = lab.open(&CHAT);
+    let leaver = lab.open(&CHAT);
+    lab.replies();
+    lab.broadcasts();
+    lab.engine.drain();
+    lab.say(speaker, &chat_with_cid("too late", "c"));
+    lab.engine.leave(lab.now, leaver, &mut lab.output);
+    assert!(lab.replies().is_empty() && lab.broadcasts().is_empty());
+}
