@@ -63,6 +63,9 @@ pub enum ReadOutcome {
 /// only say so is saved; a later arrival is a new edge. Windows reports readiness again only after a call that blocked.
 const SHORT_READ_DRAINS: bool = cfg!(unix);
 
+/// Reads of a client whose deadline has come before it is judged: of one who floods, the end is not awaited.
+const READS_BEFORE_VERDICT: usize = 16;
+
 impl Connection {
     /// A socket just accepted and registered under `token`.
     pub fn new(
@@ -117,9 +120,11 @@ impl Connection {
         self.doomed
     }
 
-    /// The kernel has room again.
+    /// The kernel has room again; where it had none, the client has taken something.
     pub fn unblock(&mut self) {
-        self.blocked = false;
+        if std::mem::take(&mut self.blocked) {
+            self.conversation.took_output();
+        }
     }
 
     /// Reads once, so that nobody holds up the turn, and hands the bytes to the conversation.
@@ -159,14 +164,39 @@ impl Connection {
         }
     }
 
-    /// Its timer fired.
-    pub fn time_out(&mut self, now: Now, desk: &mut Desk<'_>) {
+    /// Its timer fired. A turn takes only so many events, so what has come, and gone, is seen to before silence is judged.
+    /// Tells whether there may be more to read.
+    pub fn time_out(&mut self, now: Now, buffer: &mut [u8], desk: &mut Desk<'_>) -> ReadOutcome {
         self.timer = None;
-        if !self.doomed
-            && now.instant >= self.conversation.deadline()
-            && self.conversation.time_out(now, desk) == TimedOut::Drop
-        {
+        self.try_blocked_output(desk.effects.stats());
+        let mut outcome = ReadOutcome::Drained;
+        for _ in 0..READS_BEFORE_VERDICT {
+            if !self.is_overdue(now) {
+                return outcome;
+            }
+            outcome = self.read(now, true, buffer, desk);
+            if outcome == ReadOutcome::Drained {
+                break;
+            }
+        }
+        if self.is_overdue(now) && self.conversation.time_out(now, desk) == TimedOut::Drop {
             self.doomed = true;
+        }
+        outcome
+    }
+
+    fn is_overdue(&self, now: Now) -> bool {
+        !self.doomed && now.instant >= self.conversation.deadline()
+    }
+
+    /// The kernel reports room only when there is plenty; a slow client may have made some.
+    fn try_blocked_output(&mut self, stats: &Stats) {
+        if std::mem::take(&mut self.blocked) {
+            let sent = self.flush(stats);
+            stats.bytes_out.inc_by(sent as u64);
+            if sent > 0 {
+                self.conversation.took_output();
+            }
         }
     }
 

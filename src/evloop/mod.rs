@@ -203,13 +203,14 @@ impl EventLoop {
                 .next_deadline()
                 .map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.events.clear();
-                Ok(())
-            }
-            result => result,
+        let mut polled = self.poll.poll(&mut self.events, timeout);
+        // After an interruption, which may have lasted, what has come meanwhile is taken before any timer fires.
+        while let Err(error) = &polled
+            && error.kind() == io::ErrorKind::Interrupted
+        {
+            polled = self.poll.poll(&mut self.events, Some(Duration::ZERO));
         }
+        polled
     }
 
     fn take_events(&mut self, now: Now) {
@@ -320,16 +321,7 @@ impl EventLoop {
         self.wheel.expire(now.instant, &mut fired);
         for alarm in fired.drain(..) {
             match alarm {
-                Alarm::Connection(token) => {
-                    if let Some(connection) = self.connections.get_mut(token) {
-                        let mut desk = Desk {
-                            engine: &mut self.engine,
-                            effects: &mut self.effects,
-                        };
-                        connection.time_out(now, &mut desk);
-                        self.settle(token);
-                    }
-                }
+                Alarm::Connection(token) => self.time_out(now, token),
                 Alarm::Engine => {
                     self.engine_alarm = None;
                     self.tick(now);
@@ -339,6 +331,22 @@ impl EventLoop {
             }
         }
         self.fired = fired;
+    }
+
+    fn time_out(&mut self, now: Now, token: Token) {
+        let Some(connection) = self.connections.get_mut(token) else {
+            return;
+        };
+        let mut desk = Desk {
+            engine: &mut self.engine,
+            effects: &mut self.effects,
+        };
+        let outcome = connection.time_out(now, &mut self.buffer, &mut desk);
+        if outcome == ReadOutcome::More && connection.last_read == ReadOutcome::Drained {
+            connection.last_read = outcome;
+            self.run_again.push(token);
+        }
+        self.settle(token);
     }
 
     fn tick(&mut self, now: Now) {

@@ -1,8 +1,13 @@
 //! One client's thread, from its first byte to its last.
 
 use std::io::{self, Read};
-use std::net::{Shutdown, SocketAddr};
+#[cfg(unix)]
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+#[cfg(unix)]
+use socket2::SockRef;
 
 use super::mailbox::SEND_TIMEOUT;
 use super::shared::{GOING_AWAY, Shared};
@@ -14,6 +19,9 @@ use crate::engine::Now;
 const READ_BUFFER: usize = 4 * 1024;
 /// The shortest a blocking read can be told to wait; zero would mean for ever.
 const SHORTEST_READ: Duration = Duration::from_millis(1);
+
+/// Reads of a client whose deadline has come before it is judged: of one who floods, the end is not awaited.
+const READS_BEFORE_VERDICT: usize = 256;
 
 /// Serves one client until it has gone, then gives back its place.
 pub(super) fn serve(shared: &Shared, mut visitor: Visitor, peer: SocketAddr) {
@@ -30,12 +38,21 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
     let mut buffer = [0; READ_BUFFER];
     let mut patience = Patience::default();
     let mut output_ended = false;
+    let mut late_reads = 0;
     visitor
         .mailbox
         .socket()
         .set_write_timeout(Some(SEND_TIMEOUT))?;
     loop {
-        if Instant::now() >= conversation.deadline() {
+        if visitor.mailbox.client_took_output() {
+            conversation.took_output();
+        }
+        // What has come is read before silence is judged: this thread may have been held up.
+        if Instant::now() < conversation.deadline() {
+            late_reads = 0;
+        } else if late_reads < READS_BEFORE_VERDICT && has_input(visitor.mailbox.socket()) {
+            late_reads += 1;
+        } else {
             if conversation.time_out(Now::take(), visitor) == TimedOut::Drop {
                 return Ok(());
             }
@@ -78,6 +95,26 @@ fn converse(conversation: &mut Conversation, visitor: &mut Visitor) -> io::Resul
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether a read would not wait.
+#[cfg(unix)]
+pub(super) fn has_input(socket: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    loop {
+        match SockRef::from(socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)
+        {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            Ok(_) => return true,
+        }
+    }
+}
+
+/// Nothing but a read tells here, and the one that timed out just now found nothing.
+#[cfg(not(unix))]
+pub(super) fn has_input(_: &TcpStream) -> bool {
+    false
 }
 
 fn hear(conversation: &mut Conversation, visitor: &mut Visitor, bytes: &[u8]) {

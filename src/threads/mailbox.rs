@@ -13,6 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::SockRef;
 
+use super::client::has_input;
 use crate::accept;
 use crate::conversation::CROSSING_BYTES;
 use crate::engine::stats::Stats;
@@ -43,6 +44,10 @@ struct State {
     sender: Sender,
     /// The ticker will try again.
     awaits_retry: bool,
+    /// The kernel took no more.
+    blocked: bool,
+    /// Since the client's own thread last asked, it took something that had been waiting for it.
+    client_took_output: bool,
 }
 
 /// Who may add to the outbox.
@@ -103,6 +108,8 @@ impl Mailbox {
             intake: Intake::Open,
             sender: Sender::Anybody,
             awaits_retry: false,
+            blocked: false,
+            client_took_output: false,
         };
         Self {
             client,
@@ -120,6 +127,11 @@ impl Mailbox {
     /// The socket, for its own thread to read.
     pub(super) fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// Whether the client has taken, since the last call, what the kernel had no room for before.
+    pub(super) fn client_took_output(&self) -> bool {
+        std::mem::take(&mut self.state.lock().client_took_output)
     }
 
     /// Adds what answers its client, which may wait beyond the limit. Its own thread does so.
@@ -258,7 +270,10 @@ impl Mailbox {
     /// The client has not answered that Close in time.
     pub(super) fn hang_up(&self) {
         let mut state = self.state.lock();
-        if state.intake == Intake::Closed && state.sender != Sender::Nobody {
+        if state.intake == Intake::Closed
+            && state.sender != Sender::Nobody
+            && !has_input(&self.socket)
+        {
             self.cut_off(&mut state, "close_timeout");
         }
     }
@@ -320,11 +335,13 @@ impl Mailbox {
     fn flush(&self, state: &mut State) -> io::Result<Flushed> {
         let before = state.outbox.unsent();
         let flushed = state.outbox.flush(&mut AtOnce(&self.socket));
-        self.note_sent(before - state.outbox.unsent());
+        self.note_sent(state, before - state.outbox.unsent());
+        state.blocked = matches!(flushed, Ok(Flushed::Blocked));
         flushed
     }
 
-    fn note_sent(&self, bytes: usize) {
+    fn note_sent(&self, state: &mut State, bytes: usize) {
+        state.client_took_output |= state.blocked && bytes > 0;
         self.stats.bytes_out.inc_by(bytes as u64);
         self.stats.unsent_shrank(bytes);
     }
@@ -334,7 +351,7 @@ impl Mailbox {
         match written {
             Ok(written) if written > 0 => {
                 state.outbox.sent(written);
-                self.note_sent(written);
+                self.note_sent(state, written);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error)
@@ -343,7 +360,13 @@ impl Mailbox {
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
                 ) =>
             {
-                self.cut_off(state, "slow_consumer");
+                // The wait may have been a stop of the whole process: what the client took meanwhile counts.
+                let waiting = state.outbox.unsent();
+                match self.flush(state) {
+                    Ok(_) if state.outbox.unsent() < waiting => {}
+                    Ok(_) => self.cut_off(state, "slow_consumer"),
+                    Err(_) => state.sender = Sender::Nobody,
+                }
             }
             Ok(_) | Err(_) => state.sender = Sender::Nobody,
         }
