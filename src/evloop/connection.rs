@@ -75,6 +75,9 @@ pub enum Input {
 /// only say so is saved; a later arrival is a new edge. Windows reports readiness again only after a call that blocked.
 const SHORT_READ_DRAINS: bool = cfg!(unix);
 
+/// Reads from a connection whose deadline has come before it is judged: the end of a flood is not awaited.
+const READS_BEFORE_VERDICT: usize = 16;
+
 impl Connection {
     /// A socket just accepted and registered under `token`.
     pub fn new(
@@ -135,10 +138,12 @@ impl Connection {
         std::mem::replace(&mut self.input, Input::Ready)
     }
 
-    /// The kernel takes more again. Tells whether there is something for it.
+    /// The kernel takes more again; where it took nothing before, the client has taken something. Tells whether there is
+    /// something for it.
     pub fn set_writable(&mut self) -> bool {
         if self.state == State::Blocked {
             self.state = State::Writable;
+            self.conversation.took_output();
         }
         !self.outbox.is_empty() || self.replaying
     }
@@ -178,15 +183,47 @@ impl Connection {
         }
     }
 
-    /// Its timer fired.
-    pub fn time_out(&mut self, now: Now, access: &mut DirectAccess<'_>) {
+    /// Its timer fired. A turn takes only so many events, so what has come, and gone, is seen to before silence is judged.
+    /// Returns what was known of its input before.
+    pub fn time_out(
+        &mut self,
+        now: Now,
+        buffer: &mut [u8],
+        access: &mut DirectAccess<'_>,
+    ) -> Input {
         self.timer = None;
-        if !self.is_dead()
-            && now.instant >= self.conversation.deadline()
-            && self.conversation.time_out(now, access) == TimedOut::Drop
-        {
+        let known = self.input;
+        self.try_blocked_output(&access.context().counters);
+        for _ in 0..READS_BEFORE_VERDICT {
+            if !self.is_overdue(now) || self.read(now, buffer, access) == Input::Drained {
+                break;
+            }
+        }
+        if self.is_overdue(now) && self.conversation.time_out(now, access) == TimedOut::Drop {
             self.state = State::Dead;
         }
+        known
+    }
+
+    fn is_overdue(&self, now: Now) -> bool {
+        !self.is_dead() && now.instant >= self.conversation.deadline()
+    }
+
+    /// The kernel reports room only when there is plenty; a slow client may have made some.
+    fn try_blocked_output(&mut self, counters: &Counters) {
+        if self.state == State::Blocked {
+            self.state = State::Writable;
+            let sent = self.flush(counters);
+            counters.bytes_out.inc_by(sent as u64);
+            if sent > 0 {
+                self.conversation.took_output();
+            }
+        }
+    }
+
+    /// Whether it must stand on the loop's list of connections to be read.
+    pub fn is_ready(&self) -> bool {
+        self.input == Input::Ready
     }
 
     /// The server wants to end it.

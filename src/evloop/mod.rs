@@ -206,13 +206,14 @@ impl EventLoop {
                 .next_deadline()
                 .map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.events.clear();
-                Ok(())
-            }
-            result => result,
+        let mut polled = self.poll.poll(&mut self.events, timeout);
+        // After an interruption, which may have lasted, what has come meanwhile is taken before any timer fires.
+        while let Err(error) = &polled
+            && error.kind() == io::ErrorKind::Interrupted
+        {
+            polled = self.poll.poll(&mut self.events, Some(Duration::ZERO));
         }
+        polled
     }
 
     fn take_events(&mut self, now: Now) {
@@ -329,7 +330,10 @@ impl EventLoop {
                 output: &mut self.output,
                 context: &self.context,
             };
-            connection.time_out(now, &mut access);
+            let known = connection.time_out(now, &mut self.buffer, &mut access);
+            if connection.is_ready() && known == Input::Drained {
+                self.ready_again.push_back(token);
+            }
             self.after_io(token);
         }
     }

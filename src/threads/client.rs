@@ -1,8 +1,13 @@
 //! One client's thread, from its first byte to its last.
 
 use std::io::{self, Read};
-use std::net::{Shutdown, SocketAddr};
+#[cfg(unix)]
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+#[cfg(unix)]
+use socket2::SockRef;
 
 use super::client_handler::ClientHandler;
 use super::client_writer::{SEND_TIMEOUT, is_timeout};
@@ -15,6 +20,8 @@ use crate::host::clock;
 const READ_BUFFER: usize = 4 * 1024;
 /// The shortest a blocking read can be told to wait; zero would mean for ever.
 const SHORTEST_READ: Duration = Duration::from_millis(1);
+/// Reads from a client whose deadline has come before it is judged: the end of a flood is not awaited.
+const READS_BEFORE_VERDICT: usize = 256;
 
 /// Serves one client until it has gone, then gives back its place.
 pub(super) fn serve(shared: &Shared, mut handler: ClientHandler, peer: SocketAddr) {
@@ -32,10 +39,19 @@ fn converse(conversation: &mut Conversation, handler: &mut ClientHandler) -> io:
     let mut buffer = [0; READ_BUFFER];
     let mut timeout = ReadTimeout::default();
     let mut half_closed = false;
+    let mut late_reads = 0;
     let socket = handler.writer.socket();
     socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     loop {
-        if Instant::now() >= conversation.deadline() {
+        if handler.writer.client_took_output() {
+            conversation.took_output();
+        }
+        // What has come is read before silence is judged: this thread may have been held up.
+        if Instant::now() < conversation.deadline() {
+            late_reads = 0;
+        } else if late_reads < READS_BEFORE_VERDICT && has_input(handler.writer.socket()) {
+            late_reads += 1;
+        } else {
             if conversation.time_out(clock::now(), handler) == TimedOut::Drop {
                 return Ok(());
             }
@@ -71,6 +87,26 @@ fn converse(conversation: &mut Conversation, handler: &mut ClientHandler) -> io:
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether a read would not wait.
+#[cfg(unix)]
+pub(super) fn has_input(socket: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    loop {
+        match SockRef::from(socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)
+        {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            Ok(_) => return true,
+        }
+    }
+}
+
+/// Only a read tells here, and the one that timed out just now found nothing.
+#[cfg(not(unix))]
+pub(super) fn has_input(_: &TcpStream) -> bool {
+    false
 }
 
 fn receive(conversation: &mut Conversation, handler: &mut ClientHandler, bytes: &[u8]) {

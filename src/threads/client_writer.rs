@@ -13,6 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::SockRef;
 
+use super::client::has_input;
 use crate::core::context::Context;
 use crate::core::engine::{ClientId, Close};
 use crate::core::http::{self, Refusal};
@@ -43,6 +44,10 @@ struct State {
     sender: Sender,
     /// The ticker will try again.
     pending_retry: bool,
+    /// The kernel took no more.
+    blocked: bool,
+    /// Since its own thread last asked, the client took something that had been waiting for it.
+    client_took_output: bool,
 }
 
 /// Which threads may append to the outbox.
@@ -103,6 +108,8 @@ impl ClientWriter {
             policy: AppendPolicy::Open,
             sender: Sender::Any,
             pending_retry: false,
+            blocked: false,
+            client_took_output: false,
         };
         Self {
             client,
@@ -119,6 +126,11 @@ impl ClientWriter {
     /// The socket, for its own thread to read.
     pub(super) fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// Whether the client has taken, since the last call, what the kernel had no room for before.
+    pub(super) fn client_took_output(&self) -> bool {
+        std::mem::take(&mut self.state.lock().client_took_output)
     }
 
     /// Appends what answers the client, which may wait beyond the limit. Its own thread does so.
@@ -251,7 +263,7 @@ impl ClientWriter {
     /// Cuts the client off if it has not answered that Close.
     pub(super) fn force_close(&self) {
         let mut state = self.state.lock();
-        if state.policy == AppendPolicy::Closed {
+        if state.policy == AppendPolicy::Closed && !has_input(&self.socket) {
             self.cut_off(&mut state, "close_timeout");
         }
     }
@@ -323,11 +335,13 @@ impl ClientWriter {
     fn flush(&self, state: &mut State) -> io::Result<Flushed> {
         let before = state.outbox.unsent();
         let flushed = state.outbox.flush(&mut DontWait(&self.socket));
-        self.note_sent(before - state.outbox.unsent());
+        self.note_sent(state, before - state.outbox.unsent());
+        state.blocked = matches!(flushed, Ok(Flushed::Blocked));
         flushed
     }
 
-    fn note_sent(&self, bytes: usize) {
+    fn note_sent(&self, state: &mut State, bytes: usize) {
+        state.client_took_output |= state.blocked && bytes > 0;
         self.context.counters.bytes_out.inc_by(bytes as u64);
         self.context.counters.unsent_shrank(bytes);
     }
@@ -337,10 +351,18 @@ impl ClientWriter {
         match written {
             Ok(written) if written > 0 => {
                 state.outbox.sent(written);
-                self.note_sent(written);
+                self.note_sent(state, written);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if is_timeout(&error) => self.cut_off(state, "slow_consumer"),
+            // The wait may have been a stop of the whole process: what the client took meanwhile counts.
+            Err(error) if is_timeout(&error) => {
+                let waiting = state.outbox.unsent();
+                match self.flush(state) {
+                    Ok(_) if state.outbox.unsent() < waiting => {}
+                    Ok(_) => self.cut_off(state, "slow_consumer"),
+                    Err(_) => state.sender = Sender::None,
+                }
+            }
             Ok(_) | Err(_) => state.sender = Sender::None,
         }
     }

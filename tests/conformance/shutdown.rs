@@ -88,7 +88,7 @@ fn what_is_queued_is_sent_before_the_close(program: Program) {
 /// Everyone speaks as fast as it can when the signal comes. Repeated, because what it looks for is a race.
 fn what_is_acknowledged_is_heard_by_all_who_stay(program: Program) {
     const CLIENTS: usize = 64;
-    const MESSAGES: usize = 30;
+    const MESSAGES: usize = 12;
     for round in 0..50 {
         let server = program.start("--chat-interval 0s --log warn");
         let mut clients: Vec<Client> = (0..CLIENTS).map(|_| server.join()).collect();

@@ -170,12 +170,19 @@ impl Conversation {
         }
     }
 
+    /// The client took output that had been waiting for it. A Ping may stand behind more of it, so this is a sign of life.
+    pub fn took_output(&mut self) {
+        if let Stage::Open(session) = &mut self.stage {
+            session.keepalive.heard();
+        }
+    }
+
     /// The client sends no more. What it is still owed may be sent.
     pub fn end_of_input(&mut self, now: Now, access: &mut impl EngineAccess) {
         self.linger(now, access);
     }
 
-    /// The deadline has come.
+    /// The deadline has come, and what the client had sent by then has been received.
     pub fn time_out(&mut self, now: Now, access: &mut impl EngineAccess) -> TimedOut {
         match &mut self.stage {
             Stage::Http { head, answered, .. } => {
