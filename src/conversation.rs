@@ -8,7 +8,7 @@
 //! frames on their way (RFC 9112 §9.6).
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,7 +17,10 @@ use tungstenite::error::Error as WsError;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig, WebSocketContext};
 
+use crate::arrival::{Arrival, Place};
 use crate::config::Config;
+use crate::engine::refusals::{Printable, Quoted};
+use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Effects, Engine, Full, Now};
 use crate::frame;
 use crate::http::{self, Head, Outcome, Refusal, Site, Step};
@@ -45,6 +48,8 @@ pub trait Lab {
 pub struct Conversation {
     client: ClientId,
     peer: SocketAddr,
+    /// Given back when the socket is closed.
+    _place: Option<Place>,
     stage: Stage,
     /// The beginning of a frame. It is held back until the rest has come, so that memory grows with what a client has
     /// sent and not with what its header claims: tungstenite makes room for the whole claim at once.
@@ -55,6 +60,8 @@ pub struct Conversation {
 enum Stage {
     Http {
         head: Head,
+        /// The server's address on this connection.
+        local: IpAddr,
         /// When the head being read must be whole.
         deadline: Instant,
         /// Whether a request was answered: silence is then an idle connection, not a slow head.
@@ -97,13 +104,15 @@ pub enum TimedOut {
 
 impl Conversation {
     /// A client has connected and not said anything yet.
-    pub fn new(client: ClientId, peer: SocketAddr, now: Now, config: &Config) -> Self {
+    pub fn new(client: ClientId, arrival: Arrival, now: Now, config: &Config) -> Self {
         let deadline = now.instant + config.handshake_timeout;
         Self {
             client,
-            peer,
+            peer: arrival.peer,
+            _place: arrival.place,
             stage: Stage::Http {
                 head: Head::default(),
+                local: arrival.local,
                 deadline,
                 answered: false,
             },
@@ -169,7 +178,7 @@ impl Conversation {
                 let idle = head.is_empty() && *answered;
                 if !idle {
                     let model = lab.with(|engine, _| engine.model());
-                    refuse(Refusal::HeadTimeout, model, now, lab.effects());
+                    refuse(Refusal::HeadTimeout, model, now, self.peer, lab.effects());
                 }
                 self.linger(now, lab);
             }
@@ -183,14 +192,14 @@ impl Conversation {
                     Due::Nothing => {}
                     Due::Ping => frame::ping(&mut lab.effects().reply),
                     Due::Dead => {
-                        lab.effects().stats().refused("ping_timeout");
+                        lab.effects().stats().refused(now.instant, "ping_timeout");
                         frame::close(&mut lab.effects().reply, 1011, "keepalive ping timeout");
                         self.linger(now, lab);
                     }
                 }
             }
             Stage::Closing { .. } => {
-                lab.effects().stats().refused("close_timeout");
+                lab.effects().stats().refused(now.instant, "close_timeout");
                 return TimedOut::Drop;
             }
             Stage::Lingering { .. } | Stage::Parted { .. } => return TimedOut::Drop,
@@ -212,26 +221,41 @@ impl Conversation {
 
     fn answer_requests(&mut self, now: Now, lab: &mut impl Lab) {
         let start = lab.effects().reply.len();
-        while let Stage::Http { head, .. } = &mut self.stage {
+        while let Stage::Http { head, local, .. } = &mut self.stage {
+            let local = *local;
             match head.next_step() {
                 Step::Incomplete => break,
                 Step::Reject(refusal) => {
                     let model = lab.with(|engine, _| engine.model());
-                    refuse(refusal, model, now, lab.effects());
+                    refuse(refusal, model, now, self.peer, lab.effects());
                     self.linger(now, lab);
                 }
                 Step::Request(request) => {
                     let last = lab.effects().reply.len() - start > MAX_PIPELINED_OUTPUT;
-                    self.answer(now, &request, last, lab);
+                    self.answer(now, &request, local, last, lab);
                 }
             }
         }
     }
 
-    fn answer(&mut self, now: Now, request: &http::Request, last: bool, lab: &mut impl Lab) {
+    fn answer(
+        &mut self,
+        now: Now,
+        request: &http::Request,
+        local: IpAddr,
+        last: bool,
+        lab: &mut impl Lab,
+    ) {
         let (client, peer) = (self.client, self.peer);
         let (outcome, timeout, number) = lab.with(|engine, effects| {
-            let outcome = respond(engine, request, now, peer, last, effects);
+            let outcome = respond(
+                engine,
+                request,
+                now,
+                (peer, local),
+                last,
+                &mut effects.reply,
+            );
             let number = match &outcome {
                 Outcome::Upgraded(opening) => engine.open(now, client, peer.ip(), opening, effects),
                 Outcome::Responded { .. } => 0,
@@ -244,7 +268,7 @@ impl Conversation {
                 refused,
             } => {
                 if let Some(refusal) = refused {
-                    lab.effects().stats().refused(refusal.reason());
+                    note(refusal, Some(request), peer, now, lab.effects().stats());
                 }
                 match &mut self.stage {
                     Stage::Http {
@@ -331,7 +355,7 @@ impl Conversation {
             && close.code == CloseCode::Protocol
         {
             // Either the client accuses us, or it sent a code that may not be sent and tungstenite answers with this.
-            lab.effects().stats().refused("protocol_error");
+            lab.effects().stats().refused(now.instant, "protocol_error");
         }
         // What comes after our Close is of no interest any more.
         let Stage::Open(session) = &mut self.stage else {
@@ -357,7 +381,7 @@ impl Conversation {
             _ => (1002, "protocol_error"),
         };
         debug!("[SERVER] {}: closed with {code}: {error}", self.peer);
-        lab.effects().stats().refused(reason);
+        lab.effects().stats().refused(now.instant, reason);
         if let Stage::Open(_) = &self.stage {
             frame::close(&mut lab.effects().reply, code, reason);
         }
@@ -430,14 +454,15 @@ fn respond(
     engine: &Engine,
     request: &http::Request,
     now: Now,
-    peer: SocketAddr,
+    (peer, local): (SocketAddr, IpAddr),
     last: bool,
-    effects: &mut Effects,
+    out: &mut Vec<u8>,
 ) -> Outcome {
     let site = Site {
         model: engine.model(),
         now: now.wall_clock(),
-        origins: engine.origins(),
+        access: engine.access(),
+        local,
         draining: engine.is_draining(),
         room: engine.vacancy(peer.ip()).map_err(|full| match full {
             Full::Server => Refusal::Full,
@@ -446,14 +471,84 @@ fn respond(
         }),
         last,
         report: engine.report(),
-        metrics: &|| engine.stats().exposition(),
+        metrics: &|format| engine.stats().exposition(format),
     };
-    http::respond(request, &site, &mut effects.reply)
+    http::respond(request, &site, out)
 }
 
-fn refuse(refusal: Refusal, model: &str, now: Now, effects: &mut Effects) {
-    effects.stats().refused(refusal.reason());
+/// The answer to a connection for which there is no place. Who looks after the server finds room all the same: a health
+/// check and a scrape are answered out of what has come with the connection, whatever else is refused.
+pub fn answer_without_place(
+    engine: &Engine,
+    arrival: &Arrival,
+    now: Now,
+    input: &[u8],
+    refusal: Refusal,
+) -> Vec<u8> {
+    let mut head = Head::default();
+    head.push(input);
+    let mut out = Vec::new();
+    match head.next_step() {
+        Step::Request(request)
+            if matches!(request.path.as_str(), "/healthz" | "/metrics")
+                && !request.wants_websocket() =>
+        {
+            let ends = (arrival.peer, arrival.local);
+            if let Outcome::Responded {
+                refused: Some(refusal),
+                ..
+            } = respond(engine, &request, now, ends, true, &mut out)
+            {
+                note(refusal, Some(&request), arrival.peer, now, engine.stats());
+            }
+        }
+        Step::Incomplete | Step::Request(_) | Step::Reject(_) => {
+            note(refusal, None, arrival.peer, now, engine.stats());
+            http::refuse(refusal, engine.model(), now.wall_clock(), &mut out);
+        }
+    }
+    out
+}
+
+fn refuse(refusal: Refusal, model: &str, now: Now, peer: SocketAddr, effects: &mut Effects) {
+    note(refusal, None, peer, now, effects.stats());
     http::refuse(refusal, model, now.wall_clock(), &mut effects.reply);
+}
+
+/// Counts a refusal, and tells the operator what could be set.
+fn note(
+    refusal: Refusal,
+    request: Option<&http::Request>,
+    peer: SocketAddr,
+    now: Now,
+    stats: &Stats,
+) {
+    if refusal == Refusal::NotFound && request.is_some_and(|request| request.path == "/report") {
+        // The start page asks whether there is one.
+        return stats.refused_silently(refusal.reason());
+    }
+    stats.refused_because(now.instant, refusal.reason(), || {
+        let quoted = |value: Option<&String>| {
+            Quoted(value.map_or("", String::as_str)).to_string()
+        };
+        let asked = request.map_or_else(String::new, |request| {
+            format!(" {}", Quoted(&request.path))
+        });
+        match refusal {
+            Refusal::Host => format!(
+                "{peer} asked{asked} of Host {}, which is not known as this server's; if it is, as behind a proxy, \
+                 start the server with --allow-host and that name.",
+                quoted(request.and_then(|request| request.host.as_ref())),
+            ),
+            Refusal::Origin => format!(
+                "a page of Origin {} may not open{asked}, asked for by {peer} with Host {}; if it is yours, start the \
+                 server with --allow-origin and that origin.",
+                quoted(request.and_then(|request| request.origin.as_ref())),
+                quoted(request.and_then(|request| request.host.as_ref())),
+            ),
+            _ => format!("{peer}{asked}: {} {}", refusal.status(), refusal.line()),
+        }
+    });
 }
 
 /// An open WebSocket.
@@ -536,25 +631,6 @@ impl Session {
 
 /// How much of a message the log shows.
 const LOGGED_CHARS: usize = 50;
-
-/// Text of a client's for the log: control characters are escaped, so that nobody can forge a line.
-struct Printable<'a>(&'a str);
-
-impl std::fmt::Display for Printable<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.chars().try_for_each(|character| {
-            if character.is_control() || is_bidi_or_line_control(character) {
-                write!(formatter, "{}", character.escape_unicode())
-            } else {
-                write!(formatter, "{character}")
-            }
-        })
-    }
-}
-
-fn is_bidi_or_line_control(character: char) -> bool {
-    matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
 
 /// Stands in for the socket that tungstenite wants: reads what came, writes to the replies.
 struct Pipe<'a, 'b> {

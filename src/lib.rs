@@ -8,7 +8,8 @@
 //! - [`protocol`]: the wire messages; the only place that knows JSON.
 //! - [`frame`]: a server's frames, encoded once for many clients.
 //! - [`engine`]: the rules: room, history, rate limit, dashboard; and the figures everything is counted in.
-//! - [`http`]: request heads, upgrade and origin checks, the pages built into the binary.
+//! - [`http`]: request heads, host, origin and upgrade checks, the pages built into the binary.
+//! - [`arrival`]: who has connected, and how many sockets its address has.
 //! - [`keepalive`]: who is still there.
 //! - [`conversation`]: one client from its first byte to its last, driving all of the above.
 //!
@@ -34,6 +35,7 @@
 //! - Closing marks, reaping removes: no connection goes away in the middle of a turn.
 
 pub mod accept;
+pub mod arrival;
 pub mod carousel;
 pub mod clock;
 pub mod config;

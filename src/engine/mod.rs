@@ -8,6 +8,7 @@
 mod dashboard;
 pub mod history;
 pub mod limiter;
+pub(crate) mod refusals;
 mod room;
 mod roster;
 pub mod stats;
@@ -23,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::config::Config;
 use crate::frame;
-use crate::http::OriginPolicy;
+use crate::http::AccessPolicy;
 use crate::protocol::{
     Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome,
 };
@@ -171,7 +172,7 @@ pub struct Engine {
     config: Arc<Config>,
     model: &'static str,
     report: Option<Vec<u8>>,
-    origins: OriginPolicy,
+    access: AccessPolicy,
     stats: Arc<Stats>,
     clients: Vec<Option<Client>>,
     client_count: usize,
@@ -209,9 +210,11 @@ impl Engine {
         } = founding;
         let room = Room::new(epoch, config.history, config.notice_limit);
         let next_tick = now.instant + config.metric_interval;
-        let origins = OriginPolicy {
+        let access = AccessPolicy {
             loopback_only: config.loopback_only(),
-            allowed: config.allow_origin.clone(),
+            refuse_null_origin: config.refuse_null_origin,
+            origins: config.allow_origin.clone(),
+            hosts: config.allow_host.clone(),
         };
         Self {
             // As with the server's table: growing would copy it under everyone's feet.
@@ -219,7 +222,7 @@ impl Engine {
             config,
             model,
             report,
-            origins,
+            access,
             stats,
             client_count: 0,
             by_address: HashMap::new(),
@@ -252,9 +255,9 @@ impl Engine {
         self.report.as_deref()
     }
 
-    /// Which pages may connect.
-    pub fn origins(&self) -> &OriginPolicy {
-        &self.origins
+    /// Which hosts are the server's, and which pages may connect.
+    pub fn access(&self) -> &AccessPolicy {
+        &self.access
     }
 
     /// Clients that are in.
@@ -477,13 +480,13 @@ impl Engine {
         cid: Option<&str>,
         effects: &mut Effects,
     ) {
-        self.stats.refused(fault.code());
+        self.stats.refused(now.instant, fault.code());
         let Some(client) = client_mut(&mut self.clients, client) else {
             return;
         };
         client.faults_in_a_row += 1;
         if client.faults_in_a_row > MAX_FAULTS_IN_A_ROW {
-            self.stats.refused("too_many_faults");
+            self.stats.refused(now.instant, "too_many_faults");
             effects.close = Some(Close {
                 code: 1008,
                 reason: "too many refused messages in a row",

@@ -1,7 +1,7 @@
 //! One socket of the event loop: its conversation, its outbox, its timer.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use super::wheel::{TimerKey, Wheel};
 use super::{Alarm, Desk};
+use crate::arrival::Arrival;
 use crate::carousel::{Carousel, Heard};
 use crate::config::Config;
 use crate::conversation::{CROSSING_BYTES, Conversation, Ending, TimedOut};
@@ -69,14 +70,14 @@ impl Connection {
         socket: TcpStream,
         token: Token,
         client: ClientId,
-        peer: SocketAddr,
+        arrival: Arrival,
         now: Now,
         config: &Config,
     ) -> Self {
         Self {
             socket,
             token,
-            conversation: Conversation::new(client, peer, now, config),
+            conversation: Conversation::new(client, arrival, now, config),
             outbox: Outbox::default(),
             blocked: false,
             ended: Ended::Neither,
@@ -365,7 +366,7 @@ impl Connection {
 
     /// A slow client is cut off at once, and with a reset, so that the kernel forgets what it has queued too.
     fn drop_slow(&mut self, stats: &Stats) {
-        stats.refused("slow_consumer");
+        stats.refused(Instant::now(), "slow_consumer");
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         self.doomed = true;
     }

@@ -22,15 +22,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use tracing::{info, warn};
 
 use crate::accept::{self, Accepted, Acceptor};
+use crate::arrival::Arrival;
 use crate::carousel::{self, Carousel, VISITS_A_TURN};
 use crate::config::Config;
-use crate::conversation::Lab;
+use crate::conversation::{self, Lab};
 use crate::engine::stats::Stats;
 use crate::engine::{Close, Effects, Engine, Founding, Now};
+use crate::http::Refusal;
 use crate::metrics::Sources;
 use crate::sheet::Sheet;
 use crate::shutdown::{Shutdown, StopRequests};
@@ -150,7 +153,12 @@ impl EventLoop {
         shutdown.register(poll.registry(), SHUTDOWN)?;
         let stats = Arc::new(Stats::new());
         Ok(Self {
-            acceptor: Acceptor::new(listeners, poll.registry(), LISTENERS)?,
+            acceptor: Acceptor::new(
+                listeners,
+                poll.registry(),
+                LISTENERS,
+                config.max_sockets_per_address,
+            )?,
             poll,
             events: Events::with_capacity(EVENTS_A_TURN),
             shutdown,
@@ -278,13 +286,16 @@ impl EventLoop {
     fn accept(&mut self, now: Now) {
         while let Some(accepted) = self.acceptor.next(&self.stats) {
             match accepted {
-                Accepted::Client(socket, peer)
+                Accepted::Client(socket, arrival)
                     if self.connections.len() < self.config.max_sockets() =>
                 {
-                    self.admit(now, socket, peer);
+                    self.admit(now, socket, arrival);
                 }
-                Accepted::Client(socket, _) => {
-                    accept::refuse(socket, now, self.engine.model(), &self.stats);
+                Accepted::Client(socket, arrival) => {
+                    self.turn_away(now, socket, &arrival, Refusal::Full);
+                }
+                Accepted::OneTooMany(socket, arrival) => {
+                    self.turn_away(now, socket, &arrival, Refusal::AddressSockets);
                 }
                 Accepted::NoDescriptors(until) => {
                     self.wheel.insert(until, Alarm::Accept);
@@ -293,7 +304,14 @@ impl EventLoop {
         }
     }
 
-    fn admit(&mut self, now: Now, mut socket: mio::net::TcpStream, peer: std::net::SocketAddr) {
+    fn turn_away(&self, now: Now, mut socket: TcpStream, arrival: &Arrival, refusal: Refusal) {
+        accept::turn_away(&mut socket, |input| {
+            conversation::answer_without_place(&self.engine, arrival, now, input, refusal)
+        });
+    }
+
+    fn admit(&mut self, now: Now, mut socket: TcpStream, arrival: Arrival) {
+        let peer = arrival.peer;
         let (registry, config) = (self.poll.registry(), &self.config);
         let added = self.connections.try_insert(|place, token| {
             registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
@@ -301,7 +319,7 @@ impl EventLoop {
                 socket,
                 token,
                 crate::engine::ClientId(place),
-                peer,
+                arrival,
                 now,
                 config,
             ))

@@ -1,12 +1,13 @@
 //! One client's thread, from its first byte to its last.
 
 use std::io::{self, Read};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use super::mailbox::SEND_TIMEOUT;
 use super::shared::{GOING_AWAY, Shared};
 use super::visitor::Visitor;
+use crate::arrival::Arrival;
 use crate::conversation::{Conversation, Ending, TimedOut};
 use crate::engine::Now;
 
@@ -16,8 +17,9 @@ const READ_BUFFER: usize = 4 * 1024;
 const SHORTEST_READ: Duration = Duration::from_millis(1);
 
 /// Serves one client until it has gone, then gives back its place.
-pub(super) fn serve(shared: &Shared, mut visitor: Visitor, peer: SocketAddr) {
-    let mut conversation = Conversation::new(visitor.client(), peer, Now::take(), &shared.config);
+pub(super) fn serve(shared: &Shared, mut visitor: Visitor, arrival: Arrival) {
+    let mut conversation =
+        Conversation::new(visitor.client(), arrival, Now::take(), &shared.config);
     // Both ends of this come to the same: an error is a client that has gone.
     let _ = converse(&mut conversation, &mut visitor);
     conversation.abandon(Now::take(), &mut visitor);

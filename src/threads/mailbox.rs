@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -276,11 +276,11 @@ impl Mailbox {
 
     /// There is no thread for this client.
     pub(super) fn refuse(&self, model: &str, stats: &Stats) {
-        stats.refused("no_thread");
+        stats.refused(Instant::now(), "no_thread");
         let mut answer = Vec::new();
         http::refuse(Refusal::Full, model, Now::take().wall_clock(), &mut answer);
         if self.socket.set_nonblocking(true).is_ok() {
-            accept::turn_away(&mut &self.socket, &answer);
+            accept::turn_away(&mut &self.socket, |_| answer);
         }
     }
 
@@ -354,7 +354,7 @@ impl Mailbox {
     fn cut_off(&self, state: &mut State, reason: &'static str) {
         if state.sender != Sender::Nobody {
             state.sender = Sender::Nobody;
-            self.stats.refused(reason);
+            self.stats.refused(Instant::now(), reason);
             let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
             let _ = self.socket.shutdown(Shutdown::Both);
         }

@@ -14,7 +14,7 @@ mod ticker;
 mod visitor;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,8 +23,11 @@ use mio::{Events, Poll, Token};
 use tracing::{info, warn};
 
 use crate::accept::{self, Accepted, Acceptor};
+use crate::arrival::Arrival;
 use crate::config::Config;
+use crate::conversation;
 use crate::engine::{Founding, Now};
+use crate::http::Refusal;
 use crate::shutdown::{Shutdown, StopRequests};
 use shared::Shared;
 
@@ -81,7 +84,12 @@ impl Reception {
         let poll = Poll::new()?;
         let mut stop = StopRequests::new(shutdown)?;
         stop.register(poll.registry(), SHUTDOWN)?;
-        let acceptor = Acceptor::new(listeners, poll.registry(), LISTENERS)?;
+        let acceptor = Acceptor::new(
+            listeners,
+            poll.registry(),
+            LISTENERS,
+            shared.config.max_sockets_per_address,
+        )?;
         Ok(Self {
             poll,
             acceptor,
@@ -138,19 +146,33 @@ impl Reception {
     fn accept(&mut self) {
         while let Some(accepted) = self.acceptor.next(&self.shared.stats) {
             match accepted {
-                Accepted::Client(socket, peer) => self.admit(socket, peer),
+                Accepted::Client(socket, arrival)
+                    if self.shared.stats.sockets() < self.shared.config.max_sockets() =>
+                {
+                    self.admit(socket, arrival);
+                }
+                Accepted::Client(socket, arrival) => {
+                    self.turn_away(socket, &arrival, Refusal::Full);
+                }
+                Accepted::OneTooMany(socket, arrival) => {
+                    self.turn_away(socket, &arrival, Refusal::AddressSockets);
+                }
                 Accepted::NoDescriptors(until) => self.resume_at = Some(until),
             }
         }
     }
 
+    fn turn_away(&self, mut socket: mio::net::TcpStream, arrival: &Arrival, refusal: Refusal) {
+        accept::turn_away(&mut socket, |input| {
+            let hall = self.shared.hall();
+            conversation::answer_without_place(&hall.engine, arrival, Now::take(), input, refusal)
+        });
+    }
+
     /// Gives the client a thread of its own, or a 503 where there is none to give.
-    fn admit(&self, socket: mio::net::TcpStream, peer: SocketAddr) {
-        let (shared, config) = (&self.shared, &self.shared.config);
+    fn admit(&self, socket: mio::net::TcpStream, arrival: Arrival) {
+        let (shared, peer) = (&self.shared, arrival.peer);
         let model = shared.model;
-        if shared.stats.sockets() >= config.max_sockets() {
-            return accept::refuse(socket, Now::take(), model, &shared.stats);
-        }
         let socket = TcpStream::from(socket);
         if let Err(error) = socket.set_nonblocking(false) {
             return warn!("[SERVER] Cannot use the socket of {peer}: {error}");
@@ -162,7 +184,7 @@ impl Reception {
         let mailbox = Arc::clone(&client.mailbox);
         let spawned = thread.spawn({
             let shared = Arc::clone(shared);
-            move || client::serve(&shared, client, peer)
+            move || client::serve(&shared, client, arrival)
         });
         if let Err(error) = spawned {
             warn!("[SERVER] No thread for {peer}: {error}");

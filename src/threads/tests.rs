@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::mailbox::Delivered;
 use super::shared::{GOING_AWAY, Shared, make};
 use super::visitor::{KEPT_REPLY, Visitor};
+use crate::arrival::Arrival;
 use crate::config::Config;
 use crate::conversation::Conversation;
 use crate::engine::{Founding, Now};
@@ -40,9 +41,14 @@ impl Guest {
         peer.set_read_timeout(Some(Duration::from_secs(10)))
             .expect("a deadline");
         let (socket, address) = listener.accept().expect("a client");
+        let arrival = Arrival {
+            peer: address,
+            local: address.ip(),
+            place: None,
+        };
         let (_, visitor) = shared.enter(socket);
         let conversation =
-            Conversation::new(visitor.client(), address, Now::take(), &shared.config);
+            Conversation::new(visitor.client(), arrival, Now::take(), &shared.config);
         let mut guest = Self {
             peer,
             conversation,
