@@ -14,8 +14,8 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// The server's address on this connection.
     pub local: IpAddr,
-    /// Its share of what its address may take, where that is limited.
-    pub place: Option<Place>,
+    /// Its share of what its address may take, where that is limited. Boxed, since it mostly is not.
+    pub place: Option<Box<Place>>,
 }
 
 /// Sockets open by address, where `--max-sockets-per-address` limits them.
@@ -35,7 +35,7 @@ impl Places {
     }
 
     /// Whether another socket of this address fits in; if so, its place, where places are counted.
-    pub fn take(&self, address: IpAddr) -> Option<Option<Place>> {
+    pub fn take(&self, address: IpAddr) -> Option<Option<Box<Place>>> {
         if self.most == 0 {
             return Some(None);
         }
@@ -46,18 +46,20 @@ impl Places {
         }
         *count += 1;
         let taken = Arc::clone(&self.taken);
-        Some(Some(Place(Box::new((taken, address)))))
+        Some(Some(Box::new(Place { taken, address })))
     }
 }
 
-/// A socket's share of what its address may take; given back when it is dropped. Boxed, since most servers count none.
+/// A socket's share of what its address may take; given back when it is dropped.
 #[derive(Debug)]
-pub struct Place(Box<(Arc<Mutex<HashMap<IpAddr, usize>>>, IpAddr)>);
+pub struct Place {
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let (taken, address) = &*self.0;
-        if let Entry::Occupied(mut count) = taken.lock().entry(*address) {
+        if let Entry::Occupied(mut count) = self.taken.lock().entry(self.address) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();

@@ -96,9 +96,10 @@ pub struct Config {
     #[arg(long, value_name = "DUR", env = "WSLAB_DRAIN_TIMEOUT", default_value = "5s", value_parser = positive_duration)]
     pub drain_timeout: Duration,
 
-    /// Origin of pages allowed besides the server's own, as in https://lab.example; repeatable; * allows all
+    /// Origin of pages allowed besides the server's own.
     #[arg(
         long,
+        help = "Origin of pages allowed besides the server's own, as in https://lab.example; repeatable; * allows all",
         value_name = "ORIGIN",
         env = "WSLAB_ALLOW_ORIGIN",
         value_delimiter = ','

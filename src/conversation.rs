@@ -49,7 +49,7 @@ pub struct Conversation {
     client: ClientId,
     peer: SocketAddr,
     /// Given back when the socket is closed.
-    _place: Option<Place>,
+    _place: Option<Box<Place>>,
     stage: Stage,
     /// The beginning of a frame. It is held back until the rest has come, so that memory grows with what a client has
     /// sent and not with what its header claims: tungstenite makes room for the whole claim at once.

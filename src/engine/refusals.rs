@@ -44,10 +44,12 @@ impl Refusals {
     pub(super) fn tell(&self, now: Instant, reason: &'static str, why: impl FnOnce() -> String) {
         if let Some(untold) = self.is_due(now, reason) {
             let why = why();
-            match untold {
-                0 => warn!("[SERVER] Refused ({reason}): {why}"),
-                _ => warn!("[SERVER] Refused ({reason}): {why} And {untold} more before."),
-            }
+            let before = if untold == 0 {
+                String::new()
+            } else {
+                format!(" And {untold} more before.")
+            };
+            warn!("[SERVER] Refused ({reason}): {why}{before}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! Every figure is an atomic, so both servers and all threads count in the same place without a lock. Counting is
 //! kept off the path of single deliveries: a broadcast adds its number of receivers once.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -211,9 +212,9 @@ fn text_format(openmetrics: &str) -> String {
         {
             let suffix = if kind == "counter" { "_total" } else { "" };
             if let Some((_, said)) = help.take() {
-                text += &format!("# HELP {name}{suffix} {said}\n");
+                let _ = writeln!(text, "# HELP {name}{suffix} {said}");
             }
-            text += &format!("# TYPE {name}{suffix} {kind}\n");
+            let _ = writeln!(text, "# TYPE {name}{suffix} {kind}");
         } else if !line.starts_with('#') {
             text += line;
             text += "\n";

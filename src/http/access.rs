@@ -75,7 +75,7 @@ impl AccessPolicy {
     }
 }
 
-/// `null` is what browsers send for a file or a sandboxed frame; Electron and Android's WebView send `file://` or
+/// `null` is what browsers send for a file or a sandboxed frame; Electron and the web views of Android send `file://` or
 /// nothing for a file.
 fn is_opaque(origin: &str) -> bool {
     matches!(origin, "null" | "file://" | "")

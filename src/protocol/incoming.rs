@@ -28,6 +28,7 @@ pub enum Opening {
 
 impl Opening {
     /// The same for a client that may not have what was said before it came.
+    #[must_use]
     pub fn without_past(self) -> Self {
         match self {
             Self::Chat(_) => Self::Chat(Replay::Nothing),
