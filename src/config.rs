@@ -106,8 +106,8 @@ pub struct Config {
     )]
     pub allow_origin: Vec<AllowedOrigin>,
 
-    /// Host that requests may be for, besides localhost, the server's addresses and the hosts of --allow-origin: the
-    /// name under which it is reached, as in lab.example; repeatable; * allows all
+    /// Host that requests may be for, besides localhost, the server's own addresses and the hosts of allowed origins, as
+    /// in lab.example; repeatable; * allows all
     #[arg(
         long,
         value_name = "HOST",
