@@ -2,8 +2,8 @@
 //!
 //! Edge-triggered readiness of a listener is lost if its backlog is not emptied, so readiness is remembered here. When
 //! no descriptor is left, a client in the backlog can neither be served nor refused, and a loop that tries again at
-//! once spins. So one descriptor is kept spare: it is given up, the client is told 503, the descriptor is taken back,
-//! and accepting pauses (the trick is libev's, <http://pod.tst.eu/http://cvs.schmorp.de/libev/ev.pod>,
+//! once spins. So one descriptor is kept spare: it is given up, the client is answered, and the descriptor is taken back.
+//! Where it cannot be had, accepting pauses (the trick is libev's, <http://pod.tst.eu/http://cvs.schmorp.de/libev/ev.pod>,
 //! "The special problem of accept()ing when you can't").
 
 use std::io::{self, Read, Write};
@@ -19,7 +19,7 @@ use crate::arrival::{Arrival, Places};
 #[cfg(target_os = "linux")]
 use crate::deferral::defer_accept;
 use crate::engine::stats::Stats;
-use crate::http::MAX_HEAD_BYTES;
+use crate::http::{MAX_HEAD_BYTES, Refusal};
 
 /// What the kernel may hold for a client besides what is on its way to it: enough for some turns, and little enough that
 /// one who does not read ties up no more (tcp(7), `TCP_NOTSENT_LOWAT`; clients inherit it from the listener).
@@ -152,8 +152,13 @@ impl Acceptor {
         self.paused = false;
     }
 
-    /// The next client, until none is waiting or this turn's share is used up; then `None` once.
-    pub fn next(&mut self, stats: &Stats) -> Option<Accepted> {
+    /// The next client, until none is waiting or this turn's share is used up; then `None` once. `turn_away` answers one for
+    /// whom there is no descriptor.
+    pub fn next(
+        &mut self,
+        stats: &Stats,
+        turn_away: impl Fn(&mut TcpStream, &Arrival),
+    ) -> Option<Accepted> {
         while self.is_ready() && self.left_this_turn > 0 {
             self.left_this_turn -= 1;
             let mut listeners = self.listeners.iter_mut();
@@ -173,8 +178,9 @@ impl Acceptor {
                     listener.is_ready = false;
                 }
                 Err(error) if lacks_descriptors(&error) => {
-                    stats.refused(Instant::now(), "no_descriptors");
-                    return Some(self.turn_one_away(&error));
+                    if let Some(resume_at) = self.turn_one_away(stats, &turn_away) {
+                        return Some(Accepted::NoDescriptors(resume_at));
+                    }
                 }
                 // That client is gone already (accept(2): "treat them like EAGAIN by retrying").
                 Err(_) => {}
@@ -184,21 +190,35 @@ impl Acceptor {
         None
     }
 
-    fn turn_one_away(&mut self, error: &io::Error) -> Accepted {
-        if !self.paused {
-            warn!("[SERVER] No descriptor left for another client: {error}");
-        }
-        if self.spare.take().is_some()
-            && let Some(listener) = self.listeners.iter().find(|listener| listener.is_ready)
-            && let Ok((mut socket, ..)) = listener.accept()
-        {
-            turn_away(&mut socket, |_| {
-                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_vec()
-            });
-        }
+    /// Gives up the spare descriptor for as long as one client is answered. Where there is none, accepting pauses until the
+    /// time that is returned.
+    fn turn_one_away(
+        &mut self,
+        stats: &Stats,
+        turn_away: &impl Fn(&mut TcpStream, &Arrival),
+    ) -> Option<Instant> {
+        let had_spare = self.spare.take().is_some();
+        let mut listeners = self.listeners.iter_mut();
+        let ready = listeners.find(|listener| listener.is_ready && had_spare);
+        let pauses = match ready.map(|listener| (listener.accept(), listener)) {
+            Some((Ok((mut socket, peer, local)), _)) => {
+                let place = None;
+                turn_away(&mut socket, &Arrival { peer, local, place });
+                false
+            }
+            // Whether anybody waits is not asked before there is a descriptor for it.
+            Some((Err(error), listener)) if error.kind() == io::ErrorKind::WouldBlock => {
+                listener.is_ready = false;
+                false
+            }
+            Some((Err(_), _)) | None => {
+                stats.refused(Instant::now(), Refusal::NoDescriptors.reason());
+                true
+            }
+        };
         self.spare = spare_descriptor();
-        self.paused = true;
-        Accepted::NoDescriptors(Instant::now() + PAUSE)
+        self.paused = pauses;
+        pauses.then(|| Instant::now() + PAUSE)
     }
 }
 
@@ -239,7 +259,8 @@ mod tests {
     fn accept(acceptor: &mut Acceptor, poll: &mut mio::Poll) -> (TcpStream, Arrival) {
         let mut events = mio::Events::with_capacity(1);
         loop {
-            if let Some(Accepted::Client(socket, arrival)) = acceptor.next(&Stats::new()) {
+            if let Some(Accepted::Client(socket, arrival)) = acceptor.next(&Stats::new(), |_, _| ())
+            {
                 return (socket, arrival);
             }
             poll.poll(&mut events, Some(Duration::from_secs(10)))

@@ -92,9 +92,6 @@ pub(super) fn advice(reason: &str) -> &'static str {
         "no_descriptors" => {
             "no descriptor is left for another client; raise the limit with `ulimit -n`, or lower --max-clients."
         }
-        "no_thread" => {
-            "no thread can be started for another client; raise the limit on threads, or lower --max-clients."
-        }
         "rate_limited" => {
             "a client sends faster than --chat-interval allows; it was told when to try again."
         }

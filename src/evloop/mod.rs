@@ -284,30 +284,32 @@ impl EventLoop {
     }
 
     fn accept(&mut self, now: Now) {
-        while let Some(accepted) = self.acceptor.next(&self.stats) {
+        loop {
+            let engine = &self.engine;
+            let turn_away = |socket: &mut TcpStream, arrival: &Arrival| {
+                answer_without_place(engine, now, socket, arrival, Refusal::NoDescriptors);
+            };
+            let Some(accepted) = self.acceptor.next(&self.stats, turn_away) else {
+                break;
+            };
             match accepted {
                 Accepted::Client(socket, arrival)
                     if self.connections.len() < self.config.max_sockets() =>
                 {
                     self.admit(now, socket, arrival);
                 }
-                Accepted::Client(socket, arrival) => {
-                    self.turn_away(now, socket, &arrival, Refusal::Full);
+                Accepted::Client(mut socket, arrival) => {
+                    answer_without_place(engine, now, &mut socket, &arrival, Refusal::Full);
                 }
-                Accepted::OneTooMany(socket, arrival) => {
-                    self.turn_away(now, socket, &arrival, Refusal::AddressSockets);
+                Accepted::OneTooMany(mut socket, arrival) => {
+                    let refusal = Refusal::AddressSockets;
+                    answer_without_place(engine, now, &mut socket, &arrival, refusal);
                 }
                 Accepted::NoDescriptors(until) => {
                     self.wheel.insert(until, Alarm::Accept);
                 }
             }
         }
-    }
-
-    fn turn_away(&self, now: Now, mut socket: TcpStream, arrival: &Arrival, refusal: Refusal) {
-        accept::turn_away(&mut socket, |input| {
-            conversation::answer_without_place(&self.engine, arrival, now, input, refusal)
-        });
     }
 
     fn admit(&mut self, now: Now, mut socket: TcpStream, arrival: Arrival) {
@@ -541,4 +543,16 @@ impl EventLoop {
             Turn::GoesOn
         }
     }
+}
+
+fn answer_without_place(
+    engine: &Engine,
+    now: Now,
+    socket: &mut TcpStream,
+    arrival: &Arrival,
+    refusal: Refusal,
+) {
+    accept::turn_away(socket, |input| {
+        conversation::answer_without_place(engine, arrival, now, input, refusal)
+    });
 }

@@ -35,6 +35,10 @@ pub enum Refusal {
     AddressFull,
     /// As many sockets as the server takes from one address are open, clients or not.
     AddressSockets,
+    /// No descriptor is left for another socket.
+    NoDescriptors,
+    /// No thread can be started for another client.
+    NoThread,
     /// The server is shutting down.
     Draining,
 }
@@ -52,9 +56,12 @@ impl Refusal {
             Self::HeadTimeout => "408 Request Timeout",
             Self::UpgradeRequired | Self::WebSocketVersion => "426 Upgrade Required",
             Self::HeadTooLarge => "431 Request Header Fields Too Large",
-            Self::Full | Self::AddressFull | Self::AddressSockets | Self::Draining => {
-                "503 Service Unavailable"
-            }
+            Self::Full
+            | Self::AddressFull
+            | Self::AddressSockets
+            | Self::NoDescriptors
+            | Self::NoThread
+            | Self::Draining => "503 Service Unavailable",
         }
     }
 
@@ -74,6 +81,8 @@ impl Refusal {
             Self::Full => "full",
             Self::AddressFull => "address_full",
             Self::AddressSockets => "address_sockets",
+            Self::NoDescriptors => "no_descriptors",
+            Self::NoThread => "no_thread",
             Self::Draining => "draining",
         }
     }
@@ -88,6 +97,8 @@ impl Refusal {
             | Self::Full
             | Self::AddressFull
             | Self::AddressSockets
+            | Self::NoDescriptors
+            | Self::NoThread
             | Self::Draining => true,
             Self::Host
             | Self::Origin
@@ -107,9 +118,12 @@ impl Refusal {
             Self::WebSocketVersion => answer
                 .field("Upgrade", "websocket")
                 .field("Sec-WebSocket-Version", "13"),
-            Self::Full | Self::AddressFull | Self::AddressSockets | Self::Draining => {
-                answer.retry_later()
-            }
+            Self::Full
+            | Self::AddressFull
+            | Self::AddressSockets
+            | Self::NoDescriptors
+            | Self::NoThread
+            | Self::Draining => answer.retry_later(),
             Self::BadRequest(_)
             | Self::Host
             | Self::Origin
@@ -157,6 +171,14 @@ impl Refusal {
             Self::AddressSockets => {
                 "As many connections from your address are open as the server takes (--max-sockets-per-address): \
                  close one, or try again in a few seconds."
+            }
+            Self::NoDescriptors => {
+                "The server has no descriptor left for another client (`ulimit -n`, --max-clients): \
+                 try again in a few seconds."
+            }
+            Self::NoThread => {
+                "The server can start no thread for another client (`ulimit -u`, --max-clients): \
+                 try again in a few seconds."
             }
             Self::Draining => "The server is shutting down: try again in a few seconds.",
         }

@@ -13,12 +13,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::SockRef;
 
-use crate::accept;
 use crate::conversation::CROSSING_BYTES;
 use crate::engine::stats::Stats;
-use crate::engine::{ClientId, Close, Now};
+use crate::engine::{ClientId, Close};
 use crate::frame;
-use crate::http::{self, Refusal};
 use crate::outbox::{Flushed, Outbox, Overflow};
 use crate::sheet::Sheet;
 
@@ -274,18 +272,15 @@ impl Mailbox {
         self.state.lock().intake == Intake::Closed
     }
 
-    /// There is no thread for this client.
-    pub(super) fn refuse(&self, model: &str, stats: &Stats) {
-        stats.refused(Instant::now(), "no_thread");
-        let mut answer = Vec::new();
-        http::refuse(Refusal::Full, model, Now::take().wall_clock(), &mut answer);
+    /// There is no thread for this client, which is answered on a socket that does not wait.
+    pub(super) fn turn_away(&self, answer: impl FnOnce(&TcpStream)) {
         if self.socket.set_nonblocking(true).is_ok() {
-            accept::turn_away(&mut &self.socket, |_| answer);
+            answer(&self.socket);
         }
     }
 
     /// Both sides have said Close, and ours is sent: ends the output, whoever else still knows this mailbox. What crossed
-    /// our Close, a Pong for example, is read, for the reason that [`accept::turn_away`] has.
+    /// our Close, a Pong for example, is read, for the reason that [`turn_away`](crate::accept::turn_away) has.
     pub(super) fn end(&self) -> io::Result<()> {
         self.socket.shutdown(Shutdown::Write)?;
         self.socket.set_nonblocking(true)?;

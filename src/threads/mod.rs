@@ -20,13 +20,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::accept::{self, Accepted, Acceptor};
+use crate::accept::{Accepted, Acceptor};
 use crate::arrival::Arrival;
 use crate::config::Config;
-use crate::conversation;
-use crate::engine::{Founding, Now};
+use crate::engine::Founding;
 use crate::http::Refusal;
 use crate::shutdown::{Shutdown, StopRequests};
 use shared::Shared;
@@ -144,35 +143,35 @@ impl Reception {
     }
 
     fn accept(&mut self) {
-        while let Some(accepted) = self.acceptor.next(&self.shared.stats) {
+        loop {
+            let shared = &self.shared;
+            let turn_away = |socket: &mut mio::net::TcpStream, arrival: &Arrival| {
+                shared.answer_without_place(socket, arrival, Refusal::NoDescriptors);
+            };
+            let Some(accepted) = self.acceptor.next(&shared.stats, turn_away) else {
+                break;
+            };
             match accepted {
                 Accepted::Client(socket, arrival)
                     if self.shared.stats.sockets() < self.shared.config.max_sockets() =>
                 {
                     self.admit(socket, arrival);
                 }
-                Accepted::Client(socket, arrival) => {
-                    self.turn_away(socket, &arrival, Refusal::Full);
+                Accepted::Client(mut socket, arrival) => {
+                    shared.answer_without_place(&mut socket, &arrival, Refusal::Full);
                 }
-                Accepted::OneTooMany(socket, arrival) => {
-                    self.turn_away(socket, &arrival, Refusal::AddressSockets);
+                Accepted::OneTooMany(mut socket, arrival) => {
+                    shared.answer_without_place(&mut socket, &arrival, Refusal::AddressSockets);
                 }
                 Accepted::NoDescriptors(until) => self.resume_at = Some(until),
             }
         }
     }
 
-    fn turn_away(&self, mut socket: mio::net::TcpStream, arrival: &Arrival, refusal: Refusal) {
-        accept::turn_away(&mut socket, |input| {
-            let hall = self.shared.hall();
-            conversation::answer_without_place(&hall.engine, arrival, Now::take(), input, refusal)
-        });
-    }
-
     /// Gives the client a thread of its own, or a 503 where there is none to give.
     fn admit(&self, socket: mio::net::TcpStream, arrival: Arrival) {
-        let (shared, peer) = (&self.shared, arrival.peer);
-        let model = shared.model;
+        let shared = &self.shared;
+        let (peer, local) = (arrival.peer, arrival.local);
         let socket = TcpStream::from(socket);
         if let Err(error) = socket.set_nonblocking(false) {
             return warn!("[SERVER] Cannot use the socket of {peer}: {error}");
@@ -187,8 +186,12 @@ impl Reception {
             move || client::serve(&shared, client, arrival)
         });
         if let Err(error) = spawned {
-            warn!("[SERVER] No thread for {peer}: {error}");
-            mailbox.refuse(model, &shared.stats);
+            debug!("[SERVER] No thread for {peer}: {error}");
+            let place = None;
+            let arrival = Arrival { peer, local, place };
+            mailbox.turn_away(|mut socket| {
+                shared.answer_without_place(&mut socket, &arrival, Refusal::NoThread);
+            });
             shared.exit(mailbox.client());
         }
     }

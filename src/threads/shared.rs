@@ -32,6 +32,7 @@
 //! Shared pages ([`Sheet::shared`]) are not for blocking sockets: `sendfile(2)` has no flag like `MSG_DONTWAIT`, so a
 //! visit would wait for a slow client.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,10 +42,14 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::hall::{Hall, Seat, Visits};
 use super::mailbox::{Delivered, Mailbox};
 use super::visitor::Visitor;
+use crate::accept;
+use crate::arrival::Arrival;
 use crate::carousel::{self, VISITS_A_TURN};
 use crate::config::Config;
+use crate::conversation;
 use crate::engine::stats::Stats;
 use crate::engine::{ClientId, Close, Engine, Founding, Now};
+use crate::http::Refusal;
 use crate::sheet::Sheet;
 
 /// Turns that a thread sends for all before it goes back to its own work: a client's is relieved by the ticker, which
@@ -61,7 +66,6 @@ pub(super) const GOING_AWAY: Close = Close {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
-    pub(super) model: &'static str,
     pub(super) stats: Arc<Stats>,
     hall: Mutex<Hall>,
     /// Held while visits are made; taken before `hall` where both are.
@@ -76,11 +80,9 @@ impl Shared {
     pub(super) fn new(config: Arc<Config>, founding: Founding) -> Self {
         let now = Now::take();
         let stats = Arc::new(Stats::new());
-        let model = founding.model;
         let engine = Engine::new(Arc::clone(&config), founding, Arc::clone(&stats), now);
         Self {
             config,
-            model,
             stats,
             hall: Mutex::new(Hall::new(engine, now)),
             round: Mutex::new(()),
@@ -123,6 +125,19 @@ impl Shared {
         });
         drop(hall);
         (number, Visitor::new(Arc::clone(self), mailbox))
+    }
+
+    /// Answers on a nonblocking socket that has no place here and is closed next.
+    pub(super) fn answer_without_place(
+        &self,
+        socket: &mut (impl Read + Write),
+        arrival: &Arrival,
+        refusal: Refusal,
+    ) {
+        accept::turn_away(socket, |input| {
+            let hall = self.hall();
+            conversation::answer_without_place(&hall.engine, arrival, Now::take(), input, refusal)
+        });
     }
 
     /// A socket is gone, its conversation has left the room.
