@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use crate::core::http::{AllowedHost, AllowedOrigin};
 use crate::core::limits::Limits;
 
 /// The port of the user's document.
@@ -72,6 +73,10 @@ pub struct Config {
     #[arg(long, value_name = "N", env = "WSLAB_MAX_CLIENTS_PER_ADDRESS", default_value_t = 0, value_parser = count(0, 1_000_000))]
     pub max_clients_per_address: usize,
 
+    /// Sockets open from one address, whether clients, requests or neither yet; 0: no limit
+    #[arg(long, value_name = "N", env = "WSLAB_MAX_SOCKETS_PER_ADDRESS", default_value_t = 0, value_parser = count(0, 1_000_000))]
+    pub max_sockets_per_address: usize,
+
     /// Largest message and frame from a client; larger: Close 1009
     #[arg(long, value_name = "BYTES", env = "WSLAB_MAX_MESSAGE", default_value = "64KiB", value_parser = bytes(125, 16 << 20))]
     pub max_message: usize,
@@ -92,14 +97,30 @@ pub struct Config {
     #[arg(long, value_name = "DUR", env = "WSLAB_DRAIN_TIMEOUT", default_value = "5s", value_parser = positive_duration)]
     pub drain_timeout: Duration,
 
-    /// Origin of pages allowed besides the server's own; repeatable; * allows all
+    /// Origin of pages allowed besides the server's own.
     #[arg(
         long,
+        help = "Origin of pages allowed besides the server's own, as in https://lab.example; repeatable; * allows all",
         value_name = "ORIGIN",
         env = "WSLAB_ALLOW_ORIGIN",
         value_delimiter = ','
     )]
-    pub allow_origin: Vec<String>,
+    pub allow_origin: Vec<AllowedOrigin>,
+
+    /// Host that requests may be for, besides localhost, the server's own addresses and the hosts of allowed origins, as
+    /// in lab.example; repeatable; * allows all
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "WSLAB_ALLOW_HOST",
+        value_delimiter = ','
+    )]
+    pub allow_host: Vec<AllowedHost>,
+
+    /// Keep out pages without an origin of their own (Origin: null) on loopback too: pages opened as files, and
+    /// sandboxed frames of any site
+    #[arg(long, env = "WSLAB_REFUSE_NULL_ORIGIN")]
+    pub refuse_null_origin: bool,
 
     /// A report of `compare` to serve at /report
     #[arg(long, value_name = "FILE", env = "WSLAB_REPORT")]
@@ -300,6 +321,9 @@ mod tests {
             ["--drain-timeout", "9999h"],
             ["--max-message", "1TiB"],
             ["--bind", "nowhere"],
+            ["--allow-origin", "lab.example"],
+            ["--allow-origin", ""],
+            ["--allow-host", "https://lab.example"],
         ] {
             let parsed = Config::try_parse_from(["server"].iter().chain(&flags));
             assert!(parsed.is_err(), "{flags:?}");

@@ -1,7 +1,7 @@
 //! What never changes while a server runs, and its counters: shared without a lock.
 
 use super::counters::Counters;
-use super::http::OriginPolicy;
+use super::http::AccessPolicy;
 use super::limits::Limits;
 
 /// Shared by every part of a server.
@@ -13,8 +13,8 @@ pub struct Context {
     pub epoch: String,
     /// What the rules keep to.
     pub limits: Limits,
-    /// Which pages may open a WebSocket.
-    pub origins: OriginPolicy,
+    /// Which hosts are this server's, and which pages may open a WebSocket.
+    pub access: AccessPolicy,
     /// The contents of `--report`.
     pub report: Option<Vec<u8>>,
     /// What is counted.
@@ -29,9 +29,11 @@ impl Context {
             model: "evloop",
             epoch: "epoch".to_owned(),
             limits,
-            origins: OriginPolicy {
+            access: AccessPolicy {
                 loopback_only: true,
-                allowed: Vec::new(),
+                refuse_null_origin: false,
+                origins: Vec::new(),
+                hosts: Vec::new(),
             },
             report: None,
             counters: Counters::new(),

@@ -3,8 +3,9 @@
 //! Every figure is an atomic, so both servers and all threads count in the same place without a lock. Counting is
 //! kept off the path of single deliveries: a broadcast adds its number of receivers once.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -13,7 +14,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-type Labels = [(&'static str, &'static str); 1];
+use super::http::MetricsFormat;
+use super::refusals::{Refusals, advice};
+
+pub(super) type Labels = [(&'static str, &'static str); 1];
 
 /// The server's figures. Cheap to share: put it behind an `Arc`.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ pub struct Counters {
     pub resident_bytes: Gauge,
     /// Threads of the server; set at each tick.
     pub threads: Gauge,
-    refusals: Family<Labels, Counter>,
+    refusals: Refusals,
     turns: Histogram,
     longest_turn_ns: AtomicU64,
 }
@@ -54,7 +58,7 @@ impl Counters {
             unsent_bytes: Gauge::default(),
             resident_bytes: Gauge::default(),
             threads: Gauge::default(),
-            refusals: Family::default(),
+            refusals: Refusals::default(),
             // 16 µs to half a second: from an idle turn to one that clients feel.
             turns: Histogram::new(exponential_buckets(16e-6, 2.0, 16)),
             longest_turn_ns: AtomicU64::new(0),
@@ -103,7 +107,7 @@ impl Counters {
         registry.register(
             "refusals",
             "Refused or dropped, by reason",
-            self.refusals.clone(),
+            self.refusals.counts.clone(),
         );
         registry.register_with_unit(
             "turn",
@@ -113,19 +117,38 @@ impl Counters {
         );
     }
 
-    /// The text of `/metrics`, in the `OpenMetrics` form that Prometheus reads.
+    /// The text of `/metrics`.
     ///
     /// # Panics
     /// Never: writing to a string does not fail.
-    pub fn exposition(&self) -> String {
+    pub fn exposition(&self, format: MetricsFormat) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string does not fail");
-        text
+        match format {
+            MetricsFormat::OpenMetrics => text,
+            MetricsFormat::Text => text_format(&text),
+        }
     }
 
-    /// Counts one refusal.
-    pub fn refused(&self, reason: &'static str) {
-        self.refusals.get_or_create(&[("reason", reason)]).inc();
+    /// Counts one refusal, and tells the log of it once a minute.
+    pub fn refused(&self, now: Instant, reason: &'static str) {
+        self.refused_because(now, reason, || advice(reason).to_owned());
+    }
+
+    /// The same with a line of its own, which is made only where it is written.
+    pub fn refused_because(
+        &self,
+        now: Instant,
+        reason: &'static str,
+        why: impl FnOnce() -> String,
+    ) {
+        self.refusals.count(reason);
+        self.refusals.tell(now, reason, why);
+    }
+
+    /// Counts a refusal that is nobody's fault.
+    pub fn refused_silently(&self, reason: &'static str) {
+        self.refusals.count(reason);
     }
 
     /// A socket was accepted.
@@ -174,6 +197,32 @@ impl Counters {
     }
 }
 
+/// The same figures in Prometheus' text format 0.0.4. There a counter's family has the name of its sample, with `_total`;
+/// units and the end are not marked.
+fn text_format(openmetrics: &str) -> String {
+    let mut text = String::with_capacity(openmetrics.len() + 256);
+    // HELP comes before TYPE, which says whether the name changes.
+    let mut help = None;
+    for line in openmetrics.lines() {
+        if let Some(described) = line.strip_prefix("# HELP ") {
+            help = described.split_once(' ');
+        } else if let Some((name, kind)) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|described| described.split_once(' '))
+        {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            if let Some((_, said)) = help.take() {
+                let _ = writeln!(text, "# HELP {name}{suffix} {said}");
+            }
+            let _ = writeln!(text, "# TYPE {name}{suffix} {kind}");
+        } else if !line.starts_with('#') {
+            text += line;
+            text += "\n";
+        }
+    }
+    text
+}
+
 fn signed(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
@@ -191,11 +240,18 @@ mod tests {
     #[test]
     fn the_exposition_names_every_figure() {
         let stats = Counters::new();
-        stats.refused("bad_json");
+        stats.refused(Instant::now(), "bad_json");
         stats.set_clients("chat", 2);
         stats.waited(Duration::from_millis(3));
-        let text = stats.exposition();
+        let openmetrics = stats.exposition(MetricsFormat::OpenMetrics);
+        assert!(openmetrics.ends_with("# EOF\n"), "{openmetrics}");
+        assert!(openmetrics.contains("# TYPE wslab_sent_bytes counter\n"));
+        let text = stats.exposition(MetricsFormat::Text);
         for line in [
+            "# HELP wslab_sent_bytes_total Bytes written.",
+            "# TYPE wslab_sent_bytes_total counter",
+            "# TYPE wslab_clients gauge",
+            "# TYPE wslab_turn_seconds histogram",
             "wslab_refusals_total{reason=\"bad_json\"} 1",
             "wslab_clients{endpoint=\"chat\"} 2",
             "wslab_sent_bytes_total 0",
@@ -203,6 +259,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
+        assert!(
+            !text.contains("# UNIT") && !text.contains("# EOF"),
+            "{text}"
+        );
         assert_eq!(stats.take_longest_wait(), Duration::from_millis(3));
         assert_eq!(stats.take_longest_wait(), Duration::ZERO);
     }

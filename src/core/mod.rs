@@ -3,11 +3,13 @@
 //! Nothing in here reads a clock, a socket, a file, the environment or a random number, and nothing in here imports
 //! anything outside `core`.
 
+pub mod arrival;
 pub mod context;
 pub mod counters;
 pub mod engine;
 pub mod http;
 pub mod limits;
 pub mod protocol;
+pub(crate) mod refusals;
 pub mod time;
 pub mod websocket;

@@ -1,7 +1,7 @@
 //! One socket of the event loop: its conversation, its outbox, its timer.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use super::wheel::{TimerKey, Wheel};
 use super::{DirectAccess, READ_BUFFER, TimerKind};
+use crate::core::arrival::Arrival;
 use crate::core::counters::Counters;
 use crate::core::engine::output::Output;
 use crate::core::engine::{ClientId, Close};
@@ -84,14 +85,14 @@ impl Connection {
         socket: TcpStream,
         token: Token,
         client: ClientId,
-        peer: SocketAddr,
+        arrival: Arrival,
         now: Now,
         limits: &Limits,
     ) -> Self {
         Self {
             socket,
             token,
-            conversation: Conversation::new(client, peer, now, limits),
+            conversation: Conversation::new(client, arrival, now, limits),
             outbox: Outbox::default(),
             state: State::Writable,
             closed: Closed::Neither,
@@ -404,7 +405,7 @@ impl Connection {
 
     /// A slow client is cut off at once, and with a reset, so that the kernel forgets what it has queued too.
     fn drop_slow(&mut self, counters: &Counters) {
-        counters.refused("slow_consumer");
+        counters.refused(Instant::now(), "slow_consumer");
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         self.state = State::Dead;
     }

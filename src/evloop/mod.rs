@@ -18,7 +18,7 @@ pub mod wheel;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,12 +28,14 @@ use mio::{Events, Interest, Poll, Token};
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::core::arrival::Arrival;
 use crate::core::context::Context;
 use crate::core::engine::broadcast_log::{self, MEMBERS_PER_BATCH};
 use crate::core::engine::output::Output;
 use crate::core::engine::{ClientId, Close, Engine};
+use crate::core::http::Refusal;
 use crate::core::time::Now;
-use crate::core::websocket::conversation::EngineAccess;
+use crate::core::websocket::conversation::{self, EngineAccess};
 use crate::host::clock;
 use crate::host::dashboard_sources::Sources;
 use crate::net::accept::{self, Accepted, Acceptor};
@@ -153,7 +155,12 @@ impl EventLoop {
         stop_requests.register(poll.registry(), SHUTDOWN)?;
         let max_sockets = context.limits.max_sockets;
         Ok(Self {
-            acceptor: Acceptor::new(listeners, poll.registry(), LISTENERS)?,
+            acceptor: Acceptor::new(
+                listeners,
+                poll.registry(),
+                LISTENERS,
+                config.max_sockets_per_address,
+            )?,
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
             stop_requests,
@@ -275,14 +282,28 @@ impl EventLoop {
     }
 
     fn accept(&mut self, now: Now) {
-        while let Some(accepted) = self.acceptor.next(&self.context.counters) {
+        let draining = self.engine.is_draining();
+        let context = Arc::clone(&self.context);
+        let turn_away = |socket: &mut TcpStream, arrival: &Arrival, refusal: Refusal| {
+            accept::turn_away(socket, |input| {
+                conversation::answer_without_place(&context, draining, arrival, now, input, refusal)
+            });
+        };
+        while let Some(accepted) = self.acceptor.next(&context.counters, |socket, arrival| {
+            turn_away(socket, arrival, Refusal::NoDescriptors);
+        }) {
             match accepted {
-                Accepted::Client(socket, peer)
-                    if self.connections.len() < self.context.limits.max_sockets =>
+                Accepted::Client(socket, arrival)
+                    if self.connections.len() < context.limits.max_sockets =>
                 {
-                    self.admit(now, socket, peer);
+                    self.admit(now, socket, arrival);
                 }
-                Accepted::Client(socket, _) => accept::refuse(socket, now, &self.context),
+                Accepted::Client(mut socket, arrival) => {
+                    turn_away(&mut socket, &arrival, Refusal::Full);
+                }
+                Accepted::OneTooMany(mut socket, arrival) => {
+                    turn_away(&mut socket, &arrival, Refusal::AddressSockets);
+                }
                 Accepted::NoDescriptors(until) => {
                     self.wheel.insert(until, TimerKind::Accept);
                 }
@@ -290,12 +311,13 @@ impl EventLoop {
         }
     }
 
-    fn admit(&mut self, now: Now, mut socket: TcpStream, peer: SocketAddr) {
+    fn admit(&mut self, now: Now, mut socket: TcpStream, arrival: Arrival) {
+        let peer = arrival.peer;
         let (registry, limits) = (self.poll.registry(), &self.context.limits);
         let added = self.connections.try_insert(|place, token| {
             registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
             let client = ClientId(place);
-            Ok::<_, io::Error>(Connection::new(socket, token, client, peer, now, limits))
+            Ok::<_, io::Error>(Connection::new(socket, token, client, arrival, now, limits))
         });
         match added {
             Ok(token) => {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{Config, LogFormat, LogLevel};
 use crate::core::counters::Counters;
-use crate::core::http::OriginPolicy;
+use crate::core::http::AccessPolicy;
 use crate::net::shutdown::{self, Shutdown};
 
 /// Connections that may wait to be accepted; the system may cap it (`net.core.somaxconn`).
@@ -62,9 +62,11 @@ fn launch(mut config: Config, model: &'static str, run: Run) -> anyhow::Result<(
         model,
         epoch: new_epoch(),
         limits: config.limits(),
-        origins: OriginPolicy {
+        access: AccessPolicy {
             loopback_only: config.loopback_only(),
-            allowed: config.allow_origin.clone(),
+            refuse_null_origin: config.refuse_null_origin,
+            origins: config.allow_origin.clone(),
+            hosts: config.allow_host.clone(),
         },
         report,
         counters: Counters::new(),
@@ -137,16 +139,25 @@ fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
         .iter()
         .map(TcpListener::local_addr)
         .collect::<io::Result<Vec<_>>>()?;
-    let mut host = addresses[0].to_string();
-    if addresses[0].ip().is_loopback() {
-        host = format!("localhost:{}", addresses[0].port());
-    }
+    let first = addresses[0];
+    // Nobody can open the address that stands for all of the machine's.
+    let host = if first.ip().is_loopback() || first.ip().is_unspecified() {
+        format!("localhost:{}", first.port())
+    } else {
+        first.to_string()
+    };
     let rule = "=".repeat(60);
     let mut banner = format!(
         "{rule}\nWebSocket Server - Chat & Dashboard Realtime Demo\n{rule}\n\
          Server starting at ws://{host}\nEndpoints:\n  - ws://{host}/ws/chat\n  - ws://{host}/ws/dashboard\n  \
-         - ws://{host}/ws/echo\nOpen http://{host} in a browser.\n{rule}\n\
-         [SERVER] Server is running. Press Ctrl+C to stop.\n"
+         - ws://{host}/ws/echo\nOpen http://{host} in a browser.\n"
+    );
+    for address in reachable(&addresses, &machine_addresses()) {
+        let _ = writeln!(banner, "From other machines: http://{address}");
+    }
+    let _ = write!(
+        banner,
+        "{rule}\n[SERVER] Server is running. Press Ctrl+C to stop.\n"
     );
     for address in addresses {
         let _ = writeln!(banner, "listening on http://{address}");
@@ -156,6 +167,35 @@ fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
         .write_all(banner.as_bytes())
         .and_then(|()| output.flush());
     Ok(())
+}
+
+/// Where other machines find a server that listens on these addresses.
+fn reachable(listening: &[SocketAddr], machine: &[IpAddr]) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    for address in listening {
+        let wildcard = address.ip().is_unspecified();
+        let own = machine
+            .iter()
+            .copied()
+            .filter(|own| wildcard && own.is_ipv4() == address.is_ipv4());
+        let named = (!wildcard).then_some(address.ip());
+        for ip in own.chain(named).filter(|ip| !ip.is_loopback()) {
+            let address = SocketAddr::new(ip, address.port());
+            if !found.contains(&address) {
+                found.push(address);
+            }
+        }
+    }
+    found
+}
+
+/// The machine's addresses, but for those that mean something only together with a network's name.
+fn machine_addresses() -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let addresses = interfaces
+        .iter()
+        .filter(|interface| !interface.is_link_local());
+    addresses.map(if_addrs::Interface::ip).collect()
 }
 
 /// Makes room for `--max-clients`. Where the system allows less, the default gives way; a number that was asked for
@@ -237,5 +277,31 @@ where
             .field_format()
             .format_fields(writer.by_ref(), event)?;
         writeln!(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_machines_are_told_addresses_that_they_can_open() {
+        let machine = ["127.0.0.1", "192.168.1.5", "::1", "2001:db8::5"]
+            .map(|address| address.parse().expect("an address"));
+        for (listening, expected) in [
+            (&["127.0.0.1:1", "[::1]:1"][..], &[][..]),
+            (&["0.0.0.0:1"], &["192.168.1.5:1"]),
+            (&["[::]:1"], &["[2001:db8::5]:1"]),
+            (
+                &["0.0.0.0:1", "192.168.1.5:1", "[::]:2"],
+                &["192.168.1.5:1", "[2001:db8::5]:2"],
+            ),
+            (&["192.168.1.5:1"], &["192.168.1.5:1"]),
+        ] {
+            let parse = |text: &&str| text.parse::<SocketAddr>().expect("an address");
+            let listening: Vec<_> = listening.iter().map(parse).collect();
+            let expected: Vec<_> = expected.iter().map(parse).collect();
+            assert_eq!(reachable(&listening, &machine), expected, "{listening:?}");
+        }
     }
 }

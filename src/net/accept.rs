@@ -2,12 +2,12 @@
 //!
 //! Edge-triggered readiness of a listener is lost if its backlog is not emptied, so readiness is remembered here. When
 //! no descriptor is left, a client in the backlog can neither be served nor refused, and a loop that tries again at
-//! once spins. So one descriptor is kept spare: it is given up, the client is told 503, the descriptor is taken back,
-//! and accepting pauses (the trick is libev's, <http://pod.tst.eu/http://cvs.schmorp.de/libev/ev.pod>,
+//! once spins. So one descriptor is kept spare: it is given up, the client is answered, and the descriptor is taken back.
+//! Where it cannot be had, accepting pauses (the trick is libev's, <http://pod.tst.eu/http://cvs.schmorp.de/libev/ev.pod>,
 //! "The special problem of accept()ing when you can't").
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
@@ -15,10 +15,10 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef, Socket, Type};
 use tracing::warn;
 
-use crate::core::context::Context;
+use crate::core::arrival::{Arrival, Places};
 use crate::core::counters::Counters;
-use crate::core::http::{self, MAX_HEAD_BYTES, Refusal};
-use crate::core::time::Now;
+use crate::core::http::{MAX_HEAD_BYTES, Refusal};
+#[cfg(target_os = "linux")]
 use crate::net::defer_accept::defer_accept;
 
 /// What the kernel may hold for a client besides what is on its way to it: enough for some turns, and little enough that
@@ -26,7 +26,7 @@ use crate::net::defer_accept::defer_accept;
 #[cfg(target_os = "linux")]
 const KERNEL_UNSENT: u32 = 128 * 1024;
 /// Clients accepted in one turn; the rest wait for the next.
-const ACCEPTS_PER_TURN: usize = 256;
+const ACCEPTS_A_TURN: usize = 256;
 /// Whether a client's socket has it from the listener, which saves a call for each. No standard promises it.
 const NODELAY_IS_INHERITED: bool = cfg!(target_os = "linux");
 /// How long accepting pauses when descriptors have run out.
@@ -35,18 +35,42 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// The listeners.
 #[derive(Debug)]
 pub struct Acceptor {
-    listeners: Vec<(TcpListener, bool)>,
+    listeners: Vec<Listener>,
     first_token: Token,
+    places: Places,
     spare: Option<Socket>,
     paused: bool,
     left_this_turn: usize,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListener,
+    /// Readiness was reported, and nothing since has said that the backlog is empty.
+    is_ready: bool,
+    /// The address of all its connections, unless it listens on all addresses of the machine.
+    address: Option<IpAddr>,
+}
+
+impl Listener {
+    fn accept(&self) -> io::Result<(TcpStream, SocketAddr, IpAddr)> {
+        let (socket, peer) = self.socket.accept()?;
+        let local = match self.address {
+            Some(address) => address,
+            None => socket.local_addr()?.ip(),
+        };
+        Ok((socket, peer, local))
+    }
 }
 
 /// What came of trying to accept.
 #[derive(Debug)]
 pub enum Accepted {
     /// Somebody connected.
-    Client(TcpStream, SocketAddr),
+    Client(TcpStream, Arrival),
+    /// Somebody from whose address as many sockets are open as may be.
+    OneTooMany(TcpStream, Arrival),
     /// No descriptor is left. Call [`Acceptor::resume`] at this time.
     NoDescriptors(Instant),
 }
@@ -60,6 +84,7 @@ impl Acceptor {
         listeners: Vec<std::net::TcpListener>,
         registry: &Registry,
         first_token: Token,
+        max_sockets_per_address: usize,
     ) -> io::Result<Self> {
         let mut registered = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
@@ -76,21 +101,27 @@ impl Acceptor {
                     warn!("[SERVER] Clients are accepted before they have spoken: {error}");
                 }
             }
+            let ip = listener.local_addr()?.ip();
             let mut listener = TcpListener::from_std(listener);
             registry.register(
                 &mut listener,
                 Token(first_token.0 - index),
                 Interest::READABLE,
             )?;
-            registered.push((listener, false));
+            registered.push(Listener {
+                socket: listener,
+                is_ready: false,
+                address: (!ip.is_unspecified()).then_some(ip),
+            });
         }
         let spare = spare_descriptor();
         Ok(Self {
             listeners: registered,
             first_token,
+            places: Places::new(max_sockets_per_address),
             spare,
             paused: false,
-            left_this_turn: ACCEPTS_PER_TURN,
+            left_this_turn: ACCEPTS_A_TURN,
         })
     }
 
@@ -106,14 +137,14 @@ impl Acceptor {
 
     /// Readiness of a listener was reported.
     pub fn set_ready(&mut self, token: Token) {
-        if let Some((_, ready)) = self.listeners.get_mut(self.first_token.0 - token.0) {
-            *ready = true;
+        if let Some(listener) = self.listeners.get_mut(self.first_token.0 - token.0) {
+            listener.is_ready = true;
         }
     }
 
     /// Whether somebody may be waiting who can be accepted now.
     pub fn is_ready(&self) -> bool {
-        !self.paused && self.listeners.iter().any(|(_, ready)| *ready)
+        !self.paused && self.listeners.iter().any(|listener| listener.is_ready)
     }
 
     /// The pause is over.
@@ -121,63 +152,83 @@ impl Acceptor {
         self.paused = false;
     }
 
-    /// The next client, until none is waiting or this turn's share is used up; then `None` once.
-    pub fn next(&mut self, stats: &Counters) -> Option<Accepted> {
+    /// The next client, until none is waiting or this turn's share is used up; then `None` once. `turn_away` answers one for
+    /// whom there is no descriptor.
+    pub fn next(
+        &mut self,
+        stats: &Counters,
+        turn_away: impl Fn(&mut TcpStream, &Arrival),
+    ) -> Option<Accepted> {
         while self.is_ready() && self.left_this_turn > 0 {
             self.left_this_turn -= 1;
-            let (listener, ready) = self.listeners.iter_mut().find(|(_, ready)| *ready)?;
+            let mut listeners = self.listeners.iter_mut();
+            let listener = listeners.find(|listener| listener.is_ready)?;
             match listener.accept() {
-                Ok((socket, peer)) => {
+                Ok((socket, peer, local)) => {
                     if !NODELAY_IS_INHERITED {
                         let _ = socket.set_nodelay(true);
                     }
-                    return Some(Accepted::Client(socket, peer));
+                    let arrival = |place| Arrival { peer, local, place };
+                    return Some(match self.places.take(peer.ip()) {
+                        Some(place) => Accepted::Client(socket, arrival(place)),
+                        None => Accepted::OneTooMany(socket, arrival(None)),
+                    });
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *ready = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    listener.is_ready = false;
+                }
                 Err(error) if lacks_descriptors(&error) => {
-                    stats.refused("no_descriptors");
-                    return Some(self.turn_one_away(&error));
+                    if let Some(resume_at) = self.turn_one_away(stats, &turn_away) {
+                        return Some(Accepted::NoDescriptors(resume_at));
+                    }
                 }
                 // That client is gone already (accept(2): "treat them like EAGAIN by retrying").
                 Err(_) => {}
             }
         }
-        self.left_this_turn = ACCEPTS_PER_TURN;
+        self.left_this_turn = ACCEPTS_A_TURN;
         None
     }
 
-    fn turn_one_away(&mut self, error: &io::Error) -> Accepted {
-        if !self.paused {
-            warn!("[SERVER] No descriptor left for another client: {error}");
-        }
-        if self.spare.take().is_some()
-            && let Some((listener, _)) = self.listeners.iter().find(|(_, ready)| *ready)
-            && let Ok((mut socket, _)) = listener.accept()
-        {
-            turn_away(
-                &mut socket,
-                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-            );
-        }
+    /// Gives up the spare descriptor for as long as one client is answered. Where there is none, accepting pauses until the
+    /// time that is returned.
+    fn turn_one_away(
+        &mut self,
+        stats: &Counters,
+        turn_away: &impl Fn(&mut TcpStream, &Arrival),
+    ) -> Option<Instant> {
+        let had_spare = self.spare.take().is_some();
+        let mut listeners = self.listeners.iter_mut();
+        let ready = listeners.find(|listener| listener.is_ready && had_spare);
+        let pauses = match ready.map(|listener| (listener.accept(), listener)) {
+            Some((Ok((mut socket, peer, local)), _)) => {
+                let place = None;
+                turn_away(&mut socket, &Arrival { peer, local, place });
+                false
+            }
+            // Whether anybody waits is not asked before there is a descriptor for it.
+            Some((Err(error), listener)) if error.kind() == io::ErrorKind::WouldBlock => {
+                listener.is_ready = false;
+                false
+            }
+            Some((Err(_), _)) | None => {
+                stats.refused(Instant::now(), Refusal::NoDescriptors.reason());
+                true
+            }
+        };
         self.spare = spare_descriptor();
-        self.paused = true;
-        Accepted::NoDescriptors(Instant::now() + PAUSE)
+        self.paused = pauses;
+        pauses.then(|| Instant::now() + PAUSE)
     }
 }
 
-/// Tells a client that all sockets are in use. It is not waited for: it may be one of many.
-pub fn refuse(mut socket: TcpStream, now: Now, context: &Context) {
-    context.counters.refused(Refusal::Full.reason());
-    let mut answer = Vec::new();
-    http::refuse(Refusal::Full, context.model, now.wall_clock(), &mut answer);
-    turn_away(&mut socket, &answer);
-}
-
-/// Answers on a nonblocking socket that is closed next, without waiting for it. What it has sent by now is read first: to
-/// close with unread input is to send a reset, which may overtake the answer (RFC 9112 §9.6).
-pub fn turn_away(socket: &mut (impl Read + Write), answer: &[u8]) {
-    let _ = socket.read(&mut [0; MAX_HEAD_BYTES]);
-    let _ = socket.write(answer);
+/// Answers on a nonblocking socket that is closed next, without waiting for it: it may be one of many. What it has sent by
+/// now is read first: it may be all that is asked, and to close with unread input is to send a reset, which may overtake
+/// the answer (RFC 9112 §9.6).
+pub fn turn_away(socket: &mut (impl Read + Write), answer: impl FnOnce(&[u8]) -> Vec<u8>) {
+    let mut input = [0; MAX_HEAD_BYTES];
+    let length = socket.read(&mut input).unwrap_or(0);
+    let _ = socket.write(&answer(&input[..length]));
 }
 
 /// A descriptor that can be given up; any will do.
@@ -205,11 +256,13 @@ mod tests {
     use super::*;
 
     /// Waits until somebody can be accepted.
-    fn accept(acceptor: &mut Acceptor, poll: &mut mio::Poll) -> (TcpStream, SocketAddr) {
+    fn accept(acceptor: &mut Acceptor, poll: &mut mio::Poll) -> (TcpStream, Arrival) {
         let mut events = mio::Events::with_capacity(1);
         loop {
-            if let Some(Accepted::Client(socket, peer)) = acceptor.next(&Counters::new()) {
-                return (socket, peer);
+            if let Some(Accepted::Client(socket, arrival)) =
+                acceptor.next(&Counters::new(), |_, _| ())
+            {
+                return (socket, arrival);
             }
             poll.poll(&mut events, Some(Duration::from_secs(10)))
                 .expect("readiness");
@@ -223,7 +276,7 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let poll = mio::Poll::new().expect("a poll");
         let acceptor =
-            Acceptor::new(vec![listener], poll.registry(), Token(7)).expect("registered");
+            Acceptor::new(vec![listener], poll.registry(), Token(7), 0).expect("registered");
         (acceptor, poll, address)
     }
 
@@ -248,8 +301,8 @@ mod tests {
         let silent = std::net::TcpStream::connect(address).expect("a listener");
         let speaks = speaker(address);
         for client in [speaks, silent] {
-            let (_, peer) = accept(&mut acceptor, &mut poll);
-            assert_eq!(peer, client.local_addr().expect("connected"));
+            let (_, arrival) = accept(&mut acceptor, &mut poll);
+            assert_eq!(arrival.peer, client.local_addr().expect("connected"));
         }
     }
 
@@ -262,16 +315,15 @@ mod tests {
             .expect("a deadline");
         let request = format!("GET / HTTP/1.1\r\nCookie: {}\r\n\r\n", "x".repeat(6000));
         client.write_all(request.as_bytes()).expect("a connection");
-        let (socket, _) = accept(&mut acceptor, &mut poll);
-        let limits = crate::config::Config::defaults().limits();
-        refuse(
-            socket,
-            crate::host::clock::now(),
-            &Context::for_tests(limits),
-        );
+        let (mut socket, _) = accept(&mut acceptor, &mut poll);
+        turn_away(&mut socket, |input| {
+            assert_eq!(input, request.as_bytes());
+            b"no place".to_vec()
+        });
+        drop(socket);
         let mut answer = String::new();
         client.read_to_string(&mut answer).expect("an orderly end");
-        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert_eq!(answer, "no place");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 #[cfg(unix)]
 use std::mem::MaybeUninit;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 #[cfg(unix)]
@@ -12,6 +12,7 @@ use socket2::SockRef;
 use super::client_handler::ClientHandler;
 use super::client_writer::{SEND_TIMEOUT, is_timeout};
 use super::shared::Shared;
+use crate::core::arrival::Arrival;
 use crate::core::engine::Close;
 use crate::core::websocket::conversation::{AfterFlush, Conversation, EngineAccess, TimedOut};
 use crate::host::clock;
@@ -24,9 +25,9 @@ const SHORTEST_READ: Duration = Duration::from_millis(1);
 const READS_BEFORE_VERDICT: usize = 256;
 
 /// Serves one client until it has gone, then gives back its place.
-pub(super) fn serve(shared: &Shared, mut handler: ClientHandler, peer: SocketAddr) {
+pub(super) fn serve(shared: &Shared, mut handler: ClientHandler, arrival: Arrival) {
     let limits = &shared.context.limits;
-    let mut conversation = Conversation::new(handler.client(), peer, clock::now(), limits);
+    let mut conversation = Conversation::new(handler.client(), arrival, clock::now(), limits);
     // Both ends of this come to the same: an error is a client that has gone.
     let _ = converse(&mut conversation, &mut handler);
     conversation.abandon(clock::now(), &mut handler);

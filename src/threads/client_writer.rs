@@ -7,7 +7,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -16,11 +16,8 @@ use socket2::SockRef;
 use super::client::has_input;
 use crate::core::context::Context;
 use crate::core::engine::{ClientId, Close};
-use crate::core::http::{self, Refusal};
 use crate::core::websocket::conversation::CROSSING_BYTES;
 use crate::core::websocket::frame;
-use crate::host::clock;
-use crate::net::accept;
 use crate::net::outbox::{Flushed, Outbox, Overflow};
 use crate::net::send_flags::DontWait;
 use crate::net::write_batch::WriteBatch;
@@ -280,19 +277,15 @@ impl ClientWriter {
         self.state.lock().policy == AppendPolicy::Closed
     }
 
-    /// There is no thread for this client.
-    pub(super) fn refuse(&self) {
-        self.context.counters.refused("no_thread");
-        let mut answer = Vec::new();
-        let wall_clock = clock::now().wall_clock();
-        http::refuse(Refusal::Full, self.context.model, wall_clock, &mut answer);
+    /// There is no thread for this client, which is answered on a socket that does not wait.
+    pub(super) fn turn_away(&self, answer: impl FnOnce(&TcpStream)) {
         if self.socket.set_nonblocking(true).is_ok() {
-            accept::turn_away(&mut &self.socket, &answer);
+            answer(&self.socket);
         }
     }
 
     /// Both sides have sent a Close: ends the output, whichever threads still know this writer. What crossed our Close, a
-    /// Pong for example, is read, for the reason that [`accept::turn_away`] has.
+    /// Pong for example, is read, for the reason that [`turn_away`](crate::net::accept::turn_away) has.
     pub(super) fn end(&self) -> io::Result<()> {
         self.socket.shutdown(Shutdown::Write)?;
         self.socket.set_nonblocking(true)?;
@@ -372,7 +365,7 @@ impl ClientWriter {
     fn cut_off(&self, state: &mut State, reason: &'static str) {
         if state.sender != Sender::None {
             state.sender = Sender::None;
-            self.context.counters.refused(reason);
+            self.context.counters.refused(Instant::now(), reason);
             let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
             let _ = self.socket.shutdown(Shutdown::Both);
         }

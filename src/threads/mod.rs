@@ -22,18 +22,19 @@ mod tests;
 mod ticker;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::Config;
+use crate::core::arrival::Arrival;
 use crate::core::context::Context;
-use crate::host::clock;
-use crate::net::accept::{self, Accepted, Acceptor};
+use crate::core::http::Refusal;
+use crate::net::accept::{Accepted, Acceptor};
 use crate::net::shutdown::{Shutdown, StopRequests};
 use shared::Shared;
 
@@ -58,7 +59,7 @@ pub fn run(
 ) -> io::Result<()> {
     let shared = Arc::new(Shared::new(context, config.delivery));
     ticker::start(&shared, config.simulate_cpu)?;
-    AcceptLoop::new(listeners, config.drain_timeout, shutdown, shared)?.run()
+    AcceptLoop::new(listeners, config, shutdown, shared)?.run()
 }
 
 /// The thread that accepts.
@@ -89,14 +90,19 @@ enum Phase {
 impl AcceptLoop {
     fn new(
         listeners: Vec<TcpListener>,
-        drain_timeout: Duration,
+        config: &Config,
         shutdown: Shutdown,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut stop_requests = StopRequests::new(shutdown)?;
         stop_requests.register(poll.registry(), SHUTDOWN)?;
-        let acceptor = Acceptor::new(listeners, poll.registry(), LISTENERS)?;
+        let acceptor = Acceptor::new(
+            listeners,
+            poll.registry(),
+            LISTENERS,
+            config.max_sockets_per_address,
+        )?;
         Ok(Self {
             poll,
             acceptor,
@@ -104,7 +110,7 @@ impl AcceptLoop {
             shared,
             resume_at: None,
             phase: Phase::Serving,
-            drain_timeout,
+            drain_timeout: config.drain_timeout,
         })
     }
 
@@ -147,20 +153,32 @@ impl AcceptLoop {
     }
 
     fn accept(&mut self) {
-        while let Some(accepted) = self.acceptor.next(&self.shared.context.counters) {
+        let shared = Arc::clone(&self.shared);
+        let context = &shared.context;
+        while let Some(accepted) = self.acceptor.next(&context.counters, |socket, arrival| {
+            shared.answer_without_place(socket, arrival, Refusal::NoDescriptors);
+        }) {
             match accepted {
-                Accepted::Client(socket, peer) => self.admit(socket, peer),
+                Accepted::Client(socket, arrival)
+                    if context.counters.sockets() < context.limits.max_sockets =>
+                {
+                    self.admit(socket, arrival);
+                }
+                Accepted::Client(mut socket, arrival) => {
+                    shared.answer_without_place(&mut socket, &arrival, Refusal::Full);
+                }
+                Accepted::OneTooMany(mut socket, arrival) => {
+                    shared.answer_without_place(&mut socket, &arrival, Refusal::AddressSockets);
+                }
                 Accepted::NoDescriptors(until) => self.resume_at = Some(until),
             }
         }
     }
 
     /// Gives the client a thread of its own, or a 503 where there is none to give.
-    fn admit(&self, socket: mio::net::TcpStream, peer: SocketAddr) {
-        let (shared, context) = (&self.shared, &self.shared.context);
-        if context.counters.sockets() >= context.limits.max_sockets {
-            return accept::refuse(socket, clock::now(), context);
-        }
+    fn admit(&self, socket: mio::net::TcpStream, arrival: Arrival) {
+        let shared = &self.shared;
+        let (peer, local) = (arrival.peer, arrival.local);
         let socket = TcpStream::from(socket);
         if let Err(error) = socket.set_nonblocking(false) {
             return warn!("[SERVER] Cannot use the socket of {peer}: {error}");
@@ -172,11 +190,15 @@ impl AcceptLoop {
         let writer = Arc::clone(&handler.writer);
         let spawned = thread.spawn({
             let shared = Arc::clone(shared);
-            move || client::serve(&shared, handler, peer)
+            move || client::serve(&shared, handler, arrival)
         });
         if let Err(error) = spawned {
-            warn!("[SERVER] No thread for {peer}: {error}");
-            writer.refuse();
+            debug!("[SERVER] No thread for {peer}: {error}");
+            let place = None;
+            let arrival = Arrival { peer, local, place };
+            writer.turn_away(|mut socket| {
+                shared.answer_without_place(&mut socket, &arrival, Refusal::NoThread);
+            });
             shared.exit(writer.client());
         }
     }

@@ -32,6 +32,7 @@
 //! Shared pages ([`WriteBatch::shared`]) are not for blocking sockets: `sendfile(2)` has no flag like `MSG_DONTWAIT`, so a
 //! batch would wait for a slow client.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,10 +43,14 @@ use super::client_handler::ClientHandler;
 use super::client_writer::{ClientWriter, Delivered};
 use super::state::{Batch, Sending, State};
 use crate::config::Delivery;
+use crate::core::arrival::Arrival;
 use crate::core::context::Context;
 use crate::core::engine::broadcast_log::{self, MEMBERS_PER_BATCH};
 use crate::core::engine::{ClientId, Close, Engine};
+use crate::core::http::Refusal;
+use crate::core::websocket::conversation;
 use crate::host::clock;
+use crate::net::accept;
 use crate::net::write_batch::WriteBatch;
 
 /// Batches that a thread sends for the room before it goes back to its own work: a client's hands over to the ticker,
@@ -105,6 +110,27 @@ impl Shared {
         let writer = Arc::clone(entry.insert(Arc::new(writer)));
         drop(state);
         (number, ClientHandler::new(Arc::clone(self), writer))
+    }
+
+    /// Answers on a nonblocking socket that has no place here and is closed next.
+    pub(super) fn answer_without_place(
+        &self,
+        socket: &mut (impl Read + Write),
+        arrival: &Arrival,
+        refusal: Refusal,
+    ) {
+        let draining = self.state().engine.is_draining();
+        accept::turn_away(socket, |input| {
+            let now = clock::now();
+            conversation::answer_without_place(
+                &self.context,
+                draining,
+                arrival,
+                now,
+                input,
+                refusal,
+            )
+        });
     }
 
     /// A socket is gone, its conversation has left the room.

@@ -11,6 +11,7 @@ use super::client_handler::{ClientHandler, KEPT_REPLY};
 use super::client_writer::Delivered;
 use super::shared::{Shared, send};
 use crate::config::Config;
+use crate::core::arrival::Arrival;
 use crate::core::context::Context;
 use crate::core::engine::Close;
 use crate::core::protocol::Metric;
@@ -38,10 +39,15 @@ impl Guest {
         peer.set_read_timeout(Some(Duration::from_secs(10)))
             .expect("a deadline");
         let (socket, address) = listener.accept().expect("a client");
+        let arrival = Arrival {
+            peer: address,
+            local: address.ip(),
+            place: None,
+        };
         let (_, handler) = shared.enter(socket);
         let conversation = Conversation::new(
             handler.client(),
-            address,
+            arrival,
             clock::now(),
             &shared.context.limits,
         );

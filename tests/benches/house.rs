@@ -17,7 +17,7 @@ use ws_realtime_lab::core::engine::history::{History, MessageKey};
 use ws_realtime_lab::core::engine::limiter::Limiter;
 use ws_realtime_lab::core::engine::output::Output;
 use ws_realtime_lab::core::engine::{ClientId, Engine};
-use ws_realtime_lab::core::http::OriginPolicy;
+use ws_realtime_lab::core::http::AccessPolicy;
 use ws_realtime_lab::core::protocol::{self, Opening, Outgoing, Payload, Replay};
 use ws_realtime_lab::core::time::Now;
 use ws_realtime_lab::core::websocket::frame::{self, Inspector};
@@ -110,9 +110,11 @@ fn engine(criterion: &mut Criterion) {
             model: "evloop",
             epoch: "epoch".to_owned(),
             limits: config.limits(),
-            origins: OriginPolicy {
+            access: AccessPolicy {
                 loopback_only: true,
-                allowed: Vec::new(),
+                refuse_null_origin: false,
+                origins: Vec::new(),
+                hosts: Vec::new(),
             },
             report: None,
             counters: Counters::new(),

@@ -9,6 +9,9 @@ conformance! {
     over_the_limit_clients_are_refused_with_503,
     a_place_that_is_left_is_free_again,
     a_full_server_still_answers_http,
+    #[cfg(target_os = "linux")]
+    a_house_full_of_unfinished_heads_still_answers_health_checks,
+    sockets_from_one_address_are_limited_from_the_accept_on,
     one_address_cannot_take_all_places,
     without_a_limit_for_an_address_there_is_none,
     a_storm_of_clients_is_let_in,
@@ -64,6 +67,73 @@ fn a_full_server_still_answers_http(program: Program) {
     assert_refused(&server, "/ws/chat");
     assert_eq!(server.get("/healthz").status, 200);
     assert_eq!(server.get("/metrics").status, 200);
+}
+
+/// Every socket that the server takes is held by a head that never ends. Only Linux hands over a connection together with
+/// the request that came on it.
+#[cfg(target_os = "linux")]
+fn a_house_full_of_unfinished_heads_still_answers_health_checks(program: Program) {
+    let server =
+        program.start("--max-clients 8 --max-clients-per-address 2 --handshake-timeout 60s");
+    let tally = Tally::new(&server, "full");
+    // Some more than there is room for: whoever asked before may still be counted when the first of them come.
+    crate::counters::await_no_connection_but_ours(&server);
+    let mut wires: Vec<_> = (0..8 + 256 + 16).map(|_| server.wire()).collect();
+    for wire in &mut wires {
+        wire.send(b"G");
+    }
+    let page = loop {
+        let response = server.get("/chat.html");
+        if response.status == 503 {
+            break response;
+        }
+        assert_eq!(response.status, 200, "not all heads have come in yet");
+    };
+    assert!(page.ends_connection());
+    for path in ["/healthz", "/metrics"] {
+        for method in ["GET", "HEAD"] {
+            let response = server.request(method, path, "");
+            assert_eq!(response.status, 200, "{method} {path}");
+            assert!(response.ends_connection(), "{method} {path}");
+        }
+    }
+    let rebound = server.exchange("GET", "GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    assert_eq!(rebound.status, 421);
+    assert_refused(&server, "/ws/chat");
+    tally.rises();
+}
+
+/// Neither clients nor requests count here, but whatever is open.
+fn sockets_from_one_address_are_limited_from_the_accept_on(program: Program) {
+    let server = program.start("--max-sockets-per-address 3");
+    let inside = server.join();
+    let tally = Tally::new(&server, "address_sockets");
+    let mut unfinished = [server.wire(), server.wire()];
+    for wire in &mut unfinished {
+        wire.send(b"GET / HT");
+    }
+    let refused = loop {
+        match server.try_open("/ws/chat", "") {
+            Ok(client) => client.leave(),
+            Err(response) => break response,
+        }
+    };
+    assert_eq!(refused.status, 503);
+    assert!(
+        refused.text().contains("--max-sockets-per-address"),
+        "{refused:?}"
+    );
+    #[cfg(target_os = "linux")]
+    {
+        tally.rises();
+        assert_eq!(server.get("/healthz").status, 200);
+        let wire = crate::wire::Wire::connect_from(([127, 0, 0, 2], 0).into(), server.address);
+        let neighbour = Client::upgrade(wire, server.address, "/ws/chat", "");
+        assert!(neighbour.is_ok(), "another address has sockets of its own");
+    }
+    drop(unfinished);
+    server.open_when_free("/ws/chat").leave();
+    inside.leave();
 }
 
 /// The whole of 127.0.0.0/8 is this host on Linux.

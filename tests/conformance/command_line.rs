@@ -1,6 +1,6 @@
 //! The command line: help, banner, mistakes that are told in a line, and settings from the environment.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use crate::harness::{Finished, Program, Server};
 
@@ -10,6 +10,9 @@ conformance! {
     each_address_is_announced_and_served,
     an_unknown_flag_is_exit_2,
     a_value_that_makes_no_sense_is_exit_2,
+    a_value_that_can_never_match_is_exit_2,
+    every_way_to_write_an_origin_matches,
+    a_server_on_all_addresses_names_one_that_a_browser_opens,
     a_taken_port_is_exit_1_and_one_line,
     a_port_taken_by_another_server_is_not_shared,
     settings_may_come_from_the_environment,
@@ -18,7 +21,7 @@ conformance! {
 }
 
 /// Each flag with its default and unit, or what else its help must tell.
-const FLAGS: [(&str, &[&str]); 18] = [
+const FLAGS: [(&str, &[&str]); 21] = [
     ("--bind", &["127.0.0.1:8765", "[::1]:8765"]),
     ("--chat-interval", &["1s"]),
     ("--ping-interval", &["20s"]),
@@ -34,7 +37,10 @@ const FLAGS: [(&str, &[&str]); 18] = [
     ("--handshake-timeout", &["5s"]),
     ("--close-timeout", &["5s"]),
     ("--drain-timeout", &["5s"]),
-    ("--allow-origin", &[]),
+    ("--max-sockets-per-address", &["0"]),
+    ("--allow-origin", &["https://lab.example"]),
+    ("--allow-host", &["lab.example"]),
+    ("--refuse-null-origin", &["null"]),
     ("--log", &["info"]),
     ("--log-format", &["text", "json"]),
 ];
@@ -187,6 +193,90 @@ fn a_value_that_makes_no_sense_is_exit_2(program: Program) {
             told.contains(flags.split([' ', '=']).next().unwrap_or_default()),
             "{told}"
         );
+    }
+}
+
+/// What no browser ever sends, and so would be refused for ever: told at start, with what is right instead.
+fn a_value_that_can_never_match_is_exit_2(program: Program) {
+    for (flag, value, told) in [
+        ("--allow-origin", "", "https://lab.example"),
+        ("--allow-origin", "lab.example", "https://lab.example"),
+        ("--allow-origin", "https://*.lab.example", "named whole"),
+        (
+            "--allow-origin",
+            "https://lab.example/chat",
+            "https://lab.example",
+        ),
+        ("--allow-origin", "wss://lab.example", "https://lab.example"),
+        ("--allow-origin", "https://", "https://lab.example"),
+        ("--allow-origin", "https://bücher.example", "ASCII"),
+        ("--allow-origin", "https://lab.example,", "not empty"),
+        ("--allow-host", "", "lab.example"),
+        ("--allow-host", "https://lab.example", "no scheme"),
+        ("--allow-host", "lab.example:8765", "without its port"),
+        ("--allow-host", "*.lab.example", "named whole"),
+    ] {
+        let finished = Finished::run(program.command("--bind 127.0.0.1:0").args([flag, value]));
+        assert_eq!(
+            finished.status,
+            Some(2),
+            "{flag} {value}: {:?}",
+            finished.stderr
+        );
+        let first = &finished.stderr[0];
+        assert!(
+            first.contains(flag) && first.contains(told),
+            "{value}: {first}"
+        );
+    }
+}
+
+fn every_way_to_write_an_origin_matches(program: Program) {
+    for spelling in [
+        "https://lab.example",
+        "https://lab.example/",
+        "https://lab.example:443",
+        "HTTPS://Lab.Example",
+        "https://other.example,https://lab.example",
+    ] {
+        let server = program.start(&format!("--allow-origin {spelling}"));
+        let opened = server.try_open("/ws/chat", "Origin: https://lab.example\r\n");
+        assert!(opened.is_ok(), "{spelling}");
+    }
+}
+
+fn a_server_on_all_addresses_names_one_that_a_browser_opens(program: Program) {
+    let mut binds = vec!["0.0.0.0:0"];
+    if TcpListener::bind("[::]:0").is_ok() {
+        binds.push("[::]:0");
+    }
+    for bind in binds {
+        let mut server = Server::start(&mut program.command(&format!("--bind {bind}")));
+        let port = server.address.port();
+        let lines = server.process.stdout.all();
+        assert!(
+            lines.contains(&format!("Open http://localhost:{port} in a browser.")),
+            "{lines:#?}"
+        );
+        assert!(
+            lines.contains(&format!("  - ws://localhost:{port}/ws/chat")),
+            "{lines:#?}"
+        );
+        for line in &lines {
+            if let Some(address) = line.strip_prefix("From other machines: http://") {
+                let address: SocketAddr = address.parse().expect("an address and a port");
+                assert!(!address.ip().is_loopback() && !address.ip().is_unspecified());
+                server.address = address;
+                let page = format!("Origin: http://{address}\r\n");
+                assert!(server.try_open("/ws/chat", &page).is_ok(), "{address}");
+            }
+        }
+        let local = if bind.starts_with('[') {
+            "[::1]"
+        } else {
+            "127.0.0.1"
+        };
+        server.address = format!("{local}:{port}").parse().expect("an address");
     }
 }
 

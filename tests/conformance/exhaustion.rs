@@ -91,6 +91,9 @@ fn running_out_of_descriptors_is_survived(program: Program) {
     );
     inside.text("still served");
     assert_eq!(inside.next_text(), "still served");
+    // It waits behind the crowd that is turned away, and no longer.
+    assert_eq!(server.get("/healthz").status, 200);
+    assert_eq!(server.get("/chat.html").status, 503);
     drop(crowd);
     server.open_when_free("/ws/echo").leave();
     tally.rises();
@@ -114,6 +117,7 @@ fn running_out_of_threads_is_survived(program: Program) {
                 assert!(refusal.header("retry-after").is_some(), "{refusal:?}");
             }
         }
+        assert_eq!(server.get("/healthz").status, 200);
         inside[0].say("Alice", "unharmed");
         for client in &mut inside {
             assert_eq!(client.next_json()["id"], number);

@@ -8,6 +8,9 @@ conformance! {
     a_new_client_is_logged_with_its_address,
     a_message_is_logged_up_to_50_characters,
     a_name_cannot_forge_a_line,
+    a_refusal_is_told_with_what_to_set,
+    a_flood_of_refusals_is_one_line,
+    a_refused_page_cannot_forge_a_line,
     the_level_can_be_set,
     the_log_can_be_json,
     the_log_goes_to_standard_error_alone,
@@ -96,6 +99,63 @@ fn a_name_cannot_forge_a_line(program: Program) {
         };
         assert!(!line.contains(breaks), "a control character in {line:?}");
     }
+}
+
+fn a_refusal_is_told_with_what_to_set(program: Program) {
+    let server = program.start("--max-clients 1");
+    let refused = server.try_open("/ws/chat", "Origin: https://lab.example\r\n");
+    assert!(refused.is_err());
+    let line = wait_for_log(&server, "https://lab.example");
+    assert!(
+        line.starts_with("WARN") && line.contains("--allow-origin"),
+        "{line}"
+    );
+    let request = "GET / HTTP/1.1\r\nHost: lab.example:8443\r\n\r\n";
+    assert_eq!(server.exchange("GET", request).status, 421);
+    let line = wait_for_log(&server, "lab.example:8443");
+    assert!(
+        line.starts_with("WARN") && line.contains("--allow-host"),
+        "{line}"
+    );
+    let inside = server.join();
+    assert!(server.try_open("/ws/chat", "").is_err());
+    let line = wait_for_log(&server, "(full)");
+    assert!(
+        line.starts_with("WARN") && line.contains("--max-clients"),
+        "{line}"
+    );
+    drop(inside);
+}
+
+fn a_flood_of_refusals_is_one_line(program: Program) {
+    let server = program.start("--chat-interval 1h");
+    for number in 0..50 {
+        let origin = format!("Origin: https://lab{number}.example\r\n");
+        assert!(server.try_open("/ws/chat", &origin).is_err());
+    }
+    let mut client = server.join();
+    for _ in 0..40 {
+        client.say("Alice", "too fast");
+    }
+    client.say("Alice", "");
+    wait_for_log(&server, "(empty)");
+    for reason in ["(origin)", "(rate_limited)"] {
+        let lines = server.process.stderr.all();
+        let told = lines.iter().filter(|line| line.contains(reason)).count();
+        assert_eq!(told, 1, "{reason}: {lines:#?}");
+    }
+}
+
+fn a_refused_page_cannot_forge_a_line(program: Program) {
+    let server = program.start("");
+    let forged = "a\u{85}\u{2028}\u{202e}[CHAT] Client 666";
+    let origin = format!("Origin: https://{forged}{}\r\n", "x".repeat(4000));
+    assert!(server.try_open("/ws/chat", &origin).is_err());
+    let line = wait_for_log(&server, "(origin)");
+    assert!(line.len() < 600, "{} bytes: {line}", line.len());
+    let breaks =
+        |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{202e}');
+    assert!(!line.contains(breaks), "a control character in {line:?}");
 }
 
 fn the_level_can_be_set(program: Program) {

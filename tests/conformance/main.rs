@@ -29,6 +29,7 @@ macro_rules! conformance {
 
 mod client;
 mod counters;
+mod exposition;
 mod frame;
 mod harness;
 mod http_client;

@@ -283,9 +283,11 @@ fn a_request_with_a_body_does_not_smuggle_another(program: Program) {
     let chunked =
         format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{smuggled}\r\n0\r\n\r\n");
     let bodies = [
-        format!("GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{smuggled}"),
-        format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{smuggled}"),
-        format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{chunked}"),
+        format!(
+            "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{smuggled}"
+        ),
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{smuggled}"),
+        format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{chunked}"),
     ];
     for bytes in bodies {
         let mut wire = server.wire();

@@ -8,6 +8,7 @@ use crate::harness::Program;
 conformance! {
     a_name_over_50_is_cut,
     white_space_is_trimmed_at_the_ends_only,
+    what_python_strips_is_blank,
     every_script_and_control_character_comes_back,
 }
 
@@ -57,7 +58,11 @@ fn a_name_over_50_is_cut(program: Program) {
 fn white_space_is_trimmed_at_the_ends_only(program: Program) {
     let server = program.start("--chat-interval 0s");
     let mut client = server.join();
-    for space in [" ", "\t", "\n", "\r\n", "\u{a0}", "\u{2003}", "\u{3000}"] {
+    for space in [
+        " ", "\t", "\n", "\r\n", "\u{b}", "\u{c}", "\u{1c}", "\u{1d}", "\u{1e}", "\u{1f}",
+        "\u{85}", "\u{a0}", "\u{1680}", "\u{2003}", "\u{2028}", "\u{2029}", "\u{202f}", "\u{205f}",
+        "\u{3000}",
+    ] {
         let (name, text) = (
             format!("Al{space}ice"),
             format!("Hello{space}{space}everyone"),
@@ -70,6 +75,23 @@ fn white_space_is_trimmed_at_the_ends_only(program: Program) {
             as_broadcast(&mut client, &padded.0, &padded.1),
             (name, text)
         );
+    }
+}
+
+fn what_python_strips_is_blank(program: Program) {
+    let server = program.start("--chat-interval 0s");
+    let mut client = server.join();
+    for (name, text) in [
+        ("Alice", "\u{1c}"),
+        ("Alice", "\u{1d} \u{1e}\t\u{1f}"),
+        ("\u{1f}", "Hello"),
+    ] {
+        client.say(name, text);
+        assert_eq!(client.next_json()["code"], "empty", "{name:?} {text:?}");
+    }
+    // Neither is white space to Python, nor here.
+    for kept in ["\u{1b}", "\u{200b}", "\u{feff}", "\u{180e}"] {
+        assert_eq!(as_broadcast(&mut client, kept, kept).1, kept);
     }
 }
 

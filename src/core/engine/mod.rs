@@ -220,7 +220,7 @@ impl Engine {
             *membership = moved_on;
             output.note(moved_on);
         } else {
-            self.context.counters.refused("slow_consumer");
+            self.context.counters.refused(now.instant, "slow_consumer");
             output.close = Some(Close {
                 code: CloseCode::Policy,
                 reason: "too slow: the history it reads has moved on",
@@ -362,13 +362,13 @@ impl Engine {
         output: &mut Output,
     ) {
         let counters = &self.context.counters;
-        counters.refused(fault.code());
+        counters.refused(now.instant, fault.code());
         let Some(client) = client_mut(&mut self.clients, client) else {
             return;
         };
         client.faults_in_a_row += 1;
         if client.faults_in_a_row > MAX_FAULTS_IN_A_ROW {
-            counters.refused("too_many_faults");
+            counters.refused(now.instant, "too_many_faults");
             output.close = Some(Close {
                 code: CloseCode::Policy,
                 reason: "too many refused messages in a row",

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+use super::negotiation::MetricsFormat;
+use super::refusal::METHODS;
+
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What every answer lets a browser do: load this server's own files and open a WebSocket, nothing else.
@@ -17,7 +20,7 @@ const REPORT_SECURITY_POLICY: &str =
 pub(super) struct Answer<'a> {
     status: &'static str,
     fields: Vec<(&'static str, &'a str)>,
-    /// `None` only for a 304, which describes the copy that the peer has.
+    /// `None` for a 204, which has none, and a 304, which describes the copy that the peer has.
     body: Option<Cow<'a, [u8]>>,
 }
 
@@ -40,14 +43,14 @@ impl<'a> Answer<'a> {
         Self::new(status, TEXT, body).field("Cache-Control", "no-store")
     }
 
-    pub(super) fn metrics(openmetrics: bool, text: String) -> Self {
-        let content_type = if openmetrics {
-            "application/openmetrics-text; version=1.0.0; charset=utf-8"
-        } else {
-            "text/plain; version=0.0.4; charset=utf-8"
-        };
-        Self::new("200 OK", content_type, Cow::Owned(text.into_bytes()))
-            .field("Cache-Control", "no-store")
+    pub(super) fn metrics(format: MetricsFormat, text: String) -> Self {
+        Self::new(
+            "200 OK",
+            format.content_type(),
+            Cow::Owned(text.into_bytes()),
+        )
+        .field("Cache-Control", "no-store")
+        .field("Vary", "Accept")
     }
 
     pub(super) fn report(html: &'a [u8]) -> Self {
@@ -72,6 +75,15 @@ impl<'a> Answer<'a> {
             body: None,
         }
         .validated(etag)
+    }
+
+    /// Word of the methods that there are (RFC 9110 §9.3.7).
+    pub(super) fn options() -> Self {
+        Self {
+            status: "204 No Content",
+            fields: vec![("Allow", METHODS)],
+            body: None,
+        }
     }
 
     pub(super) fn field(mut self, name: &'static str, value: &'a str) -> Self {

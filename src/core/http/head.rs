@@ -302,7 +302,7 @@ mod tests {
                 "{line:?}"
             );
         }
-        for target in ["chat", "https://a/", "a:443"] {
+        for target in ["chat", "ftp://a/", "ws://a/", "a:443"] {
             let bytes = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
             rejected(bytes.as_bytes(), Refusal::BadRequest(BAD_REQUEST_LINE));
         }

@@ -6,18 +6,18 @@
 //!
 //! ```
 //! use std::time::SystemTime;
-//! use ws_realtime_lab::core::http::{Head, OriginPolicy, Outcome, Site, Step, refuse, respond};
+//! use ws_realtime_lab::core::http::{AccessPolicy, Head, Outcome, Site, Step, refuse, respond};
 //!
-//! let origins = OriginPolicy { loopback_only: true, allowed: Vec::new() };
+//! let access = AccessPolicy { loopback_only: true, ..AccessPolicy::default() };
 //! let site = Site {
 //!     model: "evloop",
 //!     now: SystemTime::now(),
-//!     origins: &origins,
+//!     access: &access,
+//!     local: std::net::Ipv4Addr::LOCALHOST.into(),
 //!     draining: false,
-//!     room: Ok(()),
 //!     last: false,
 //!     report: None,
-//!     metrics: &|| "clients 0\n".to_owned(),
+//!     metrics: &|_format| "clients 0\n".to_owned(),
 //! };
 //! let (mut head, mut out) = (Head::default(), Vec::new());
 //! head.push(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -38,10 +38,12 @@
 //! assert!(!closes && out.starts_with(b"HTTP/1.1 200 OK\r\n") && out.ends_with(b"ok"));
 //! ```
 
+mod access;
 mod answer;
 mod assets;
+mod authority;
 mod head;
-mod origin;
+mod negotiation;
 mod refusal;
 mod request;
 mod upgrade;
@@ -49,14 +51,17 @@ mod upgrade;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
+pub use access::{AccessPolicy, AllowedHost, AllowedOrigin};
 pub use head::{Head, MAX_HEAD_BYTES, MAX_HEADERS, Step};
-pub use origin::OriginPolicy;
+pub use negotiation::MetricsFormat;
 pub use refusal::Refusal;
 pub use request::{Method, Request};
 
 use crate::core::protocol::Opening;
+use access::Sender;
 use answer::{Answer, Envelope};
 use assets::Asset;
 use upgrade::Endpoint;
@@ -67,19 +72,19 @@ pub struct Site<'a> {
     pub model: &'a str,
     /// The wall clock, for `Date`.
     pub now: SystemTime,
-    /// Which web pages may open a WebSocket.
-    pub origins: &'a OriginPolicy,
+    /// Which hosts are this server's, and which web pages may open a WebSocket.
+    pub access: &'a AccessPolicy,
+    /// The server's address on this connection.
+    pub local: IpAddr,
     /// The server is shutting down: no new clients, and every answer closes its connection.
     pub draining: bool,
-    /// Whether another client fits in; if not, what it is told.
-    pub room: Result<(), Refusal>,
     /// This is the last answer on its connection, and says so. A driver sets it once its unsent output passes
     /// a bound, for a peer may send requests without end and read none of the answers.
     pub last: bool,
     /// What `/report` shows: one self-contained HTML file, or nothing (404).
     pub report: Option<&'a [u8]>,
     /// Writes the Prometheus text of `/metrics`; called only when asked for it.
-    pub metrics: &'a dyn Fn() -> String,
+    pub metrics: &'a dyn Fn(MetricsFormat) -> String,
 }
 
 /// What became of a request; the bytes that say so are in the output already.
@@ -140,11 +145,19 @@ enum Reply<'a> {
     Switch { key: &'a str, opening: Opening },
 }
 
-/// The order of these checks is part of the contract: path, method, upgrade, origin, draining, room.
+/// The order of these checks is part of the contract: host, path, method, upgrade, origin, draining, room.
 fn reply<'a>(request: &'a Request, site: &'a Site) -> Result<Reply<'a>, Refusal> {
+    if !site.access.answers_for(request.host.as_deref(), site.local) {
+        return Err(Refusal::Host);
+    }
+    if request.method == Method::Options && request.path == "*" {
+        return Ok(Reply::Answer(Answer::options()));
+    }
     let route = Route::to(&request.path, site).ok_or(Refusal::NotFound)?;
-    if request.method == Method::Other {
-        return Err(Refusal::Method);
+    match request.method {
+        Method::Get | Method::Head => {}
+        Method::Options => return Ok(Reply::Answer(Answer::options())),
+        Method::Other => return Err(Refusal::Method),
     }
     Ok(Reply::Answer(match route {
         Route::Socket(endpoint) => return admit(endpoint, request, site),
@@ -153,7 +166,11 @@ fn reply<'a>(request: &'a Request, site: &'a Site) -> Result<Reply<'a>, Refusal>
             Answer::text("503 Service Unavailable", "draining").retry_later()
         }
         Route::Health => Answer::text("200 OK", "ok"),
-        Route::Metrics => Answer::metrics(request.accepts_openmetrics, (site.metrics)()),
+        Route::Metrics => {
+            let format = MetricsFormat::preferred(request.accept.as_deref());
+            let format = format.ok_or(Refusal::NotAcceptable)?;
+            Answer::metrics(format, (site.metrics)(format))
+        }
         Route::Report(html) => Answer::report(html),
         Route::File(asset) => asset.answer(request.if_none_match.as_deref()),
     }))
@@ -161,16 +178,17 @@ fn reply<'a>(request: &'a Request, site: &'a Site) -> Result<Reply<'a>, Refusal>
 
 fn admit<'a>(endpoint: Endpoint, request: &'a Request, site: &Site) -> Result<Reply<'a>, Refusal> {
     let (key, opening) = endpoint.open(request)?;
-    if !site
-        .origins
-        .allows(request.origin.as_deref(), request.host.as_deref())
-    {
-        return Err(Refusal::Origin);
-    }
+    let sender = site
+        .access
+        .sender(request.origin.as_deref(), request.host.as_deref())
+        .ok_or(Refusal::Origin)?;
     if site.draining {
         return Err(Refusal::Draining);
     }
-    site.room?;
+    let opening = match sender {
+        Sender::Known => opening,
+        Sender::Anonymous => opening.without_past(),
+    };
     Ok(Reply::Switch { key, opening })
 }
 

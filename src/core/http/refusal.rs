@@ -3,17 +3,24 @@
 use super::answer::Answer;
 use super::head::{MAX_HEAD_BYTES, MAX_HEADERS};
 
+/// The methods that are answered everywhere.
+pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
+
 /// Why a request, or a connection before its request, got nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The request is malformed; the sentence says what is wrong and what would be right.
     BadRequest(&'static str),
+    /// The request is for a host that is not this server's, as that of a page that made its name lead here.
+    Host,
     /// A web page of a foreign origin asked for a WebSocket.
     Origin,
     /// There is nothing under this path.
     NotFound,
     /// There is, but not for this method.
     Method,
+    /// It is in no format that the client reads.
+    NotAcceptable,
     /// The request head did not arrive whole in time.
     HeadTimeout,
     /// The path is a WebSocket's, the request is an ordinary one.
@@ -26,6 +33,12 @@ pub enum Refusal {
     Full,
     /// As many clients as the server takes from one address are here.
     AddressFull,
+    /// As many sockets as the server takes from one address are open, clients or not.
+    AddressSockets,
+    /// No descriptor is left for another socket.
+    NoDescriptors,
+    /// No thread can be started for another client.
+    NoThread,
     /// The server is shutting down.
     Draining,
 }
@@ -37,11 +50,18 @@ impl Refusal {
             Self::BadRequest(_) => "400 Bad Request",
             Self::Origin => "403 Forbidden",
             Self::NotFound => "404 Not Found",
+            Self::NotAcceptable => "406 Not Acceptable",
+            Self::Host => "421 Misdirected Request",
             Self::Method => "405 Method Not Allowed",
             Self::HeadTimeout => "408 Request Timeout",
             Self::UpgradeRequired | Self::WebSocketVersion => "426 Upgrade Required",
             Self::HeadTooLarge => "431 Request Header Fields Too Large",
-            Self::Full | Self::AddressFull | Self::Draining => "503 Service Unavailable",
+            Self::Full
+            | Self::AddressFull
+            | Self::AddressSockets
+            | Self::NoDescriptors
+            | Self::NoThread
+            | Self::Draining => "503 Service Unavailable",
         }
     }
 
@@ -49,15 +69,20 @@ impl Refusal {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
+            Self::Host => "host",
             Self::Origin => "origin",
             Self::NotFound => "not_found",
             Self::Method => "method",
+            Self::NotAcceptable => "not_acceptable",
             Self::HeadTimeout => "head_timeout",
             Self::UpgradeRequired => "upgrade_required",
             Self::WebSocketVersion => "websocket_version",
             Self::HeadTooLarge => "head_too_large",
             Self::Full => "full",
             Self::AddressFull => "address_full",
+            Self::AddressSockets => "address_sockets",
+            Self::NoDescriptors => "no_descriptors",
+            Self::NoThread => "no_thread",
             Self::Draining => "draining",
         }
     }
@@ -71,10 +96,15 @@ impl Refusal {
             | Self::HeadTooLarge
             | Self::Full
             | Self::AddressFull
+            | Self::AddressSockets
+            | Self::NoDescriptors
+            | Self::NoThread
             | Self::Draining => true,
-            Self::Origin
+            Self::Host
+            | Self::Origin
             | Self::NotFound
             | Self::Method
+            | Self::NotAcceptable
             | Self::UpgradeRequired
             | Self::WebSocketVersion => false,
         }
@@ -83,23 +113,35 @@ impl Refusal {
     pub(super) fn answer(self) -> Answer<'static> {
         let answer = Answer::text(self.status(), self.line() + "\n");
         match self {
-            Self::Method => answer.field("Allow", "GET, HEAD"),
+            Self::Method => answer.field("Allow", METHODS),
             Self::UpgradeRequired => answer.field("Upgrade", "websocket"),
             Self::WebSocketVersion => answer
                 .field("Upgrade", "websocket")
                 .field("Sec-WebSocket-Version", "13"),
-            Self::Full | Self::AddressFull | Self::Draining => answer.retry_later(),
+            Self::Full
+            | Self::AddressFull
+            | Self::AddressSockets
+            | Self::NoDescriptors
+            | Self::NoThread
+            | Self::Draining => answer.retry_later(),
             Self::BadRequest(_)
+            | Self::Host
             | Self::Origin
             | Self::NotFound
+            | Self::NotAcceptable
             | Self::HeadTimeout
             | Self::HeadTooLarge => answer,
         }
     }
 
-    fn line(self) -> String {
+    /// One line that says what is wrong and what would be right.
+    pub fn line(self) -> String {
         match self {
             Self::BadRequest(line) => line,
+            Self::Host => {
+                "This server does not answer for that Host: open it by its address or as localhost, \
+                 or start it with --allow-host and the name."
+            }
             Self::Origin => {
                 "Pages of this origin may not connect: open the page from this server, \
                  or start the server with --allow-origin and the page's origin."
@@ -107,7 +149,8 @@ impl Refusal {
             Self::NotFound => {
                 "There is nothing here: the pages start at /, the WebSockets are /ws/chat, /ws/dashboard and /ws/echo."
             }
-            Self::Method => "Only GET and HEAD are answered here.",
+            Self::Method => "Only GET, HEAD and OPTIONS are answered here.",
+            Self::NotAcceptable => "The figures are text/plain or application/openmetrics-text: accept one of the two.",
             Self::HeadTimeout => {
                 "The request did not arrive in time: send its head whole, and the empty line that ends it."
             }
@@ -124,6 +167,18 @@ impl Refusal {
             Self::AddressFull => {
                 "The server has as many clients from your address as it takes (--max-clients-per-address): \
                  close one, or try again in a few seconds."
+            }
+            Self::AddressSockets => {
+                "As many connections from your address are open as the server takes (--max-sockets-per-address): \
+                 close one, or try again in a few seconds."
+            }
+            Self::NoDescriptors => {
+                "The server has no descriptor left for another client (`ulimit -n`, --max-clients): \
+                 try again in a few seconds."
+            }
+            Self::NoThread => {
+                "The server can start no thread for another client (`ulimit -u`, --max-clients): \
+                 try again in a few seconds."
             }
             Self::Draining => "The server is shutting down: try again in a few seconds.",
         }
@@ -146,13 +201,21 @@ mod tests {
                 "bad_request",
                 "",
             ),
+            (Refusal::Host, "421 ", "host", ""),
             (Refusal::Origin, "403 ", "origin", ""),
+            (Refusal::NotAcceptable, "406 ", "not_acceptable", ""),
+            (
+                Refusal::AddressSockets,
+                "503 ",
+                "address_sockets",
+                "\r\nRetry-After: 5\r\n",
+            ),
             (Refusal::NotFound, "404 ", "not_found", ""),
             (
                 Refusal::Method,
                 "405 ",
                 "method",
-                "\r\nAllow: GET, HEAD\r\n",
+                "\r\nAllow: GET, HEAD, OPTIONS\r\n",
             ),
             (Refusal::HeadTimeout, "408 ", "head_timeout", ""),
             (

@@ -28,8 +28,8 @@ pub struct Request {
     pub origin: Option<String>,
     /// Which copies the peer has.
     pub if_none_match: Option<String>,
-    /// The peer reads the newer of the two Prometheus formats.
-    pub accepts_openmetrics: bool,
+    /// Which formats the peer reads.
+    pub accept: Option<String>,
     /// The `Sec-WebSocket-Key` of a proper handshake, or what the request lacks to be one.
     pub upgrade: Result<String, Refusal>,
 }
@@ -41,6 +41,8 @@ pub enum Method {
     Get,
     /// HEAD: the answer to a GET without its body.
     Head,
+    /// OPTIONS: which methods there are.
+    Options,
     /// Any other, which is answered nowhere.
     Other,
 }
@@ -61,10 +63,11 @@ impl Request {
         let method = match method {
             "GET" => Method::Get,
             "HEAD" => Method::Head,
+            "OPTIONS" => Method::Options,
             _ => Method::Other,
         };
         let has_body = has_body(&fields)?;
-        if has_body && method != Method::Other {
+        if has_body && matches!(method, Method::Get | Method::Head) {
             return Err(Refusal::BadRequest(UNWANTED_BODY));
         }
         let host = host(&fields, http_minor_version)?;
@@ -83,9 +86,7 @@ impl Request {
             host: authority.map(ToOwned::to_owned).or(host),
             origin: fields.joined("Origin"),
             if_none_match: fields.joined("If-None-Match"),
-            accepts_openmetrics: fields
-                .joined("Accept")
-                .is_some_and(|types| types.contains("application/openmetrics-text")),
+            accept: fields.joined("Accept"),
             upgrade: upgrade::key(&fields, http_minor_version),
         })
     }
@@ -117,9 +118,9 @@ fn split_target(target: &str) -> Result<(Option<&str>, &str), Refusal> {
     if target.starts_with('/') || target == "*" {
         return Ok((None, target));
     }
-    let address = target
-        .split_once("://")
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http"));
+    let address = target.split_once("://").filter(|(scheme, _)| {
+        scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+    });
     let (_, address) = address.ok_or(Refusal::BadRequest(BAD_REQUEST_LINE))?;
     let (authority, path_and_query) =
         address.split_at(address.find(['/', '?']).unwrap_or(address.len()));
@@ -217,7 +218,7 @@ mod tests {
             host: Some("example.com:8765".to_owned()),
             origin: Some("http://example.com".to_owned()),
             if_none_match: Some("\"a\", \"b\"".to_owned()),
-            accepts_openmetrics: true,
+            accept: Some("application/openmetrics-text; version=1.0.0".to_owned()),
             upgrade: Err(Refusal::UpgradeRequired),
         };
         assert_eq!(request, expected);
@@ -229,6 +230,7 @@ mod tests {
             ("http://b:1/chat?x", "/chat", Some("x")),
             ("HTTP://b:1", "/", None),
             ("http://b:1?x", "/", Some("x")),
+            ("https://b:1/chat", "/chat", None),
         ] {
             let request = request(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
             assert_eq!(

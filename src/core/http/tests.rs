@@ -9,22 +9,21 @@ const HANDSHAKE: &str = "Host: localhost:8765\r\nConnection: keep-alive, Upgrade
      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 
 struct Given {
-    origins: OriginPolicy,
+    access: AccessPolicy,
     draining: bool,
-    room: Result<(), Refusal>,
     last: bool,
     report: Option<&'static [u8]>,
 }
 
 fn given() -> Given {
-    let origins = OriginPolicy {
+    let access = AccessPolicy {
         loopback_only: true,
-        allowed: Vec::new(),
+        hosts: vec!["a".parse().unwrap()],
+        ..AccessPolicy::default()
     };
     Given {
-        origins,
+        access,
         draining: false,
-        room: Ok(()),
         last: false,
         report: None,
     }
@@ -40,16 +39,16 @@ impl Given {
         };
         assert!(head.is_empty());
         let asked_for_metrics = request.path == "/metrics";
-        let metrics = || {
+        let metrics = |format| {
             assert!(asked_for_metrics, "made only when asked for");
-            "clients 3\n".to_owned()
+            format!("{format:?}")
         };
         let site = Site {
             model: "evloop",
             now: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
-            origins: &self.origins,
+            access: &self.access,
+            local: std::net::Ipv4Addr::LOCALHOST.into(),
             draining: self.draining,
-            room: self.room,
             last: self.last,
             report: self.report,
             metrics: &metrics,
@@ -257,22 +256,24 @@ fn health_turns_with_draining() {
 
 #[test]
 fn metrics_come_in_the_format_that_the_scraper_reads() {
-    for (accept, content_type) in [
-        ("", "text/plain; version=0.0.4; charset=utf-8"),
+    for (accept, content_type, body) in [
+        ("", "text/plain; version=0.0.4; charset=utf-8", "Text"),
         (
             "Accept: text/plain\r\n",
             "text/plain; version=0.0.4; charset=utf-8",
+            "Text",
         ),
         (
             "Accept: application/openmetrics-text; version=1.0.0, text/plain;q=0.5\r\n",
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "OpenMetrics",
         ),
     ] {
         let got = given().ask(&format!("GET /metrics HTTP/1.1\r\nHost: a\r\n{accept}\r\n"));
         got.responded("200 OK", true);
         assert_eq!(
             (got.field("Content-Type"), got.body.as_str()),
-            (Some(content_type), "clients 3\n")
+            (Some(content_type), body)
         );
     }
 }
@@ -304,7 +305,6 @@ fn what_is_not_there_is_not_found_whatever_the_method() {
         "/ws/chat/",
         "/client/chat.html",
         "/../Cargo.toml",
-        "*",
     ] {
         for method in ["GET", "POST", "OPTIONS"] {
             let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -327,16 +327,93 @@ fn a_websocket_is_found_only_where_one_is() {
 #[test]
 fn other_methods_are_told_which_are_allowed() {
     for path in ["/", "/healthz", "/ws/chat"] {
-        for method in ["POST", "PUT", "OPTIONS", "get"] {
+        for method in ["POST", "PUT", "TRACE", "get"] {
             let got = given().ask(&format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
             got.refused(Refusal::Method, true);
-            assert_eq!(got.field("Allow"), Some("GET, HEAD"));
+            assert_eq!(got.field("Allow"), Some("GET, HEAD, OPTIONS"));
         }
         given()
             .ask(&format!(
                 "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
             ))
             .refused(Refusal::Method, false);
+    }
+}
+
+#[test]
+fn options_tells_the_methods() {
+    for target in [
+        "*",
+        "/",
+        "/chat",
+        "/healthz",
+        "/metrics",
+        "/ws/chat",
+        "http://localhost",
+    ] {
+        for version in ["1.1", "1.0"] {
+            let host = if version == "1.1" { "Host: a\r\n" } else { "" };
+            let got = given().ask(&format!("OPTIONS {target} HTTP/{version}\r\n{host}\r\n"));
+            got.responded("204 No Content", version == "1.1");
+            assert_eq!(got.field("Allow"), Some("GET, HEAD, OPTIONS"), "{target}");
+            assert_eq!((got.field("Content-Length"), got.body.as_str()), (None, ""));
+        }
+    }
+    given()
+        .ask("GET * HTTP/1.1\r\nHost: a\r\n\r\n")
+        .refused(Refusal::NotFound, true);
+}
+
+#[test]
+fn figures_in_neither_format_are_not_acceptable() {
+    given()
+        .ask("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: */*;q=0\r\n\r\n")
+        .refused(Refusal::NotAcceptable, true);
+}
+
+#[test]
+fn a_host_that_is_not_the_servers_is_refused_on_every_path() {
+    for path in ["/", "/nothing", "/healthz", "/metrics", "/ws/chat", "*"] {
+        for method in ["GET", "POST", "OPTIONS"] {
+            given()
+                .ask(&format!(
+                    "{method} {path} HTTP/1.1\r\nHost: evil.example:8765\r\n\r\n"
+                ))
+                .refused(Refusal::Host, true);
+        }
+    }
+    let rebound = HANDSHAKE.replace("localhost", "evil.example");
+    let request =
+        format!("GET /ws/chat HTTP/1.1\r\n{rebound}Origin: http://evil.example:8765\r\n\r\n");
+    given().ask(&request).refused(Refusal::Host, false);
+    // The target's host counts, whatever the header says.
+    given()
+        .ask("GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .refused(Refusal::Host, true);
+    for target in [
+        "http://localhost/healthz",
+        "https://localhost:8765/healthz",
+        "/healthz",
+    ] {
+        given()
+            .ask(&format!("GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"))
+            .responded("200 OK", true);
+    }
+}
+
+#[test]
+fn a_page_without_an_origin_gets_nothing_of_the_past() {
+    for origin in ["null", "file://", ""] {
+        let origin = format!("Origin: {origin}\r\n");
+        for query in ["", "?history=50", "?since=abc:17"] {
+            let got = given().open(&format!("/ws/chat{query}"), &origin);
+            assert_eq!(
+                got.outcome,
+                Outcome::Upgraded(Opening::Chat(Replay::Nothing))
+            );
+        }
+        let got = given().open("/ws/dashboard", &origin);
+        assert_eq!(got.outcome, Outcome::Upgraded(Opening::Dashboard));
     }
 }
 
@@ -471,18 +548,6 @@ fn pages_of_a_foreign_origin_are_refused() {
 }
 
 #[test]
-fn a_client_too_many_is_told_so() {
-    for refusal in [Refusal::Full, Refusal::AddressFull] {
-        let full = Given {
-            room: Err(refusal),
-            ..given()
-        };
-        full.open("/ws/chat", "").refused(refusal, false);
-        full.get("/").responded("200 OK", true);
-    }
-}
-
-#[test]
 fn a_draining_server_takes_no_client_and_keeps_no_connection() {
     let draining = Given {
         draining: true,
@@ -497,13 +562,18 @@ fn a_draining_server_takes_no_client_and_keeps_no_connection() {
 
 #[test]
 fn checks_come_in_their_order() {
-    let mut given = Given {
+    let given = Given {
         draining: true,
-        room: Err(Refusal::Full),
         ..given()
     };
     let evil = "Origin: http://evil.example\r\n";
     let no_version = HANDSHAKE.replace("Version: 13", "Version: 8") + evil;
+    given
+        .ask(&format!(
+            "POST /nothing HTTP/1.1\r\n{}\r\n",
+            no_version.replace("localhost", "evil.example")
+        ))
+        .refused(Refusal::Host, false);
     given
         .ask(&format!("POST /nothing HTTP/1.1\r\n{no_version}\r\n"))
         .refused(Refusal::NotFound, false);
@@ -515,8 +585,6 @@ fn checks_come_in_their_order() {
         .refused(Refusal::WebSocketVersion, false);
     given.open("/ws/chat", evil).refused(Refusal::Origin, false);
     given.open("/ws/chat", "").refused(Refusal::Draining, false);
-    given.draining = false;
-    given.open("/ws/chat", "").refused(Refusal::Full, false);
 }
 
 #[test]

@@ -26,6 +26,17 @@ pub enum Opening {
     Echo,
 }
 
+impl Opening {
+    /// The same for a client that may not have what was said before it came.
+    #[must_use]
+    pub fn without_past(self) -> Self {
+        match self {
+            Self::Chat(_) => Self::Chat(Replay::Nothing),
+            opening @ (Self::Dashboard | Self::Echo) => opening,
+        }
+    }
+}
+
 /// Which of the room's past messages a newcomer wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replay {
@@ -109,12 +120,12 @@ pub struct Chat<'a> {
 impl Chat<'_> {
     /// The name, trimmed and cut to [`NAME_CHARS`]; never empty.
     pub fn name(&self) -> &str {
-        first_chars(self.name.trim(), NAME_CHARS)
+        first_chars(trim(&self.name), NAME_CHARS)
     }
 
     /// The text, trimmed; 1 to [`TEXT_CHARS`] characters.
     pub fn text(&self) -> &str {
-        self.text.trim()
+        trim(&self.text)
     }
 }
 
@@ -172,10 +183,10 @@ pub fn parse_chat(payload: Payload<'_>) -> Result<ChatRequest<'_>, RefusedChat<'
         fields.name.unwrap_or_default(),
         fields.text.unwrap_or_default(),
     );
-    if name.trim().is_empty() || text.trim().is_empty() {
+    if trim(&name).is_empty() || trim(&text).is_empty() {
         return refuse(Fault::Empty, fields.cid);
     }
-    if char_count(text.trim()) > TEXT_CHARS {
+    if char_count(trim(&text)) > TEXT_CHARS {
         return refuse(Fault::TooLong, fields.cid);
     }
     Ok(ChatRequest::Say(Chat {
@@ -183,6 +194,13 @@ pub fn parse_chat(payload: Payload<'_>) -> Result<ChatRequest<'_>, RefusedChat<'
         text,
         cid: fields.cid,
     }))
+}
+
+/// Without white space at both ends, and without U+001C to U+001F, which Python's `str.strip` takes for white space too.
+fn trim(text: &str) -> &str {
+    text.trim_matches(|character: char| {
+        character.is_whitespace() || matches!(character, '\u{1c}'..='\u{1f}')
+    })
 }
 
 /// A change of subscription: the metrics known, in the order asked for, without repeats.
@@ -370,6 +388,18 @@ mod tests {
         ] {
             assert_eq!(fault_of(&text), fault, "{text}");
         }
+    }
+
+    /// Every character that `chr(c).strip()` leaves nothing of, for `c` from 0 to 0x10FFFF in Python 3.
+    #[test]
+    fn trims_what_python_strips() {
+        let stripped = "\t\n\u{b}\u{c}\r\u{1c}\u{1d}\u{1e}\u{1f} \u{85}\u{a0}\u{1680}\u{2000}\u{2001}\u{2002}\u{2003}\
+            \u{2004}\u{2005}\u{2006}\u{2007}\u{2008}\u{2009}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
+        for character in '\0'..=char::MAX {
+            let is_stripped = trim(character.encode_utf8(&mut [0; 4])).is_empty();
+            assert_eq!(is_stripped, stripped.contains(character), "{character:?}");
+        }
+        assert_eq!(trim("\u{1c} a\u{1d}b \u{1f}"), "a\u{1d}b");
     }
 
     #[test]

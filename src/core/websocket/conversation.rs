@@ -8,7 +8,7 @@
 //! frames on their way (RFC 9112 §9.6).
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use tracing::{debug, info};
@@ -19,12 +19,14 @@ use tungstenite::protocol::{CloseFrame, Message, WebSocketContext};
 use super::frame::{self, Inspected, Inspector, Violation};
 use super::keepalive::Due;
 use super::session::Session;
+use crate::core::arrival::{Arrival, Place};
 use crate::core::context::Context;
 use crate::core::engine::output::Output;
 use crate::core::engine::{ClientId, Close, Engine, Full};
 use crate::core::http::{self, Head, Outcome, Refusal, Site, Step};
 use crate::core::limits::Limits;
 use crate::core::protocol::{Opening, Payload};
+use crate::core::refusals::Quoted;
 use crate::core::time::Now;
 
 /// Output above which no further pipelined request is answered: the last answer says `Connection: close`.
@@ -55,6 +57,8 @@ pub trait EngineAccess {
 pub struct Conversation {
     client: ClientId,
     peer: SocketAddr,
+    /// Given back when the socket is closed.
+    _place: Option<Box<Place>>,
     stage: Stage,
     /// The beginning of a frame. It is held back until the rest has come, so that memory grows with what a client has
     /// sent and not with what its header claims: tungstenite makes room for the whole claim at once.
@@ -67,6 +71,8 @@ pub struct Conversation {
 enum Stage {
     Http {
         head: Head,
+        /// The server's address on this connection.
+        local: IpAddr,
         /// When the head being read must be whole.
         deadline: Instant,
         /// Whether a request was answered: silence is then an idle connection, not a slow head.
@@ -109,13 +115,15 @@ pub enum TimedOut {
 
 impl Conversation {
     /// A client has connected and not said anything yet.
-    pub fn new(client: ClientId, peer: SocketAddr, now: Now, limits: &Limits) -> Self {
+    pub fn new(client: ClientId, arrival: Arrival, now: Now, limits: &Limits) -> Self {
         let deadline = now.instant + limits.handshake_timeout;
         Self {
             client,
-            peer,
+            peer: arrival.peer,
+            _place: arrival.place,
             stage: Stage::Http {
                 head: Head::default(),
+                local: arrival.local,
                 deadline,
                 answered: false,
             },
@@ -188,7 +196,7 @@ impl Conversation {
             Stage::Http { head, answered, .. } => {
                 let idle = head.is_empty() && *answered;
                 if !idle {
-                    refuse(Refusal::HeadTimeout, now, access);
+                    refuse(Refusal::HeadTimeout, self.peer, now, access);
                 }
                 self.linger(now, access);
             }
@@ -202,14 +210,20 @@ impl Conversation {
                     Due::Nothing => {}
                     Due::Ping => frame::ping(access.output().reply.own()),
                     Due::Dead => {
-                        access.context().counters.refused("ping_timeout");
+                        access
+                            .context()
+                            .counters
+                            .refused(now.instant, "ping_timeout");
                         self.linger(now, access);
                         frame::close(access.output().reply.own(), 1011, "keepalive ping timeout");
                     }
                 }
             }
             Stage::Closing { .. } => {
-                access.context().counters.refused("close_timeout");
+                access
+                    .context()
+                    .counters
+                    .refused(now.instant, "close_timeout");
                 return TimedOut::Drop;
             }
             Stage::Lingering { .. } | Stage::Closed { .. } => return TimedOut::Drop,
@@ -240,16 +254,17 @@ impl Conversation {
 
     fn answer_requests(&mut self, now: Now, access: &mut impl EngineAccess) {
         let start = access.output().reply.own().len();
-        while let Stage::Http { head, .. } = &mut self.stage {
+        while let Stage::Http { head, local, .. } = &mut self.stage {
+            let local = *local;
             match head.next_step() {
                 Step::Incomplete => break,
                 Step::Reject(refusal) => {
-                    refuse(refusal, now, access);
+                    refuse(refusal, self.peer, now, access);
                     self.linger(now, access);
                 }
                 Step::Request(request) => {
                     let last = access.output().reply.own().len() - start > MAX_PIPELINED_OUTPUT;
-                    self.answer(now, &request, last, access);
+                    self.answer(now, &request, local, last, access);
                 }
             }
         }
@@ -259,18 +274,31 @@ impl Conversation {
         &mut self,
         now: Now,
         request: &http::Request,
+        local: IpAddr,
         last: bool,
         access: &mut impl EngineAccess,
     ) {
         let start = access.output().reply.own().len();
-        match respond(request, now, last, access) {
+        let draining = access.with(|engine, _| engine.is_draining());
+        let mut out = std::mem::take(access.output().reply.own());
+        let outcome = respond(
+            access.context(),
+            request,
+            now,
+            local,
+            draining,
+            last,
+            &mut out,
+        );
+        *access.output().reply.own() = out;
+        match outcome {
             Outcome::Responded {
                 keep_alive,
                 refused,
             } => {
                 let context = access.context();
                 if let Some(refusal) = refused {
-                    context.counters.refused(refusal.reason());
+                    note(refusal, Some(request), self.peer, now, context);
                 }
                 match &mut self.stage {
                     Stage::Http {
@@ -286,7 +314,7 @@ impl Conversation {
                 Ok(number) => self.upgrade(now, &opening, number, access),
                 Err(full) => {
                     access.output().reply.truncate(start);
-                    refuse(refusal_of(full), now, access);
+                    refuse(refusal_of(full), self.peer, now, access);
                     self.linger(now, access);
                 }
             },
@@ -420,7 +448,10 @@ impl Conversation {
             && close.code == CloseCode::Protocol
         {
             // Either the client accuses us, or it sent a code that may not be sent and tungstenite answers with this.
-            access.context().counters.refused("protocol_error");
+            access
+                .context()
+                .counters
+                .refused(now.instant, "protocol_error");
         }
         // What comes after our Close is of no interest any more.
         let Stage::Open(session) = &mut self.stage else {
@@ -454,7 +485,7 @@ impl Conversation {
         access: &mut impl EngineAccess,
     ) {
         debug!("[SERVER] {}: closed with {code}: {error}", self.peer);
-        access.context().counters.refused(reason);
+        access.context().counters.refused(now.instant, reason);
         let open = matches!(self.stage, Stage::Open(_));
         self.linger(now, access);
         if open {
@@ -538,32 +569,73 @@ impl Conversation {
 
 /// Answers a request. An upgrade is accepted on condition that there is a place.
 fn respond(
+    context: &Context,
     request: &http::Request,
     now: Now,
+    local: IpAddr,
+    draining: bool,
     last: bool,
-    access: &mut impl EngineAccess,
+    out: &mut Vec<u8>,
 ) -> Outcome {
-    let draining = access.with(|engine, _| engine.is_draining());
-    let mut out = std::mem::take(access.output().reply.own());
-    let context = access.context();
     let site = Site {
         model: context.model,
         now: now.wall_clock(),
-        origins: &context.origins,
+        access: &context.access,
+        local,
         draining,
-        room: Ok(()),
         last,
         report: context.report.as_deref(),
-        metrics: &|| context.counters.exposition(),
+        metrics: &|format| context.counters.exposition(format),
     };
-    let outcome = http::respond(request, &site, &mut out);
-    *access.output().reply.own() = out;
-    outcome
+    http::respond(request, &site, out)
 }
 
-fn refuse(refusal: Refusal, now: Now, access: &mut impl EngineAccess) {
+/// The answer to a connection for which there is no place. Who looks after the server finds room all the same: a health
+/// check and a scrape are answered out of what has come with the connection, whatever else is refused.
+pub fn answer_without_place(
+    context: &Context,
+    draining: bool,
+    arrival: &Arrival,
+    now: Now,
+    input: &[u8],
+    refusal: Refusal,
+) -> Vec<u8> {
+    let mut head = Head::default();
+    head.push(input);
+    let mut out = Vec::new();
+    match head.next_step() {
+        Step::Request(request)
+            if matches!(request.path.as_str(), "/healthz" | "/metrics")
+                && !request.wants_websocket() =>
+        {
+            let outcome = respond(
+                context,
+                &request,
+                now,
+                arrival.local,
+                draining,
+                true,
+                &mut out,
+            );
+            if let Outcome::Responded {
+                refused: Some(refusal),
+                ..
+            } = outcome
+            {
+                note(refusal, Some(&request), arrival.peer, now, context);
+            }
+        }
+        Step::Incomplete | Step::Request(_) | Step::Reject(_) => {
+            note(refusal, None, arrival.peer, now, context);
+            http::refuse(refusal, context.model, now.wall_clock(), &mut out);
+        }
+    }
+    out
+}
+
+fn refuse(refusal: Refusal, peer: SocketAddr, now: Now, access: &mut impl EngineAccess) {
     let context = access.context();
-    context.counters.refused(refusal.reason());
+    note(refusal, None, peer, now, context);
     let model = context.model;
     http::refuse(
         refusal,
@@ -571,6 +643,43 @@ fn refuse(refusal: Refusal, now: Now, access: &mut impl EngineAccess) {
         now.wall_clock(),
         access.output().reply.own(),
     );
+}
+
+/// Counts a refusal, and tells the operator what could be set.
+fn note(
+    refusal: Refusal,
+    request: Option<&http::Request>,
+    peer: SocketAddr,
+    now: Now,
+    context: &Context,
+) {
+    let counters = &context.counters;
+    if refusal == Refusal::NotFound && request.is_some_and(|request| request.path == "/report") {
+        // The start page asks whether there is one.
+        return counters.refused_silently(refusal.reason());
+    }
+    counters.refused_because(now.instant, refusal.reason(), || {
+        let quoted = |value: Option<&String>| {
+            Quoted(value.map_or("", String::as_str)).to_string()
+        };
+        let asked = request.map_or_else(String::new, |request| {
+            format!(" {}", Quoted(&request.path))
+        });
+        match refusal {
+            Refusal::Host => format!(
+                "{peer} asked{asked} of Host {}, which is not known as this server's; if it is, as behind a proxy, \
+                 start the server with --allow-host and that name.",
+                quoted(request.and_then(|request| request.host.as_ref())),
+            ),
+            Refusal::Origin => format!(
+                "a page of Origin {} may not open{asked}, asked for by {peer} with Host {}; if it is yours, start the \
+                 server with --allow-origin and that origin.",
+                quoted(request.and_then(|request| request.origin.as_ref())),
+                quoted(request.and_then(|request| request.host.as_ref())),
+            ),
+            _ => format!("{peer}{asked}: {} {}", refusal.status(), refusal.line()),
+        }
+    });
 }
 
 fn refusal_of(full: Full) -> Refusal {

@@ -9,6 +9,7 @@ use super::keepalive::Keepalive;
 use crate::core::engine::ClientId;
 use crate::core::limits::Limits;
 use crate::core::protocol::{self, ChatRequest, Opening, Payload};
+use crate::core::refusals::Printable;
 use crate::core::time::Now;
 
 /// The room for input that a WebSocket keeps between messages; what a larger one took beyond it is given back.
@@ -111,23 +112,4 @@ impl Session {
             }
         }
     }
-}
-
-/// Text of a client's for the log: control characters are escaped, so that nobody can forge a line.
-struct Printable<'a>(&'a str);
-
-impl std::fmt::Display for Printable<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.chars().try_for_each(|character| {
-            if character.is_control() || is_bidi_or_line_control(character) {
-                write!(formatter, "{}", character.escape_unicode())
-            } else {
-                write!(formatter, "{character}")
-            }
-        })
-    }
-}
-
-fn is_bidi_or_line_control(character: char) -> bool {
-    matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,0 +1,176 @@
+//! The counts of what is refused, and a line in the log for each reason, at most once a minute.
+//!
+//! An operator whose proxy names another host, or whose limit is too low, learns it from the log and not from the users.
+//! A flood of refusals costs a line a minute.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt::{self, Display, Write};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use tracing::warn;
+
+use super::counters::Labels;
+
+/// The least time between two lines for one reason.
+const QUIET: Duration = Duration::from_mins(1);
+/// How much of a peer's own words a line shows, in characters.
+const QUOTED_CHARS: usize = 100;
+
+/// Everything that is refused, by reason.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    pub(super) counts: Family<Labels, Counter>,
+    told: Mutex<BTreeMap<&'static str, Told>>,
+}
+
+/// The last line for one reason.
+#[derive(Debug)]
+struct Told {
+    at: Instant,
+    /// Refusals since then.
+    untold: u64,
+}
+
+impl Refusals {
+    pub(super) fn count(&self, reason: &'static str) {
+        self.counts.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// Writes the line, unless there was one for this reason less than a minute ago. `why` is called only then.
+    pub(super) fn tell(&self, now: Instant, reason: &'static str, why: impl FnOnce() -> String) {
+        if let Some(untold) = self.is_due(now, reason) {
+            let why = why();
+            let before = if untold == 0 {
+                String::new()
+            } else {
+                format!(" And {untold} more before.")
+            };
+            warn!("[SERVER] Refused ({reason}): {why}{before}");
+        }
+    }
+
+    /// How many went untold, if a line is due.
+    fn is_due(&self, now: Instant, reason: &'static str) -> Option<u64> {
+        let mut told = self.told.lock();
+        match told.entry(reason) {
+            Entry::Vacant(entry) => {
+                entry.insert(Told { at: now, untold: 0 });
+                Some(0)
+            }
+            Entry::Occupied(mut entry) => {
+                let told = entry.get_mut();
+                if now.saturating_duration_since(told.at) < QUIET {
+                    told.untold += 1;
+                    return None;
+                }
+                told.at = now;
+                Some(std::mem::take(&mut told.untold))
+            }
+        }
+    }
+}
+
+/// What an operator can do about a refusal that has nothing to do with HTTP.
+pub(super) fn advice(reason: &str) -> &'static str {
+    match reason {
+        "ping_timeout" => {
+            "a client did not answer a Ping in time; --ping-timeout says how long one may take."
+        }
+        "close_timeout" => {
+            "a client did not answer a Close in time; --close-timeout says how long one may take."
+        }
+        "slow_consumer" | "send_timeout" => {
+            "a client did not read what it was sent; --max-unsent says how much may wait for one."
+        }
+        "too_big" => "a client sent too large a message; --max-message is the limit.",
+        "bad_utf8" => "a client sent text that is not UTF-8.",
+        "protocol_error" => "a client broke the WebSocket protocol (RFC 6455).",
+        "no_descriptors" => {
+            "no descriptor is left for another client; raise the limit with `ulimit -n`, or lower --max-clients."
+        }
+        "rate_limited" => {
+            "a client sends faster than --chat-interval allows; it was told when to try again."
+        }
+        "too_many_faults" => {
+            "a client got too many error answers in a row, and was closed with 1008."
+        }
+        _ => "a client's message was refused; it was told why.",
+    }
+}
+
+/// Text of a peer's for the log: control characters are escaped, so that nobody can forge a line, and it is cut.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut characters = self.0.chars();
+        write!(
+            formatter,
+            "\"{}",
+            Printable(
+                characters
+                    .by_ref()
+                    .take(QUOTED_CHARS)
+                    .collect::<String>()
+                    .as_str()
+            )
+        )?;
+        formatter.write_str(if characters.next().is_some() {
+            "…\""
+        } else {
+            "\""
+        })
+    }
+}
+
+/// Text of a peer's with its control characters escaped.
+pub(crate) struct Printable<'a>(pub(crate) &'a str);
+
+impl Display for Printable<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| {
+            if character.is_control() || is_bidi_or_line_control(character) {
+                write!(formatter, "{}", character.escape_unicode())
+            } else {
+                formatter.write_char(character)
+            }
+        })
+    }
+}
+
+fn is_bidi_or_line_control(character: char) -> bool {
+    matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_due_once_a_minute_for_each_reason() {
+        let refusals = Refusals::default();
+        let start = Instant::now();
+        let at = |seconds, reason| refusals.is_due(start + Duration::from_secs(seconds), reason);
+        assert_eq!(at(0, "origin"), Some(0));
+        assert_eq!(at(0, "host"), Some(0));
+        assert_eq!(at(1, "origin"), None);
+        assert_eq!(at(59, "origin"), None);
+        assert_eq!(at(60, "origin"), Some(2));
+        assert_eq!(at(119, "origin"), None);
+        assert_eq!(at(60, "host"), Some(0));
+    }
+
+    #[test]
+    fn what_a_peer_says_cannot_forge_a_line() {
+        assert_eq!(
+            Quoted("a\r\nWARN b\u{202e}").to_string(),
+            r#""a\u{d}\u{a}WARN b\u{202e}""#
+        );
+        let long = Quoted(&"\u{1f980}".repeat(101)).to_string();
+        assert_eq!(long.chars().count(), 103);
+    }
+}
