@@ -31,6 +31,7 @@ pub(super) fn serve(shared: &Shared, mut visitor: Visitor, peer: SocketAddr) {
     conversation.abandon(Now::take(), &mut visitor);
     visitor.discard_replies();
     visitor.send_for_all();
+    visitor.mailbox.retire();
     shared.exit(visitor.client());
 }
 

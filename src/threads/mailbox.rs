@@ -42,7 +42,7 @@ struct State {
     outbox: Outbox,
     intake: Intake,
     sender: Sender,
-    /// The ticker will try again.
+    /// The ticker watches the socket, and tries again when it is writable; nobody else need.
     awaits_retry: bool,
     /// The kernel took no more.
     blocked: bool,
@@ -209,6 +209,21 @@ impl Mailbox {
         self.send(&mut state)
     }
 
+    /// The client's thread has ended: a ticker that still watches the socket is told so by the end of the connection.
+    pub(super) fn retire(&self) {
+        let mut state = self.state.lock();
+        state.sender = Sender::Nobody;
+        if state.awaits_retry {
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The socket cannot be watched, so what waits for it would never be sent.
+    pub(super) fn give_up(&self, error: &io::Error) {
+        tracing::warn!("[SERVER] Cannot watch the socket of a slow client: {error}");
+        self.cut_off(&mut self.state.lock(), "slow_consumer");
+    }
+
     /// Sends all that waits; its own thread does so, and waits for the client while it must.
     ///
     /// # Errors
@@ -318,11 +333,11 @@ impl Mailbox {
 
     /// Sends what the kernel takes at once, unless that is its own thread's business now.
     fn send(&self, state: &mut State) -> Delivered {
-        if state.sender != Sender::Anybody || state.outbox.is_empty() {
+        if state.sender != Sender::Anybody || state.outbox.is_empty() || state.awaits_retry {
             return Delivered::Settled;
         }
         match self.flush(state) {
-            Ok(Flushed::Blocked) if !state.awaits_retry => {
+            Ok(Flushed::Blocked) => {
                 state.awaits_retry = true;
                 Delivered::Behind
             }

@@ -8,6 +8,7 @@ mod client;
 mod hall;
 mod mailbox;
 mod shared;
+mod stalled;
 #[cfg(test)]
 mod tests;
 mod ticker;

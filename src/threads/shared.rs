@@ -33,9 +33,10 @@
 //! visit would wait for a slow client.
 
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use mio::Waker;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::hall::{Hall, Seat, Visits};
@@ -66,8 +67,8 @@ pub(super) struct Shared {
     hall: Mutex<Hall>,
     /// Held while visits are made; taken before `hall` where both are.
     pub(super) round: Mutex<()>,
-    /// Wakes the ticker before its time.
-    pub(super) ticker: Condvar,
+    /// Wakes the ticker before its time, once there is one.
+    ticker: OnceLock<Waker>,
     /// Wakes those who have spoken faster than the room is sent what they say.
     listened: Condvar,
 }
@@ -84,8 +85,20 @@ impl Shared {
             stats,
             hall: Mutex::new(Hall::new(engine, now)),
             round: Mutex::new(()),
-            ticker: Condvar::new(),
+            ticker: OnceLock::new(),
             listened: Condvar::new(),
+        }
+    }
+
+    /// There is a ticker, woken by this.
+    pub(super) fn set_waker(&self, waker: Waker) {
+        let _ = self.ticker.set(waker);
+    }
+
+    /// The ticker has something to do before its time.
+    pub(super) fn wake_ticker(&self) {
+        if let Some(waker) = self.ticker.get() {
+            let _ = waker.wake();
         }
     }
 
@@ -178,14 +191,14 @@ impl Shared {
             self.retry_later(behind);
         }
         self.hall().relief = true;
-        self.ticker.notify_one();
+        self.wake_ticker();
     }
 
     /// Remembers who could not be sent everything.
     pub(super) fn retry_later(&self, behind: Vec<Arc<Mailbox>>) {
         if !behind.is_empty() {
             self.hall().behind.extend(behind);
-            self.ticker.notify_one();
+            self.wake_ticker();
         }
     }
 

@@ -65,7 +65,7 @@ impl Lab for Visitor {
         }
         self.ahead = hall.unheard() > self.shared.unheard_max();
         if hall.engine.deadline() < hall.ticker_wakes {
-            self.shared.ticker.notify_one();
+            self.shared.wake_ticker();
         }
         result
     }
