@@ -11,12 +11,12 @@ use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ws_realtime_lab::carousel::{Carousel, VISITS_A_TURN};
 use ws_realtime_lab::config::Config;
-use ws_realtime_lab::engine::history::History;
+use ws_realtime_lab::engine::history::{History, MessageKey};
 use ws_realtime_lab::engine::limiter::Limiter;
 use ws_realtime_lab::engine::stats::Stats;
 use ws_realtime_lab::engine::{ClientId, Effects, Engine, Founding, Now};
 use ws_realtime_lab::evloop::wheel::{TICK, Wheel};
-use ws_realtime_lab::frame;
+use ws_realtime_lab::frame::{self, Inspector};
 use ws_realtime_lab::outbox::Outbox;
 use ws_realtime_lab::protocol::{self, Opening, Outgoing, Payload, Replay};
 
@@ -88,8 +88,15 @@ fn wire(criterion: &mut Criterion) {
             frame::text(&mut out, black_box(&json));
         });
     });
+    // As a client sends it, with a mask of zeros.
+    out.clear();
+    frame::text(&mut out, &json);
+    let header = out.len() - json.len();
+    out[1] |= 0x80;
+    out.splice(header..header, [0; 4]);
+    let mut inspector = Inspector::default();
     group.bench_function("whole frames", |bencher| {
-        bencher.iter(|| frame::whole_frames(black_box(&out), 64 * 1024));
+        bencher.iter(|| inspector.inspect(black_box(&out), 64 * 1024));
     });
     group.finish();
 }
@@ -156,18 +163,23 @@ fn limiter(criterion: &mut Criterion) {
 
 /// With so many messages kept: to keep another, to know one again, and to go through the newest 50.
 fn history(criterion: &mut Criterion) {
+    let key = |id| MessageKey {
+        name: "Alice".into(),
+        cid: format!("cid-{id}").into(),
+        text: "Hello everyone".into(),
+    };
     let mut group = criterion.benchmark_group("history");
     for size in SIZES {
         let mut history = History::new(size as usize);
         let keep = |history: &mut History| {
             let id = history.next_id();
-            history.keep(&[b'x'; 88], Some(format!("cid-{id}").into()));
+            history.keep(&[b'x'; 88], Some(&key(id)));
         };
         (0..size).for_each(|_| keep(&mut history));
         group.bench_function(BenchmarkId::new("keep", size), |bencher| {
             bencher.iter(|| keep(&mut history));
         });
-        let known = format!("cid-{}", history.last_id() - u64::from(size) / 2);
+        let known = key(history.last_id() - u64::from(size) / 2);
         group.bench_function(BenchmarkId::new("find", size), |bencher| {
             bencher.iter(|| history.find(black_box(&known)));
         });
