@@ -33,6 +33,7 @@ pub(super) fn serve(shared: &Shared, mut handler: ClientHandler, arrival: Arriva
     conversation.abandon(clock::now(), &mut handler);
     handler.discard_replies();
     handler.send_for_room();
+    handler.writer.retire();
     shared.exit(handler.client());
 }
 

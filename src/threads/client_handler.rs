@@ -122,7 +122,7 @@ impl ClientHandler {
         self.elected |= state.elect();
         self.over_limit = self.shared.is_over_limit(&state);
         if state.engine.deadline() < state.ticker_wakes {
-            self.shared.ticker.notify_one();
+            self.shared.wake_ticker();
         }
         (result, more)
     }

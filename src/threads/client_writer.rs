@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::SockRef;
+use tracing::warn;
 
 use super::client::has_input;
 use crate::core::context::Context;
@@ -39,7 +40,7 @@ struct State {
     outbox: Outbox,
     policy: AppendPolicy,
     sender: Sender,
-    /// The ticker will try again.
+    /// The ticker watches the socket, and sends on when it is writable; no other thread need try.
     pending_retry: bool,
     /// The kernel took no more.
     blocked: bool,
@@ -197,11 +198,26 @@ impl ClientWriter {
         self.send(&mut self.state.lock())
     }
 
-    /// The same for a writer that stood on the ticker's list.
+    /// The same for a writer that stood on the ticker's list, when its socket is writable.
     pub(super) fn retry(&self) -> Delivered {
         let mut state = self.state.lock();
         state.pending_retry = false;
         self.send(&mut state)
+    }
+
+    /// The client's thread has ended: a ticker that still watches the socket is told so by the end of the connection.
+    pub(super) fn retire(&self) {
+        let mut state = self.state.lock();
+        state.sender = Sender::None;
+        if state.pending_retry {
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The socket cannot be watched, so what waits for it would never be sent.
+    pub(super) fn give_up(&self, error: &io::Error) {
+        warn!("[SERVER] Cannot watch the socket of a slow client: {error}");
+        self.cut_off(&mut self.state.lock(), "slow_consumer");
     }
 
     /// Sends all that waits; its own thread does so, and waits for the client while it must.
@@ -311,11 +327,11 @@ impl ClientWriter {
 
     /// Sends what the kernel takes at once, unless that is its own thread's business now.
     fn send(&self, state: &mut State) -> Delivered {
-        if state.sender != Sender::Any || state.outbox.is_empty() {
+        if state.sender != Sender::Any || state.outbox.is_empty() || state.pending_retry {
             return Delivered::Settled;
         }
         match self.flush(state) {
-            Ok(Flushed::Blocked) if !state.pending_retry => {
+            Ok(Flushed::Blocked) => {
                 state.pending_retry = true;
                 Delivered::Pending
             }

@@ -16,6 +16,7 @@ mod client;
 mod client_handler;
 mod client_writer;
 mod shared;
+mod stalled;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -34,9 +34,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use mio::Waker;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use super::client_handler::ClientHandler;
@@ -65,8 +66,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Held for writing while a batch is sent; in the simpler ways of delivery for reading, by each thread that sends.
     pub(super) round: RwLock<()>,
-    /// Wakes the ticker before its time.
-    pub(super) ticker: Condvar,
+    /// Wakes the ticker before its time, once there is one.
+    ticker: OnceLock<Waker>,
     /// Wakes clients that have spoken faster than the room is sent what they say.
     caught_up: Condvar,
 }
@@ -80,8 +81,20 @@ impl Shared {
             delivery,
             state: Mutex::new(State::new(engine, now)),
             round: RwLock::new(()),
-            ticker: Condvar::new(),
+            ticker: OnceLock::new(),
             caught_up: Condvar::new(),
+        }
+    }
+
+    /// There is a ticker, woken by this.
+    pub(super) fn set_waker(&self, waker: Waker) {
+        let _ = self.ticker.set(waker);
+    }
+
+    /// The ticker has something to do before its time.
+    pub(super) fn wake_ticker(&self) {
+        if let Some(waker) = self.ticker.get() {
+            let _ = waker.wake();
         }
     }
 
@@ -190,14 +203,14 @@ impl Shared {
             self.retry_later(pending);
         }
         self.state().sending = Sending::HandedOver;
-        self.ticker.notify_one();
+        self.wake_ticker();
     }
 
     /// Remembers the writers that could not send everything.
     pub(super) fn retry_later(&self, pending: Vec<Arc<ClientWriter>>) {
         if !pending.is_empty() {
             self.state().pending_retry.extend(pending);
-            self.ticker.notify_one();
+            self.wake_ticker();
         }
     }
 

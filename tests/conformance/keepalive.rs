@@ -157,11 +157,11 @@ fn while_stopped(server: &Server, pause: Duration, meanwhile: impl FnOnce()) {
 
 #[cfg(unix)]
 fn what_has_come_is_read_before_silence_is_judged(program: Program) {
-    let server = program.start("--ping-interval 200ms --ping-timeout 2s");
+    let server = program.start("--ping-interval 200ms --ping-timeout 3s");
     let tally = Tally::new(&server, "ping_timeout");
-    let mut clients: Vec<_> = (0..40).map(|_| server.open("/ws/echo")).collect();
+    let mut clients: Vec<_> = (0..12).map(|_| server.open("/ws/echo")).collect();
     let pings: Vec<_> = clients.iter_mut().map(next_ping).collect();
-    while_stopped(&server, Duration::from_millis(2200), || {
+    while_stopped(&server, Duration::from_millis(3200), || {
         for (client, ping) in clients.iter_mut().zip(pings) {
             client.send(&Frame::new(frame::PONG, ping.payload));
         }
@@ -177,7 +177,7 @@ fn what_has_come_is_read_before_silence_is_judged(program: Program) {
 fn a_head_that_has_come_is_read_before_it_is_late(program: Program) {
     let server = program.start("--handshake-timeout 1s");
     let head = request("GET", server.address, "/healthz", "");
-    let mut wires: Vec<_> = (0..40).map(|_| server.wire()).collect();
+    let mut wires: Vec<_> = (0..12).map(|_| server.wire()).collect();
     for wire in &mut wires {
         wire.send(&head.as_bytes()[..10]);
     }
@@ -197,7 +197,7 @@ fn a_head_that_has_come_is_read_before_it_is_late(program: Program) {
 fn a_close_that_has_come_is_read_before_it_is_late(program: Program) {
     let server = program.start("--close-timeout 1s");
     let tally = Tally::new(&server, "close_timeout");
-    let mut clients: Vec<_> = (0..40).map(|_| server.open("/ws/dashboard")).collect();
+    let mut clients: Vec<_> = (0..12).map(|_| server.open("/ws/dashboard")).collect();
     for client in &mut clients {
         (0..51).for_each(|_| client.text("a mistake"));
         assert_eq!(client.await_close(), Some(1008));

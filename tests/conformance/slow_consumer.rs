@@ -16,6 +16,8 @@ conformance! {
     one_who_floods_the_echo_without_reading_is_dropped,
     one_who_floods_with_pings_without_reading_is_dropped,
     one_who_reads_late_but_in_time_gets_everything,
+    #[cfg(target_os = "linux")]
+    those_who_do_not_read_cost_no_time,
     one_who_reads_is_not_slow_however_much_comes_at_once,
     one_who_floods_does_not_starve_the_others,
 }
@@ -158,6 +160,38 @@ fn one_who_reads_late_but_in_time_gets_everything(program: Program) {
     await_unsent(&server, |bytes| bytes == 0.0);
     late.say("Bob", "still here");
     assert_eq!(speaker.next_of_type("chat")["text"], "still here");
+}
+
+/// Until their sockets are writable there is nothing to do for them.
+#[cfg(target_os = "linux")]
+fn those_who_do_not_read_cost_no_time(program: Program) {
+    const STALLED: usize = 300;
+    const SECOND: u64 = 100;
+    let server = program.start(
+        "--chat-interval 0s --max-unsent 16MiB --ping-interval 1h --notice-limit 0 --metric-interval 1h",
+    );
+    let mut stalled: Vec<_> = (0..STALLED)
+        .map(|_| join_with_small_window(&server))
+        .collect();
+    let mut speaker = server.join();
+    let text = "🦀".repeat(500);
+    for id in 1..=300 {
+        speaker.say("Alice", &text);
+        assert_eq!(speaker.next_of_type("chat")["id"], id);
+    }
+    await_unsent(&server, |bytes| bytes > 50_000.0 * STALLED as f64);
+    let before = server.process.cpu_ticks();
+    thread::sleep(Duration::from_secs(1));
+    let used = server.process.cpu_ticks() - before;
+    assert!(
+        used < SECOND / 20,
+        "{used} hundredths of a second for nothing"
+    );
+    for client in stalled.iter_mut().step_by(20) {
+        for id in 1..=300 {
+            assert_eq!(client.next_of_type("chat")["id"], id);
+        }
+    }
 }
 
 /// What the kernel takes at once never waits, so it is not measured by how much may wait.
