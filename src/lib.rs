@@ -18,7 +18,8 @@
 //! - [`accept`] and [`outbox`]: a client comes in (on Linux when it has spoken, see `deferral`); bytes for it go out,
 //!   bounded.
 //! - [`carousel`] and [`sheet`]: who in the room is to hear what next; the same bytes for many sockets.
-//! - [`shutdown`] and [`launch`]: signals, flags, banner, binding: what both binaries do around `run`.
+//! - [`shutdown`], [`log`], [`capacity`] and [`launch`]: signals, a log that nobody waits for, how many clients the machine
+//!   can bear, flags, banner, binding: what both binaries do around `run`.
 //!
 //! And the two servers, which differ in nothing else:
 //!
@@ -34,6 +35,7 @@
 //! - Closing marks, reaping removes: no connection goes away in the middle of a turn.
 
 pub mod accept;
+pub mod capacity;
 pub mod carousel;
 pub mod clock;
 pub mod config;
@@ -47,6 +49,7 @@ pub mod host;
 pub mod http;
 pub mod keepalive;
 pub mod launch;
+pub mod log;
 pub mod metrics;
 pub mod outbox;
 pub mod protocol;

@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use crate::engine::Values;
 use crate::engine::stats::Stats;
 use crate::host::{self, CpuTime};
+use crate::log;
 
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
@@ -54,11 +55,15 @@ impl Sources {
         }
     }
 
-    /// The values of a tick, in the order of [`Metric::ALL`](crate::protocol::Metric::ALL). Also sets the memory and
-    /// thread figures of `stats`.
+    /// The values of a tick, in the order of [`Metric::ALL`](crate::protocol::Metric::ALL). Also brings the
+    /// memory, the threads and the lost log lines in `stats` up to date.
     pub fn sample(&mut self, now: Instant, clients: usize, stats: &Stats) -> Values {
         self.temperature = (self.temperature + self.rng.random_range(-1.5..=1.5)).clamp(20.0, 35.0);
         self.stock = (self.stock * self.rng.random_range(0.98..=1.02)).clamp(50.0, 200.0);
+        let lost = log::lines_lost();
+        stats
+            .log_lines_lost
+            .inc_by(lost.saturating_sub(stats.log_lines_lost.get()));
         let vitals = host::vitals();
         if let Some(vitals) = vitals {
             stats

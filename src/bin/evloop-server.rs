@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use ws_realtime_lab::capacity::Cost;
 use ws_realtime_lab::{evloop, launch};
 
 fn main() -> ExitCode {
@@ -9,6 +10,7 @@ fn main() -> ExitCode {
         "evloop-server",
         "WebSocket chat and live dashboard, served by one thread: a hand-written mio event loop",
         "evloop",
+        Cost::Socket,
         evloop::run,
     )
 }

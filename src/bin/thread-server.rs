@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use ws_realtime_lab::capacity::Cost;
 use ws_realtime_lab::{launch, threads};
 
 fn main() -> ExitCode {
@@ -9,6 +10,9 @@ fn main() -> ExitCode {
         "thread-server",
         "WebSocket chat and live dashboard, served by one thread per client",
         "threads",
+        Cost::SocketAndThread {
+            stack: threads::CLIENT_STACK,
+        },
         threads::run,
     )
 }

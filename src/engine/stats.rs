@@ -36,6 +36,8 @@ pub struct Stats {
     /// Threads of the server; set at each tick.
     pub threads: Gauge,
     refusals: Family<Labels, Counter>,
+    /// Log lines that nobody will read; brought up to date at each tick.
+    pub log_lines_lost: Counter,
     turns: Histogram,
     longest_turn_ns: AtomicU64,
 }
@@ -55,6 +57,7 @@ impl Stats {
             resident_bytes: Gauge::default(),
             threads: Gauge::default(),
             refusals: Family::default(),
+            log_lines_lost: Counter::default(),
             // 16 µs to half a second: from an idle turn to one that clients feel.
             turns: Histogram::new(exponential_buckets(16e-6, 2.0, 16)),
             longest_turn_ns: AtomicU64::new(0),
@@ -104,6 +107,11 @@ impl Stats {
             "refusals",
             "Refused or dropped, by reason",
             self.refusals.clone(),
+        );
+        registry.register(
+            "log_lines_lost",
+            "Log lines that came faster than they were read",
+            self.log_lines_lost.clone(),
         );
         registry.register_with_unit(
             "turn",
