@@ -85,17 +85,10 @@ pub fn make_room(config: &mut Config, cost: Cost) -> anyhow::Result<()> {
 
 /// The limits that the system tells of. One that it does not tell is met later, by turning clients away.
 fn limits(wanted: u64, cost: Cost) -> Vec<Limit> {
-    let mut limits = Vec::new();
-    #[cfg(unix)]
-    limits.extend(open_files(wanted));
-    #[cfg(target_os = "linux")]
+    let mut limits = Vec::from_iter(open_files(wanted));
     if let Cost::SocketAndThread { stack } = cost {
-        limits.extend(linux::limits(wanted, stack as u64));
+        limits.extend(threads(wanted, stack as u64));
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = cost;
-    #[cfg(not(unix))]
-    let _ = wanted;
     limits
 }
 
@@ -114,6 +107,21 @@ fn open_files(wanted: u64) -> Option<Limit> {
             None
         }
     }
+}
+
+/// Sockets are not counted as files here.
+#[cfg(not(unix))]
+fn open_files(_: u64) -> Option<Limit> {
+    None
+}
+
+#[cfg(target_os = "linux")]
+use linux::limits as threads;
+
+/// Whoever gets no thread is turned away.
+#[cfg(not(target_os = "linux"))]
+fn threads(_: u64, _: u64) -> Vec<Limit> {
+    Vec::new()
 }
 
 #[cfg(target_os = "linux")]

@@ -16,6 +16,7 @@ use crate::capacity::{self, Cost};
 use crate::config::Config;
 use crate::engine::Founding;
 use crate::log::{self, Log};
+use crate::metrics;
 use crate::shutdown::{self, Shutdown};
 
 /// Connections that may wait to be accepted; the system may cap it (`net.core.somaxconn`).
@@ -71,6 +72,7 @@ fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyh
             model,
             epoch,
             report,
+            missing: metrics::missing(),
         },
         shutdown,
     )?;

@@ -9,6 +9,7 @@ use crate::engine::Values;
 use crate::engine::stats::Stats;
 use crate::host::{self, CpuTime};
 use crate::log;
+use crate::protocol::Metric;
 
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
@@ -33,6 +34,20 @@ enum Cpu {
     Simulated {
         percent: f64,
     },
+}
+
+/// Metrics that this host has no figures for.
+pub fn missing() -> Vec<Metric> {
+    let vitals = host::vitals();
+    let has_figure = [
+        (Metric::Memory, vitals.resident_bytes.is_some()),
+        (Metric::Threads, vitals.threads.is_some()),
+    ];
+    has_figure
+        .into_iter()
+        .filter(|(_, has_figure)| !has_figure)
+        .map(|(metric, _)| metric)
+        .collect()
 }
 
 impl Sources {
@@ -65,13 +80,12 @@ impl Sources {
             .log_lines_lost
             .inc_by(lost.saturating_sub(stats.log_lines_lost.get()));
         let vitals = host::vitals();
-        if let Some(vitals) = vitals {
-            stats
-                .resident_bytes
-                .set(i64::try_from(vitals.resident_bytes).unwrap_or(i64::MAX));
-            stats
-                .threads
-                .set(i64::try_from(vitals.threads).unwrap_or(i64::MAX));
+        let figure = |figure| i64::try_from(figure).unwrap_or(i64::MAX);
+        if let Some(bytes) = vitals.resident_bytes {
+            stats.resident_bytes.set(figure(bytes));
+        }
+        if let Some(threads) = vitals.threads {
+            stats.threads.set(figure(threads));
         }
         [
             Some(self.temperature),
@@ -80,8 +94,8 @@ impl Sources {
             Some(clients as f64),
             Some(self.deliveries_a_second(now, stats)),
             Some(stats.take_longest_wait().as_secs_f64() * 1e3),
-            vitals.map(|vitals| vitals.resident_bytes as f64 / MEBIBYTE),
-            vitals.map(|vitals| vitals.threads as f64),
+            vitals.resident_bytes.map(|bytes| bytes as f64 / MEBIBYTE),
+            vitals.threads.map(|threads| threads as f64),
         ]
     }
 

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::frame;
 use crate::http::OriginPolicy;
 use crate::protocol::{
-    Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome,
+    Chat, ChatRequest, DashboardRequest, Fault, Metric, Opening, Outgoing, RefusedChat, Welcome,
 };
 use dashboard::Dashboard;
 pub use dashboard::Values;
@@ -152,6 +152,8 @@ pub struct Founding {
     pub epoch: String,
     /// The contents of `--report`.
     pub report: Option<Vec<u8>>,
+    /// Metrics that this host has no figures for; a subscription cannot name them.
+    pub missing: Vec<Metric>,
 }
 
 /// Why no other client is let in.
@@ -171,6 +173,7 @@ pub struct Engine {
     config: Arc<Config>,
     model: &'static str,
     report: Option<Vec<u8>>,
+    missing: Vec<Metric>,
     origins: OriginPolicy,
     stats: Arc<Stats>,
     clients: Vec<Option<Client>>,
@@ -206,6 +209,7 @@ impl Engine {
             model,
             epoch,
             report,
+            missing,
         } = founding;
         let room = Room::new(epoch, config.history, config.notice_limit);
         let next_tick = now.instant + config.metric_interval;
@@ -219,6 +223,7 @@ impl Engine {
             config,
             model,
             report,
+            missing,
             origins,
             stats,
             client_count: 0,
@@ -419,9 +424,12 @@ impl Engine {
         match request {
             Ok(DashboardRequest::Subscribe(subscribe)) => {
                 self.no_fault(client);
-                self.dashboard
-                    .subscribe(now, client, &subscribe.metrics, effects);
-                if subscribe.unknown {
+                let (missing, known): (Vec<_>, Vec<_>) = subscribe
+                    .metrics
+                    .iter()
+                    .partition(|metric| self.missing.contains(metric));
+                self.dashboard.subscribe(now, client, &known, effects);
+                if subscribe.unknown || !missing.is_empty() {
                     self.fault(now, client, Fault::UnknownMetric, None, effects);
                 }
             }

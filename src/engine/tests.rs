@@ -25,6 +25,7 @@ impl Lab {
             model: "evloop",
             epoch: "epoch".to_owned(),
             report: None,
+            missing: vec![Metric::Memory],
         };
         let engine = Engine::new(Arc::new(config), founding, Arc::clone(&stats), now);
         Self {
@@ -241,6 +242,20 @@ fn what_is_missed_and_what_is_live_meet_without_gap_or_double() {
         (replayed, live),
         (vec![&2.into(), &3.into()], vec![4.into()])
     );
+}
+
+#[test]
+fn a_metric_that_the_host_has_no_figures_for_is_not_offered() {
+    let mut lab = Lab::new(|_| {});
+    let watcher = lab.open(&Opening::Dashboard);
+    let choice = parse_dashboard(Payload::Text(
+        r#"{"type":"subscribe","metrics":["memory","threads"]}"#,
+    ));
+    lab.engine
+        .watch(lab.now, watcher, &choice, &mut lab.effects);
+    let replies = lab.replies();
+    assert_eq!(replies[1]["text"], "Đã subscribe: threads");
+    assert_eq!(replies[2]["code"], "unknown_metric");
 }
 
 #[test]

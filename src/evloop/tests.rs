@@ -12,6 +12,7 @@ fn start(listener: TcpListener) -> EventLoop {
         model: "evloop",
         epoch: "epoch".to_owned(),
         report: None,
+        missing: Vec::new(),
     };
     let (_stopper, shutdown) = crate::shutdown::channel().expect("a pair of streams");
     EventLoop::new(

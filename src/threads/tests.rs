@@ -22,6 +22,7 @@ fn lab() -> Arc<Shared> {
         model: "threads",
         epoch: "epoch".to_owned(),
         report: None,
+        missing: Vec::new(),
     };
     Arc::new(Shared::new(Arc::new(config), founding))
 }

@@ -106,6 +106,7 @@ fn engine(criterion: &mut Criterion) {
             model: "evloop",
             epoch: "epoch".to_owned(),
             report: None,
+            missing: Vec::new(),
         };
         let now = now();
         let mut engine = Engine::new(Arc::new(config), founding, Arc::clone(&stats), now);

@@ -193,13 +193,17 @@ fn assert_asks_for_more(finished: &Finished, remedy: &str) {
 
 #[cfg(target_os = "linux")]
 fn a_limit_on_threads_lowers_the_default(program: Program) {
-    let server = program.unprivileged("ulimit -u 900", "", Server::start);
+    let server = program.unprivileged("prlimit --nproc=900 --pid $$", "", Server::start);
     assert_lowered(&server, "ulimit -u");
 }
 
 #[cfg(target_os = "linux")]
 fn a_number_that_the_limit_on_threads_forbids_is_exit_1(program: Program) {
-    let finished = program.unprivileged("ulimit -u 900", "--max-clients 2000", Finished::run);
+    let finished = program.unprivileged(
+        "prlimit --nproc=900 --pid $$",
+        "--max-clients 2000",
+        Finished::run,
+    );
     assert_asks_for_more(&finished, "ulimit -u");
 }
 
