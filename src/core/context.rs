@@ -3,6 +3,7 @@
 use super::counters::Counters;
 use super::http::AccessPolicy;
 use super::limits::Limits;
+use super::protocol::Metric;
 
 /// Shared by every part of a server.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Context {
     pub access: AccessPolicy,
     /// The contents of `--report`.
     pub report: Option<Vec<u8>>,
+    /// Metrics that this host has no figures for; a subscription cannot name them.
+    pub missing_metrics: Vec<Metric>,
     /// What is counted.
     pub counters: Counters,
 }
@@ -36,6 +39,7 @@ impl Context {
                 hosts: Vec::new(),
             },
             report: None,
+            missing_metrics: vec![Metric::Memory],
             counters: Counters::new(),
         }
     }

@@ -40,6 +40,8 @@ pub struct Counters {
     /// Threads of the server; set at each tick.
     pub threads: Gauge,
     refusals: Refusals,
+    /// Log lines that nobody will read; brought up to date at each tick.
+    pub log_lines_lost: Counter,
     turns: Histogram,
     longest_turn_ns: AtomicU64,
 }
@@ -59,6 +61,7 @@ impl Counters {
             resident_bytes: Gauge::default(),
             threads: Gauge::default(),
             refusals: Refusals::default(),
+            log_lines_lost: Counter::default(),
             // 16 µs to half a second: from an idle turn to one that clients feel.
             turns: Histogram::new(exponential_buckets(16e-6, 2.0, 16)),
             longest_turn_ns: AtomicU64::new(0),
@@ -108,6 +111,11 @@ impl Counters {
             "refusals",
             "Refused or dropped, by reason",
             self.refusals.counts.clone(),
+        );
+        registry.register(
+            "log_lines_lost",
+            "Log lines that came faster than they were read",
+            self.log_lines_lost.clone(),
         );
         registry.register_with_unit(
             "turn",

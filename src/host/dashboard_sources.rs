@@ -7,6 +7,8 @@ use rand::{RngExt, SeedableRng};
 
 use crate::core::counters::Counters;
 use crate::core::engine::Values;
+use crate::core::protocol::Metric;
+use crate::host::log;
 use crate::host::proc::{self, CpuTime};
 
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
@@ -34,6 +36,20 @@ enum Cpu {
     },
 }
 
+/// Metrics that this host has no figures for.
+pub fn missing() -> Vec<Metric> {
+    let vitals = proc::vitals();
+    let has_figure = [
+        (Metric::Memory, vitals.resident_bytes.is_some()),
+        (Metric::Threads, vitals.threads.is_some()),
+    ];
+    has_figure
+        .into_iter()
+        .filter(|(_, has_figure)| !has_figure)
+        .map(|(metric, _)| metric)
+        .collect()
+}
+
 impl Sources {
     /// Starts the walks; `rng` drives them, so a seeded one repeats them.
     pub fn new(now: Instant, simulate_cpu: bool, rng: &mut impl rand::Rng) -> Self {
@@ -54,29 +70,32 @@ impl Sources {
         }
     }
 
-    /// The values of a tick, in the order of [`Metric::ALL`](crate::core::protocol::Metric::ALL). Also sets the memory and
-    /// thread figures of `stats`.
-    pub fn sample(&mut self, now: Instant, clients: usize, stats: &Counters) -> Values {
+    /// The values of a tick, in the order of [`Metric::ALL`](crate::core::protocol::Metric::ALL). Also brings the
+    /// memory, the threads and the lost log lines in `counters` up to date.
+    pub fn sample(&mut self, now: Instant, clients: usize, counters: &Counters) -> Values {
         self.temperature = (self.temperature + self.rng.random_range(-1.5..=1.5)).clamp(20.0, 35.0);
         self.stock = (self.stock * self.rng.random_range(0.98..=1.02)).clamp(50.0, 200.0);
+        let lost = log::lines_lost();
+        counters
+            .log_lines_lost
+            .inc_by(lost.saturating_sub(counters.log_lines_lost.get()));
         let vitals = proc::vitals();
-        if let Some(vitals) = vitals {
-            stats
-                .resident_bytes
-                .set(i64::try_from(vitals.resident_bytes).unwrap_or(i64::MAX));
-            stats
-                .threads
-                .set(i64::try_from(vitals.threads).unwrap_or(i64::MAX));
+        let figure = |figure| i64::try_from(figure).unwrap_or(i64::MAX);
+        if let Some(bytes) = vitals.resident_bytes {
+            counters.resident_bytes.set(figure(bytes));
+        }
+        if let Some(threads) = vitals.threads {
+            counters.threads.set(figure(threads));
         }
         [
             Some(self.temperature),
             Some(self.stock),
             Some(self.cpu()),
             Some(clients as f64),
-            Some(self.deliveries_a_second(now, stats)),
-            Some(stats.take_longest_wait().as_secs_f64() * 1e3),
-            vitals.map(|vitals| vitals.resident_bytes as f64 / MEBIBYTE),
-            vitals.map(|vitals| vitals.threads as f64),
+            Some(self.deliveries_per_second(now, counters)),
+            Some(counters.take_longest_wait().as_secs_f64() * 1e3),
+            vitals.resident_bytes.map(|bytes| bytes as f64 / MEBIBYTE),
+            vitals.threads.map(|threads| threads as f64),
         ]
     }
 
@@ -99,8 +118,8 @@ impl Sources {
         }
     }
 
-    fn deliveries_a_second(&mut self, now: Instant, stats: &Counters) -> f64 {
-        let deliveries = stats.deliveries.get();
+    fn deliveries_per_second(&mut self, now: Instant, counters: &Counters) -> f64 {
+        let deliveries = counters.deliveries.get();
         let new = deliveries - std::mem::replace(&mut self.deliveries_before, deliveries);
         let elapsed = (now - std::mem::replace(&mut self.since, now)).as_secs_f64();
         if elapsed > 0.0 {

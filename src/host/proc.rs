@@ -1,5 +1,5 @@
-//! Figures of the host and of this process, where the system gives them: Linux's `/proc`. Elsewhere there are none,
-//! and the dashboard simulates the CPU and leaves memory and threads out.
+//! Figures of the host and of this process, where the system gives them. On Linux that is `/proc`. Elsewhere there is the
+//! memory alone: the dashboard simulates the CPU and does not offer the threads.
 
 /// CPU time of the whole host since boot, in ticks.
 #[derive(Debug, Clone, Copy)]
@@ -10,13 +10,13 @@ pub struct CpuTime {
     pub total: u64,
 }
 
-/// What this process takes.
-#[derive(Debug, Clone, Copy)]
+/// What this process takes, as far as the system tells.
+#[derive(Debug, Default, Clone, Copy)]
 pub struct Vitals {
     /// Resident memory, in bytes.
-    pub resident_bytes: u64,
+    pub resident_bytes: Option<u64>,
     /// Its threads.
-    pub threads: u64,
+    pub threads: Option<u64>,
 }
 
 #[cfg(target_os = "linux")]
@@ -45,13 +45,16 @@ mod linux {
         })
     }
 
-    /// What this process takes, or `None` where `/proc` does not tell.
-    pub fn vitals() -> Option<Vitals> {
-        let stat = Process::myself().ok()?.stat().ok()?;
-        Some(Vitals {
-            resident_bytes: stat.rss * procfs::page_size(),
-            threads: u64::try_from(stat.num_threads).ok()?,
-        })
+    /// What this process takes; nothing is known where `/proc` does not tell.
+    pub fn vitals() -> Vitals {
+        let stat = Process::myself().and_then(|myself| myself.stat());
+        stat.map_or_else(
+            |_| Vitals::default(),
+            |stat| Vitals {
+                resident_bytes: Some(stat.rss * procfs::page_size()),
+                threads: u64::try_from(stat.num_threads).ok(),
+            },
+        )
     }
 }
 
@@ -61,8 +64,20 @@ pub fn cpu_time() -> Option<CpuTime> {
     None
 }
 
-/// This system does not tell.
+/// What this process takes. How many threads it has is not asked: no well-kept library tells it here.
 #[cfg(not(target_os = "linux"))]
-pub fn vitals() -> Option<Vitals> {
-    None
+pub fn vitals() -> Vitals {
+    use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+    let (Ok(myself), Ok(mut system)) = (sysinfo::get_current_pid(), System::new()) else {
+        return Vitals::default();
+    };
+    system.refresh_processes_specifics(
+        ProcessesToUpdate::Some(&[myself]),
+        false,
+        ProcessRefreshKind::nothing().with_memory(),
+    );
+    Vitals {
+        resident_bytes: system.process(myself).map(sysinfo::Process::memory),
+        threads: None,
+    }
 }

@@ -1,7 +1,7 @@
 //! From the command line to a running server: what both binaries do around `run`.
 
-use std::fmt::{self, Write as _};
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,42 +10,46 @@ use anyhow::{Context, bail};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use socket2::{Domain, Protocol, Socket, Type};
-use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Subscriber, warn};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::warn;
 
-use crate::config::{Config, LogFormat, LogLevel};
+use super::capacity::{self, Cost};
+use super::dashboard_sources;
+use super::log::{self, Log};
+use crate::config::Config;
 use crate::core::counters::Counters;
 use crate::core::http::AccessPolicy;
 use crate::net::shutdown::{self, Shutdown};
 
 /// Connections that may wait to be accepted; the system may cap it (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
-/// Descriptors besides the clients': standard streams, listeners, poll, the spare one, shared pages, `/proc` at each tick.
-#[cfg(unix)]
-const OTHER_DESCRIPTORS: u64 = 32;
 
 /// A server: runs until `Shutdown` is requested and every client has left, or for as long as its listeners work.
 pub type Run =
     fn(Vec<TcpListener>, &Config, Arc<crate::core::context::Context>, Shutdown) -> io::Result<()>;
 
-/// Runs the server `name`, whose concurrency model clients know as `model`. What keeps it from starting is told in
-/// one line on standard error: exit status 1, or 2 for a bad flag.
-pub fn main(name: &'static str, about: &'static str, model: &'static str, run: Run) -> ExitCode {
+/// Runs the server `name`, whose concurrency model clients know as `model`, and to which each of them costs `cost`. What
+/// keeps it from starting is told in one line on standard error: exit status 1, or 2 for a bad flag.
+pub fn main(
+    name: &'static str,
+    about: &'static str,
+    model: &'static str,
+    cost: Cost,
+    run: Run,
+) -> ExitCode {
     let config = Config::from_command_line(name, about);
-    match launch(config, model, run) {
+    match launch(config, model, cost, run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "{name}: {error:#}");
+            log::say(io::stderr(), format!("{name}: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn launch(mut config: Config, model: &'static str, run: Run) -> anyhow::Result<()> {
-    start_logging(config.log, config.log_format);
+fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyhow::Result<()> {
+    shutdown::survive_file_size_limit().context("cannot handle signals")?;
+    // What keeps the server from starting is told after all that was logged before.
+    let _log = Log::start(config.log, config.log_format)?;
     let report = match &config.report {
         Some(path) => Some(
             std::fs::read(path)
@@ -54,7 +58,7 @@ fn launch(mut config: Config, model: &'static str, run: Run) -> anyhow::Result<(
         None => None,
     };
     let listeners = bind(&config)?;
-    raise_descriptor_limit(&mut config)?;
+    capacity::make_room(&mut config, cost)?;
     let (stopper, shutdown) = shutdown::channel()?;
     stopper.on_signals().context("cannot handle signals")?;
     announce(&listeners)?;
@@ -69,11 +73,11 @@ fn launch(mut config: Config, model: &'static str, run: Run) -> anyhow::Result<(
             hosts: config.allow_host.clone(),
         },
         report,
+        missing_metrics: dashboard_sources::missing(),
         counters: Counters::new(),
     };
     run(listeners, &config, Arc::new(context), shutdown)?;
-    // The output may be a pipe whose reader has gone; that is no reason to fail.
-    let _ = writeln!(io::stdout(), "[SERVER] Server stopped.");
+    log::say(io::stdout(), "[SERVER] Server stopped.\n".to_owned());
     Ok(())
 }
 
@@ -162,10 +166,7 @@ fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
     for address in addresses {
         let _ = writeln!(banner, "listening on http://{address}");
     }
-    let mut output = io::stdout().lock();
-    let _ = output
-        .write_all(banner.as_bytes())
-        .and_then(|()| output.flush());
+    log::say(io::stdout(), banner);
     Ok(())
 }
 
@@ -196,88 +197,6 @@ fn machine_addresses() -> Vec<IpAddr> {
         .iter()
         .filter(|interface| !interface.is_link_local());
     addresses.map(if_addrs::Interface::ip).collect()
-}
-
-/// Makes room for `--max-clients`. Where the system allows less, the default gives way; a number that was asked for
-/// does not.
-#[cfg(unix)]
-fn raise_descriptor_limit(config: &mut Config) -> anyhow::Result<()> {
-    let wanted = config.max_sockets() as u64 + OTHER_DESCRIPTORS;
-    let granted =
-        rlimit::increase_nofile_limit(wanted).context("cannot read the descriptor limit")?;
-    let fitting = usize::try_from(granted.saturating_sub(OTHER_DESCRIPTORS))?
-        .saturating_sub(crate::config::SPARE_SOCKETS);
-    if granted >= wanted {
-        Ok(())
-    } else if config.max_clients_asked_for || fitting == 0 {
-        let advice = match fitting {
-            0 => String::new(),
-            fitting => format!(", or take fewer clients: --max-clients {fitting}"),
-        };
-        bail!(
-            "the limit of {granted} open files is too low, {wanted} are needed: \
-             raise it with `ulimit -n {wanted}`{advice}"
-        )
-    } else {
-        warn!(
-            "[SERVER] The limit of {granted} open files leaves room for {fitting} clients; \
-             for {} raise it with `ulimit -n {wanted}`",
-            config.max_clients
-        );
-        config.max_clients = fitting;
-        Ok(())
-    }
-}
-
-/// Sockets are not counted as files here.
-#[cfg(not(unix))]
-fn raise_descriptor_limit(_: &mut Config) -> anyhow::Result<()> {
-    Ok(())
-}
-
-fn start_logging(level: LogLevel, format: LogFormat) {
-    let level = match level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    // Standard error may be a pipe that nobody reads any more; a line lost there is no reason to fail.
-    let log = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_max_level(level)
-        .log_internal_errors(false);
-    match format {
-        LogFormat::Text => log.event_format(PlainLines).init(),
-        LogFormat::Json => log.json().with_target(false).init(),
-    }
-}
-
-/// Lines as the user's document shows them, with the level in front only where it is not plain information.
-struct PlainLines;
-
-impl<S, N> FormatEvent<S, N> for PlainLines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let level = *event.metadata().level();
-        if level != Level::INFO {
-            write!(writer, "{level} ")?;
-        }
-        context
-            .field_format()
-            .format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
-    }
 }
 
 #[cfg(test)]

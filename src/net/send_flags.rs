@@ -48,15 +48,15 @@ impl Write for DontWait<'_> {
     }
 }
 
-/// Windows has no such flag; there the send timeout bounds the wait.
+/// Windows has no such flag.
 #[cfg(not(unix))]
 impl Write for DontWait<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(timeout_means_blocked)
+        without_waiting(self.0, |mut socket| socket.write(bytes))
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(slices).map_err(timeout_means_blocked)
+        without_waiting(self.0, |mut socket| socket.write_vectored(slices))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -64,11 +64,48 @@ impl Write for DontWait<'_> {
     }
 }
 
-#[cfg(not(unix))]
-fn timeout_means_blocked(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::TimedOut {
-        io::ErrorKind::WouldBlock.into()
-    } else {
-        error
+/// A call on a socket that does not block for as long as the call takes. Its own thread, if it begins to read meanwhile,
+/// is told to try again, and does; it does not write meanwhile, for lack of the writer's lock.
+#[cfg(any(not(unix), test))]
+fn without_waiting<R>(
+    socket: &TcpStream,
+    call: impl FnOnce(&TcpStream) -> io::Result<R>,
+) -> io::Result<R> {
+    socket.set_nonblocking(true)?;
+    let result = call(socket);
+    socket.set_nonblocking(false)?;
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_call_on_a_full_socket_does_not_wait_and_leaves_it_blocking() {
+        const WAIT: Duration = Duration::from_millis(50);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let _deaf = TcpStream::connect(listener.local_addr().expect("bound")).expect("a listener");
+        let (ours, _) = listener.accept().expect("a client");
+        ours.set_read_timeout(Some(WAIT)).expect("a deadline");
+        ours.set_write_timeout(Some(Duration::from_mins(1)))
+            .expect("a deadline");
+        let start = Instant::now();
+        let blocked = std::iter::repeat_with(|| {
+            without_waiting(&ours, |mut socket| socket.write(&[0; 8 * 1024]))
+        })
+        .find_map(Result::err);
+        assert_eq!(
+            blocked.map(|error| error.kind()),
+            Some(io::ErrorKind::WouldBlock)
+        );
+        assert!(start.elapsed() < Duration::from_secs(30));
+        let start = Instant::now();
+        assert!((&ours).read(&mut [0]).is_err(), "nothing was sent");
+        assert!(start.elapsed() >= WAIT, "it does not block");
     }
 }

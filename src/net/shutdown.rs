@@ -9,6 +9,8 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream as Stream;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream as Stream;
+#[cfg(unix)]
+use std::sync::Arc;
 
 #[cfg(not(unix))]
 use mio::net::TcpStream as PolledStream;
@@ -42,13 +44,17 @@ impl Stopper {
         (&self.0).write_all(b"x")
     }
 
-    /// Requests to stop at each SIGINT, SIGTERM or Ctrl+C from now on.
+    /// Requests to stop at each SIGINT, SIGTERM or Ctrl+C from now on; also when the terminal goes away (SIGHUP), unless
+    /// the server was started to outlive it (`nohup`).
     ///
     /// # Errors
     /// The system does not take the handler.
     #[cfg(unix)]
     pub fn on_signals(self) -> io::Result<()> {
-        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        if !is_ignored(SIGHUP) {
+            signal_hook::low_level::pipe::register(SIGHUP, self.0.try_clone()?)?;
+        }
         signal_hook::low_level::pipe::register(SIGINT, self.0.try_clone()?)?;
         signal_hook::low_level::pipe::register(SIGTERM, self.0)?;
         Ok(())
@@ -91,6 +97,37 @@ impl StopRequests {
         let mut requests = [0; 16];
         std::iter::from_fn(|| self.0.read(&mut requests).ok().filter(|length| *length > 0)).sum()
     }
+}
+
+/// A write beyond the limit on the size of files (`ulimit -f`) fails from now on. By default its signal ends the process.
+///
+/// # Errors
+/// The system does not take the handler.
+#[cfg(unix)]
+pub fn survive_file_size_limit() -> io::Result<()> {
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default()).map(drop)
+}
+
+/// There is no such limit here.
+///
+/// # Errors
+/// Never.
+#[cfg(not(unix))]
+pub fn survive_file_size_limit() -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether this process was started with the signal ignored, where the system tells.
+#[cfg(target_os = "linux")]
+fn is_ignored(signal: i32) -> bool {
+    let status = procfs::process::Process::myself().and_then(|myself| myself.status());
+    status.is_ok_and(|status| status.sigign & (1 << (signal - 1)) != 0)
+}
+
+/// Elsewhere only unsafe code could ask.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn is_ignored(_: i32) -> bool {
+    false
 }
 
 #[cfg(unix)]

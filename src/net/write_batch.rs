@@ -44,7 +44,7 @@ impl<'a> WriteBatch<'a> {
         let bytes: usize = slices.iter().map(Bytes::len).sum();
         let is_worth_it = bytes >= SHARED_BYTES_MIN && receivers >= SHARED_RECEIVERS_MIN;
         Self {
-            // Without a descriptor to spare, the copy does.
+            // Without a descriptor to spare, in a sandbox or over the limit on the size of files, the copy does.
             file: is_worth_it.then(|| MemFile::new(slices).ok()).flatten(),
             ..Self::copied(slices)
         }
@@ -69,17 +69,10 @@ impl<'a> WriteBatch<'a> {
         let Some(file) = &self.file else {
             return self.send_copy(first, socket);
         };
-        match file.send(first, socket) {
-            // A sandbox may allow the file and not the call.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-                ) =>
-            {
-                self.send_copy(first, socket)
-            }
-            sent => taken(sent),
+        match taken(file.send(first, socket)) {
+            // A sandbox may allow the file and not the call. Where it was the socket's error, the copy meets it too.
+            Err(_) => self.send_copy(first, socket),
+            sent => sent,
         }
     }
 

@@ -40,7 +40,7 @@ use crate::net::shutdown::{Shutdown, StopRequests};
 use shared::Shared;
 
 /// Stack of a client's thread. Untouched pages cost nothing, but the address space of 20,000 default stacks is 40 GiB.
-const CLIENT_STACK: usize = 128 * 1024;
+pub const CLIENT_STACK: usize = 128 * 1024;
 /// How often a stopping server looks whether everyone has left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 

@@ -117,6 +117,7 @@ fn engine(criterion: &mut Criterion) {
                 hosts: Vec::new(),
             },
             report: None,
+            missing_metrics: Vec::new(),
             counters: Counters::new(),
         });
         let now = now();

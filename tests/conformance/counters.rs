@@ -87,6 +87,18 @@ pub(crate) fn await_no_connection_but_ours(server: &Server) {
     await_figure("connections still counted", open, |open| open < 1.5);
 }
 
+/// Waits until log lines have been lost.
+pub(crate) fn await_lost_log_lines(server: &Server) {
+    let lost = || {
+        samples(server)
+            .iter()
+            .find(|sample| sample.name == "wslab_log_lines_lost_total")
+            .expect("a count of lost lines")
+            .figure
+    };
+    await_figure("log lines lost", lost, |lost| lost > 0.5);
+}
+
 /// Waits until as many bytes wait to be sent as `is_enough` asks for.
 pub(crate) fn await_unsent(server: &Server, is_enough: impl Fn(f64) -> bool) {
     let unsent = || {

@@ -3,7 +3,10 @@
 use std::env;
 #[cfg(target_os = "linux")]
 use std::fs;
+use std::io::PipeReader;
 use std::net::SocketAddr;
+#[cfg(target_os = "linux")]
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -44,9 +47,15 @@ impl Program {
     /// The same after a line of shell, such as `ulimit -n 64`.
     #[cfg(unix)]
     pub(crate) fn command_after(self, line: &str, flags: &str) -> Command {
-        let mut command = Command::new("sh");
+        Self::command_of_after(Path::new(self.path), line, flags)
+    }
+
+    #[cfg(unix)]
+    fn command_of_after(path: &Path, line: &str, flags: &str) -> Command {
+        let mut command = Self::command_of(Path::new("sh"), "");
         command
-            .args(["-c", &format!("{line}; exec \"$0\" \"$@\""), self.path])
+            .args(["-c", &format!("{line}; exec \"$0\" \"$@\"")])
+            .arg(path)
             .args(flags.split_whitespace());
         command
     }
@@ -59,11 +68,24 @@ impl Program {
     /// The same as a user without privileges: for root there is no limit on threads.
     #[cfg(target_os = "linux")]
     pub(crate) fn start_unprivileged(self, flags: &str) -> Server {
+        self.unprivileged("true", flags, Server::start)
+    }
+
+    /// Runs a command line after a line of shell, both as a user without privileges.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn unprivileged<R>(
+        self,
+        line: &str,
+        flags: &str,
+        run: impl FnOnce(&mut Command) -> R,
+    ) -> R {
         use std::os::unix::fs::MetadataExt;
         use std::os::unix::process::CommandExt;
+        use std::sync::atomic::{AtomicU32, Ordering};
         const NOBODY: u32 = 65_534;
+        static COPIES: AtomicU32 = AtomicU32::new(0);
         if fs::metadata("/proc/self").expect("this process").uid() != 0 {
-            return self.start(flags);
+            return run(&mut self.command_after(line, &format!("--bind 127.0.0.1:0 {flags}")));
         }
         // Where it was built, nobody else may be able to reach it. Another process copies it, since a file that this
         // one still has open for writing, or a child that it forks meanwhile, cannot be run.
@@ -72,7 +94,8 @@ impl Program {
             .file_name()
             .expect("a program's name")
             .to_string_lossy();
-        let copy = env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        let number = COPIES.fetch_add(1, Ordering::Relaxed);
+        let copy = env::temp_dir().join(format!("{name}-{}-{number}", std::process::id()));
         assert!(
             Command::new("cp")
                 .arg(path)
@@ -81,10 +104,11 @@ impl Program {
                 .expect("cp")
                 .success()
         );
-        let mut command = Self::command_of(&copy, &format!("--bind 127.0.0.1:0 {flags}"));
-        let server = Server::start(command.uid(NOBODY).gid(NOBODY));
+        let mut command =
+            Self::command_of_after(&copy, line, &format!("--bind 127.0.0.1:0 {flags}"));
+        let result = run(command.uid(NOBODY).gid(NOBODY));
         fs::remove_file(copy).expect("a running program's file may be removed");
-        server
+        result
     }
 
     /// Runs a command line that is expected to end by itself.
@@ -122,9 +146,27 @@ impl Server {
         Self::listening(Process::spawn(command))
     }
 
-    /// The same with a standard error that nobody reads any more.
-    pub(crate) fn start_without_log_reader(command: &mut Command) -> Self {
-        Self::listening(Process::spawn_without_log_reader(command))
+    /// The same with a standard error that is read by the caller, or by nobody.
+    pub(crate) fn start_with_log(command: &mut Command) -> (Self, PipeReader) {
+        let (process, log) = Process::spawn_with_log(command);
+        (Self::listening(process), log)
+    }
+
+    /// The same with a standard output that takes nothing.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn start_with_full_output(program: Program, flags: &str) -> (Self, PipeReader) {
+        // The banner cannot tell which port is free.
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = free.local_addr().expect("an address");
+        drop(free);
+        let mut command = program.command(&format!("--bind {address} {flags}"));
+        let (process, output) = Process::spawn_with_full_output(&mut command);
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "the server does not listen");
+            thread::sleep(Duration::from_millis(5));
+        }
+        (Self { process, address }, output)
     }
 
     fn listening(process: Process) -> Self {

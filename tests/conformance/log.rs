@@ -1,8 +1,16 @@
 //! The log on standard error, as the document shows it, and what a client cannot do to it.
 
+#[cfg(unix)]
+use std::io::Read;
+#[cfg(unix)]
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
+use crate::client::Client;
+use crate::counters::await_lost_log_lines;
 use crate::harness::{Program, Server};
+use crate::process::Lines;
 
 conformance! {
     a_new_client_is_logged_with_its_address,
@@ -15,6 +23,14 @@ conformance! {
     the_log_can_be_json,
     the_log_goes_to_standard_error_alone,
     a_log_that_nobody_reads_any_more_is_survived,
+    a_log_that_nobody_reads_holds_nobody_up,
+    #[cfg(unix)]
+    a_log_that_nobody_reads_does_not_hold_the_exit_up,
+    lines_that_were_lost_are_counted_and_told,
+    #[cfg(target_os = "linux")]
+    an_output_that_nobody_reads_holds_nobody_up,
+    #[cfg(unix)]
+    what_was_logged_last_is_read_after_the_exit,
 }
 
 fn wait_for_log(server: &Server, text: &str) -> String {
@@ -193,10 +209,109 @@ fn the_log_goes_to_standard_error_alone(program: Program) {
 /// `evloop-server 2>&1 | head` must not end the server when `head` ends.
 fn a_log_that_nobody_reads_any_more_is_survived(program: Program) {
     let mut command = program.command("--bind 127.0.0.1:0 --chat-interval 0s");
-    let server = Server::start_without_log_reader(&mut command);
+    let (server, log) = Server::start_with_log(&mut command);
+    drop(log);
     let mut client = server.join();
     for id in 1..=20 {
         client.say("Alice", "Hello everyone");
         assert_eq!(client.next_json()["id"], id);
     }
+}
+
+/// Says something so often, a line in the log each.
+fn chatter(client: &mut Client, messages: usize) {
+    const AT_A_TIME: usize = 250;
+    for _ in 0..messages / AT_A_TIME {
+        for _ in 0..AT_A_TIME {
+            client.say("Alice", "Hello everyone, and whoever reads the log");
+        }
+        for _ in 0..AT_A_TIME {
+            client.next_of_type("chat");
+        }
+    }
+}
+
+/// More than any pipe holds.
+const FULL: usize = 3_000;
+/// More than the queue holds too.
+const OVERFULL: usize = 12_000;
+
+/// A pipe that is full, or a terminal after Ctrl+S.
+fn a_log_that_nobody_reads_holds_nobody_up(program: Program) {
+    let mut command = program.command("--bind 127.0.0.1:0 --chat-interval 0s");
+    let (server, log) = Server::start_with_log(&mut command);
+    let mut inside = server.join();
+    chatter(&mut inside, FULL);
+    assert_eq!(server.get("/healthz").status, 200);
+    server.watch().leave();
+    let mut newcomer = server.join();
+    newcomer.say("Bob", "heard");
+    assert_eq!(newcomer.next_of_type("chat")["text"], "heard");
+    drop((inside, newcomer, server, log));
+}
+
+#[cfg(unix)]
+fn a_log_that_nobody_reads_does_not_hold_the_exit_up(program: Program) {
+    for messages in [FULL, OVERFULL] {
+        let mut command = program.command("--bind 127.0.0.1:0 --chat-interval 0s");
+        let (mut server, log) = Server::start_with_log(&mut command);
+        let mut inside = server.join();
+        chatter(&mut inside, messages);
+        server.process.signal("TERM");
+        inside.expect_close(1001);
+        let deadline = Instant::now() + Duration::from_secs(3);
+        assert_eq!(server.process.wait_until(deadline).code(), Some(0));
+        drop(log);
+    }
+}
+
+fn lines_that_were_lost_are_counted_and_told(program: Program) {
+    for format in ["text", "json"] {
+        let mut command = program.command(&format!(
+            "--bind 127.0.0.1:0 --chat-interval 0s --log-format {format} --metric-interval 50ms"
+        ));
+        let (server, log) = Server::start_with_log(&mut command);
+        let mut inside = server.join();
+        chatter(&mut inside, OVERFULL);
+        await_lost_log_lines(&server);
+        let lines = Lines::collect(log);
+        let told = lines.wait_for("what was lost", |line| line.contains("lines were lost"));
+        assert!(told.contains("WARN"), "{told}");
+        inside.say("Alice", "read again");
+        lines.wait_for("a new line", |line| line.contains("read again"));
+        if format == "json" {
+            for line in lines.all() {
+                assert!(serde_json::from_str::<Value>(&line).is_ok(), "{line}");
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn an_output_that_nobody_reads_holds_nobody_up(program: Program) {
+    let (mut server, output) = Server::start_with_full_output(program, "");
+    let mut client = server.join();
+    client.say("Alice", "heard");
+    assert_eq!(client.next_json()["text"], "heard");
+    server.process.signal("TERM");
+    client.expect_close(1001);
+    let deadline = Instant::now() + Duration::from_secs(3);
+    assert_eq!(server.process.wait_until(deadline).code(), Some(0));
+    drop(output);
+}
+
+/// The exit waits for a log that is read.
+#[cfg(unix)]
+fn what_was_logged_last_is_read_after_the_exit(program: Program) {
+    let mut command = program.command("--bind 127.0.0.1:0 --chat-interval 0s");
+    let (mut server, mut log) = Server::start_with_log(&mut command);
+    let mut client = server.join();
+    chatter(&mut client, 250);
+    server.process.signal("TERM");
+    client.expect_close(1001);
+    assert_eq!(server.process.wait().code(), Some(0));
+    let mut lines = String::new();
+    log.read_to_string(&mut lines).expect("text");
+    assert_eq!(lines.matches("[CHAT] Alice").count(), 250);
+    assert!(lines.contains("Shutting down"), "{lines}");
 }

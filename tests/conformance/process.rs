@@ -1,6 +1,8 @@
 //! The server's process, seen from outside: its output line by line, its signals, its memory.
 
-use std::io::{self, BufRead, BufReader, Read};
+#[cfg(target_os = "linux")]
+use std::io::Write;
+use std::io::{self, BufRead, BufReader, PipeReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -28,17 +30,43 @@ impl Process {
         }
     }
 
-    pub(crate) fn spawn_without_log_reader(command: &mut Command) -> Self {
+    /// The same with a standard error whose reader is the caller's to read, or to drop.
+    pub(crate) fn spawn_with_log(command: &mut Command) -> (Self, PipeReader) {
         let (reader, writer) = io::pipe().expect("a pipe");
-        drop(reader);
         let mut child = start(command.stderr(writer));
+        // The command keeps its end of the pipe open for as long as it lives.
+        command.stderr(Stdio::null());
         let stdout = Lines::collect(child.stdout.take().expect("piped"));
-        Self {
+        let process = Self {
             child,
             exit: None,
             stdout,
             stderr: Lines::collect(io::empty()),
-        }
+        };
+        (process, reader)
+    }
+
+    /// The same with a standard output that is full and stays so for as long as the reader is kept.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn spawn_with_full_output(command: &mut Command) -> (Self, PipeReader) {
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        writer
+            .write_all(&vec![b'\n'; 65_536])
+            .expect("what a pipe holds (pipe(7))");
+        command
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the server's program");
+        command.stdout(Stdio::null());
+        let stderr = Lines::collect(child.stderr.take().expect("piped"));
+        let process = Self {
+            child,
+            exit: None,
+            stdout: Lines::collect(io::empty()),
+            stderr,
+        };
+        (process, reader)
     }
 
     /// Waits until the process is over: its outputs end when it does.
@@ -168,7 +196,7 @@ struct Output {
 }
 
 impl Lines {
-    fn collect(source: impl Read + Send + 'static) -> Self {
+    pub(crate) fn collect(source: impl Read + Send + 'static) -> Self {
         let lines = Self {
             output: Arc::default(),
         };

@@ -14,6 +14,9 @@ use crate::wire::{Ending, PATIENCE, Wire};
 conformance! {
     a_signal_closes_every_client_with_1001,
     ctrl_c_is_as_good,
+    a_terminal_that_goes_away_is_as_good,
+    #[cfg(target_os = "linux")]
+    a_server_under_nohup_stays,
     an_idle_server_stops_at_once,
     what_is_queued_is_sent_before_the_close,
     what_is_acknowledged_is_heard_by_all_who_stay,
@@ -58,6 +61,19 @@ fn a_signal_closes_every_client_with_1001(program: Program) {
 
 fn ctrl_c_is_as_good(program: Program) {
     closes_every_client(program, "INT");
+}
+
+fn a_terminal_that_goes_away_is_as_good(program: Program) {
+    closes_every_client(program, "HUP");
+}
+
+#[cfg(target_os = "linux")]
+fn a_server_under_nohup_stays(program: Program) {
+    let server = Server::start(&mut program.command_after("trap '' HUP", "--bind 127.0.0.1:0"));
+    let mut client = server.open("/ws/echo");
+    server.process.signal("HUP");
+    client.text("still here");
+    assert_eq!(client.next_text(), "still here");
 }
 
 fn an_idle_server_stops_at_once(program: Program) {

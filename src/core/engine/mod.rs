@@ -293,9 +293,13 @@ impl Engine {
                 if let Some(client) = client_mut(&mut self.clients, client) {
                     client.faults_in_a_row = 0;
                 }
-                self.dashboard
-                    .subscribe(now, client, &subscribe.metrics, output);
-                if subscribe.unknown {
+                let missing = &self.context.missing_metrics;
+                let (missing, known): (Vec<_>, Vec<_>) = subscribe
+                    .metrics
+                    .iter()
+                    .partition(|metric| missing.contains(metric));
+                self.dashboard.subscribe(now, client, &known, output);
+                if subscribe.unknown || !missing.is_empty() {
                     self.fault(now, client, Fault::UnknownMetric, None, output);
                 }
             }

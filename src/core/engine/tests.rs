@@ -282,6 +282,19 @@ fn what_is_missed_and_what_is_live_meet_without_gap_or_double() {
 }
 
 #[test]
+fn a_metric_that_the_host_has_no_figures_for_is_not_offered() {
+    let mut lab = Lab::new(|_| {});
+    let watcher = lab.open(&Opening::Dashboard);
+    let choice = parse_dashboard(Payload::Text(
+        r#"{"type":"subscribe","metrics":["memory","threads"]}"#,
+    ));
+    lab.engine.watch(lab.now, watcher, &choice, &mut lab.output);
+    let replies = lab.replies();
+    assert_eq!(replies[1]["text"], "Đã subscribe: threads");
+    assert_eq!(replies[2]["code"], "unknown_metric");
+}
+
+#[test]
 fn a_tick_sends_each_watcher_what_it_wants() {
     let mut lab = Lab::new(|_| {});
     let defaults = lab.open(&Opening::Dashboard);
