@@ -80,12 +80,11 @@ impl Sources {
             .log_lines_lost
             .inc_by(lost.saturating_sub(stats.log_lines_lost.get()));
         let vitals = host::vitals();
-        let figure = |figure| i64::try_from(figure).unwrap_or(i64::MAX);
         if let Some(bytes) = vitals.resident_bytes {
-            stats.resident_bytes.set(figure(bytes));
+            stats.set_resident_bytes(bytes);
         }
         if let Some(threads) = vitals.threads {
-            stats.threads.set(figure(threads));
+            stats.set_threads(threads);
         }
         [
             Some(self.temperature),

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 type Labels = [(&'static str, &'static str); 1];
+type NoLabels = [(&'static str, &'static str); 0];
 
 /// The server's figures. Cheap to share: put it behind an `Arc`.
 #[derive(Debug)]
@@ -31,10 +32,10 @@ pub struct Stats {
     pub bytes_out: Counter,
     /// Bytes waiting in outboxes.
     unsent_bytes: Gauge,
-    /// Resident memory, in bytes; set at each tick.
-    pub resident_bytes: Gauge,
-    /// Threads of the server; set at each tick.
-    pub threads: Gauge,
+    /// Has no sample where the host does not tell.
+    resident_bytes: Family<NoLabels, Gauge>,
+    /// The same.
+    threads: Family<NoLabels, Gauge>,
     refusals: Family<Labels, Counter>,
     /// Log lines that nobody will read; brought up to date at each tick.
     pub log_lines_lost: Counter,
@@ -54,8 +55,8 @@ impl Stats {
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             unsent_bytes: Gauge::default(),
-            resident_bytes: Gauge::default(),
-            threads: Gauge::default(),
+            resident_bytes: Family::default(),
+            threads: Family::default(),
             refusals: Family::default(),
             log_lines_lost: Counter::default(),
             // 16 µs to half a second: from an idle turn to one that clients feel.
@@ -158,6 +159,18 @@ impl Stats {
             .set(i64::try_from(clients).unwrap_or(i64::MAX));
     }
 
+    /// Sets the server's resident memory, in bytes.
+    pub(crate) fn set_resident_bytes(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.resident_bytes.get_or_create(&[]).set(bytes);
+    }
+
+    /// Sets how many threads the server has.
+    pub(crate) fn set_threads(&self, threads: u64) {
+        let threads = i64::try_from(threads).unwrap_or(i64::MAX);
+        self.threads.get_or_create(&[]).set(threads);
+    }
+
     /// So many bytes more wait to be sent.
     pub fn unsent_grew(&self, bytes: usize) {
         self.unsent_bytes.inc_by(signed(bytes));
@@ -202,15 +215,19 @@ mod tests {
         stats.refused("bad_json");
         stats.set_clients("chat", 2);
         stats.waited(Duration::from_millis(3));
+        stats.set_threads(3);
         let text = stats.exposition();
         for line in [
             "wslab_refusals_total{reason=\"bad_json\"} 1",
             "wslab_clients{endpoint=\"chat\"} 2",
             "wslab_sent_bytes_total 0",
+            "wslab_threads 3",
             "wslab_turn_seconds_count 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
+        let unknown = |line: &str| line.starts_with("wslab_resident");
+        assert!(!text.lines().any(unknown), "unknown, and told in\n{text}");
         assert_eq!(stats.take_longest_wait(), Duration::from_millis(3));
         assert_eq!(stats.take_longest_wait(), Duration::ZERO);
     }
