@@ -4,9 +4,12 @@
 //! kept off the path of single deliveries: a broadcast adds its number of receivers once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -14,7 +17,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 type Labels = [(&'static str, &'static str); 1];
-type NoLabels = [(&'static str, &'static str); 0];
 
 /// The server's figures. Cheap to share: put it behind an `Arc`.
 #[derive(Debug)]
@@ -33,14 +35,35 @@ pub struct Stats {
     /// Bytes waiting in outboxes.
     unsent_bytes: Gauge,
     /// Has no sample where the host does not tell.
-    resident_bytes: Family<NoLabels, Gauge>,
+    resident_bytes: Told,
     /// The same.
-    threads: Family<NoLabels, Gauge>,
+    threads: Told,
     refusals: Family<Labels, Counter>,
     /// Log lines that nobody will read; brought up to date at each tick.
     pub log_lines_lost: Counter,
     turns: Histogram,
     longest_turn_ns: AtomicU64,
+}
+
+/// A gauge without a sample until it is set for the first time.
+#[derive(Debug, Default, Clone)]
+struct Told(Arc<OnceLock<Gauge>>);
+
+impl Told {
+    fn set(&self, figure: u64) {
+        let gauge = self.0.get_or_init(Gauge::default);
+        gauge.set(i64::try_from(figure).unwrap_or(i64::MAX));
+    }
+}
+
+impl EncodeMetric for Told {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.get().map_or(Ok(()), |gauge| gauge.encode(encoder))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
 }
 
 impl Stats {
@@ -55,8 +78,8 @@ impl Stats {
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             unsent_bytes: Gauge::default(),
-            resident_bytes: Family::default(),
-            threads: Family::default(),
+            resident_bytes: Told::default(),
+            threads: Told::default(),
             refusals: Family::default(),
             log_lines_lost: Counter::default(),
             // 16 µs to half a second: from an idle turn to one that clients feel.
@@ -161,14 +184,12 @@ impl Stats {
 
     /// Sets the server's resident memory, in bytes.
     pub(crate) fn set_resident_bytes(&self, bytes: u64) {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.resident_bytes.get_or_create(&[]).set(bytes);
+        self.resident_bytes.set(bytes);
     }
 
     /// Sets how many threads the server has.
     pub(crate) fn set_threads(&self, threads: u64) {
-        let threads = i64::try_from(threads).unwrap_or(i64::MAX);
-        self.threads.get_or_create(&[]).set(threads);
+        self.threads.set(threads);
     }
 
     /// So many bytes more wait to be sent.
