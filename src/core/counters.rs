@@ -5,9 +5,12 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -35,15 +38,36 @@ pub struct Counters {
     pub bytes_out: Counter,
     /// Bytes waiting in outboxes.
     unsent_bytes: Gauge,
-    /// Resident memory, in bytes; set at each tick.
-    pub resident_bytes: Gauge,
-    /// Threads of the server; set at each tick.
-    pub threads: Gauge,
+    /// Has no sample where the host does not tell.
+    resident_bytes: Told,
+    /// The same.
+    threads: Told,
     refusals: Refusals,
     /// Log lines that nobody will read; brought up to date at each tick.
     pub log_lines_lost: Counter,
     turns: Histogram,
     longest_turn_ns: AtomicU64,
+}
+
+/// A gauge without a sample until it is set for the first time.
+#[derive(Debug, Default, Clone)]
+struct Told(Arc<OnceLock<Gauge>>);
+
+impl Told {
+    fn set(&self, figure: u64) {
+        let gauge = self.0.get_or_init(Gauge::default);
+        gauge.set(i64::try_from(figure).unwrap_or(i64::MAX));
+    }
+}
+
+impl EncodeMetric for Told {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.get().map_or(Ok(()), |gauge| gauge.encode(encoder))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
 }
 
 impl Counters {
@@ -58,8 +82,8 @@ impl Counters {
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             unsent_bytes: Gauge::default(),
-            resident_bytes: Gauge::default(),
-            threads: Gauge::default(),
+            resident_bytes: Told::default(),
+            threads: Told::default(),
             refusals: Refusals::default(),
             log_lines_lost: Counter::default(),
             // 16 µs to half a second: from an idle turn to one that clients feel.
@@ -181,6 +205,16 @@ impl Counters {
             .set(i64::try_from(clients).unwrap_or(i64::MAX));
     }
 
+    /// Sets the server's resident memory, in bytes.
+    pub(crate) fn set_resident_bytes(&self, bytes: u64) {
+        self.resident_bytes.set(bytes);
+    }
+
+    /// Sets how many threads the server has.
+    pub(crate) fn set_threads(&self, threads: u64) {
+        self.threads.set(threads);
+    }
+
     /// So many bytes more wait to be sent.
     pub fn unsent_grew(&self, bytes: usize) {
         self.unsent_bytes.inc_by(signed(bytes));
@@ -251,6 +285,7 @@ mod tests {
         stats.refused(Instant::now(), "bad_json");
         stats.set_clients("chat", 2);
         stats.waited(Duration::from_millis(3));
+        stats.set_threads(3);
         let openmetrics = stats.exposition(MetricsFormat::OpenMetrics);
         assert!(openmetrics.ends_with("# EOF\n"), "{openmetrics}");
         assert!(openmetrics.contains("# TYPE wslab_sent_bytes counter\n"));
@@ -263,6 +298,7 @@ mod tests {
             "wslab_refusals_total{reason=\"bad_json\"} 1",
             "wslab_clients{endpoint=\"chat\"} 2",
             "wslab_sent_bytes_total 0",
+            "wslab_threads 3",
             "wslab_turn_seconds_count 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
@@ -271,6 +307,8 @@ mod tests {
             !text.contains("# UNIT") && !text.contains("# EOF"),
             "{text}"
         );
+        let unknown = |line: &str| line.starts_with("wslab_resident");
+        assert!(!text.lines().any(unknown), "unknown, and told in\n{text}");
         assert_eq!(stats.take_longest_wait(), Duration::from_millis(3));
         assert_eq!(stats.take_longest_wait(), Duration::ZERO);
     }

@@ -137,6 +137,8 @@ mod linux {
 
     /// The stack of a thread and the page that guards it, and the same again for its stack for signals.
     pub(super) const MAPPINGS_A_THREAD: u64 = 4;
+    /// What Linux allows where nobody has changed it (`DEFAULT_MAX_MAP_COUNT`).
+    const DEFAULT_MAPPINGS: u64 = 65_530;
     /// Mappings besides the clients': the program's, the allocator's, those of threads that are just ending.
     const OTHER_MAPPINGS: u64 = 2048;
     /// Threads besides the clients': one accepts, one ticks, one writes the log; and some to spare.
@@ -153,25 +155,26 @@ mod linux {
     pub(super) fn limits(wanted: u64, stack: u64) -> Vec<Limit> {
         let threads = wanted + OTHER_THREADS;
         let mut limits = cgroup_limits(threads);
-        limits.extend(mappings(wanted));
+        limits.push(mappings(wanted));
         limits.extend(address_space(wanted, stack));
         limits.extend(threads_of_system(threads));
         limits.extend(threads_of_user(threads));
         limits
     }
 
-    fn mappings(wanted: u64) -> Option<Limit> {
-        let most = sys::vm::max_map_count().ok()?;
-        let now = fs::read_to_string("/proc/self/maps").ok()?.lines().count() as u64;
-        let others = now + OTHER_MAPPINGS;
-        Some(Limit {
+    fn mappings(wanted: u64) -> Limit {
+        // More than there may be would end the server, so where `/proc` is not mounted this is not left to chance.
+        let most = sys::vm::max_map_count().unwrap_or(DEFAULT_MAPPINGS);
+        let now = fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count());
+        let others = now as u64 + OTHER_MAPPINGS;
+        Limit {
             name: format!("the limit of {most} mappings"),
             sockets: most.saturating_sub(others) / MAPPINGS_A_THREAD,
             remedy: format!(
                 "raise it with `sysctl vm.max_map_count={}`",
                 others + wanted * MAPPINGS_A_THREAD
             ),
-        })
+        }
     }
 
     fn address_space(wanted: u64, stack: u64) -> Option<Limit> {

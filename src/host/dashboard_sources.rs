@@ -80,12 +80,11 @@ impl Sources {
             .log_lines_lost
             .inc_by(lost.saturating_sub(counters.log_lines_lost.get()));
         let vitals = proc::vitals();
-        let figure = |figure| i64::try_from(figure).unwrap_or(i64::MAX);
         if let Some(bytes) = vitals.resident_bytes {
-            counters.resident_bytes.set(figure(bytes));
+            counters.set_resident_bytes(bytes);
         }
         if let Some(threads) = vitals.threads {
-            counters.threads.set(figure(threads));
+            counters.set_threads(threads);
         }
         [
             Some(self.temperature),

@@ -97,6 +97,17 @@ impl Client {
         frame.unwrap_or_else(|ending| panic!("{ending:?} instead of a frame"))
     }
 
+    /// The same but for pings, the first of which may come at any time; they are answered.
+    pub(crate) fn next_frame_but_pings(&mut self) -> Frame {
+        loop {
+            let frame = self.next_frame();
+            if frame.opcode != frame::PING {
+                return frame;
+            }
+            self.send(&Frame::new(frame::PONG, frame.payload));
+        }
+    }
+
     /// The next message; pings are answered on the way, as every WebSocket library does.
     pub(crate) fn try_message(&mut self, deadline: Instant) -> Result<Message, Ending> {
         let mut opcode = frame::CONTINUATION;

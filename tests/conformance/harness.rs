@@ -60,9 +60,11 @@ impl Program {
         command
     }
 
-    /// Starts the server on a free port and waits until it accepts.
+    /// Starts the server on a free port and waits until it accepts. Where no flag says otherwise it pings so seldom that
+    /// no client must answer while a slow machine is busy with others.
     pub(crate) fn start(self, flags: &str) -> Server {
-        Server::start(&mut self.command(&format!("--bind 127.0.0.1:0 {flags}")))
+        let mut command = self.command(&format!("--bind 127.0.0.1:0 {flags}"));
+        Server::start(command.env("WSLAB_PING_INTERVAL", "1h"))
     }
 
     /// The same as a user without privileges: for root there is no limit on threads.

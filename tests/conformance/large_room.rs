@@ -63,8 +63,7 @@ fn passes_by(server: &Server) {
 /// The others are enough for the server to hand all the same pages, which one socket then takes in parts.
 fn one_who_reads_late_gets_everything_among_many(program: Program) {
     const SAID: u64 = 2500;
-    let server =
-        program.start("--chat-interval 0s --max-unsent 16MiB --ping-interval 1h --notice-limit 0");
+    let server = program.start("--chat-interval 0s --max-unsent 16MiB --notice-limit 0");
     let mut others: Vec<Client> = (0..20).map(|_| server.join()).collect();
     let late = Client::upgrade(
         Wire::connect_with_small_window(server.address),

@@ -33,6 +33,7 @@ impl Wire {
     }
 
     /// Connects from `source`, any address of the loopback network.
+    #[cfg(target_os = "linux")]
     pub(crate) fn connect_from(source: SocketAddr, address: SocketAddr) -> Self {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
