@@ -22,13 +22,16 @@ const TEXTS = {
   'status.waiting': ['Kết nối lại sau {seconds}s...', 'Reconnecting in {seconds}s...'],
   'status.failed': ['Không thể kết nối. Vui lòng tải lại trang.', 'Cannot connect. Please reload the page.'],
   'status.refused': ['Server đã từ chối kết nối. {reason}', 'The server refused the connection. {reason}'],
-  'status.badServer': ['Địa chỉ server không hợp lệ: {url}', 'Not a server address: {url}'],
+  'status.bad-server': ['Địa chỉ server không hợp lệ: {url} (ví dụ đúng: ws://localhost:8765)', 'Not a server address: {url} (one would be ws://localhost:8765)'],
+  'status.insecure': ['Trang https chỉ kết nối được tới wss://, không phải {url}', 'An https page can connect to wss:// only, not to {url}'],
   'status.attempt': ['Lần thử {attempt}/{attempts}', 'Attempt {attempt} of {attempts}'],
   'status.retry': ['Kết nối ngay', 'Connect now'],
 
   'server.evloop': ['Event loop: mọi client trên một thread', 'Event loop: all clients on one thread'],
   'server.threads': ['Một thread cho mỗi client', 'One thread per client'],
   'server.unknown': ['Server không nói nó chạy kiểu nào', 'The server does not say which kind it is'],
+
+  'server.unclear': ['Server nói điều gì đó không đọc được', 'The server said something that cannot be read'],
 
   'index.heading': ['WebSocket, nhìn tận mắt', 'WebSocket, seen at work'],
   'index.lead': [
@@ -202,14 +205,17 @@ const TEXTS = {
 
 const LANGUAGES = ['vi', 'en'];
 
-/** What a browser may refuse to keep (private windows, blocked storage) is then only not remembered. */
+/**
+ * What a browser may refuse to keep (private windows, blocked or full storage) is then only not remembered. The
+ * storage may be shared with other people's pages, so our keys have a prefix, and what stands there may be anything.
+ */
 function memoryOf(storage) {
   return {
     get(key) {
-      try { return window[storage].getItem(key); } catch { return null; }
+      try { return window[storage].getItem(`wslab.${key}`); } catch { return null; }
     },
     set(key, value) {
-      try { window[storage].setItem(key, value); } catch { /* not remembered */ }
+      try { window[storage].setItem(`wslab.${key}`, value); } catch { /* not remembered */ }
     },
   };
 }
