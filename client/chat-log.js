@@ -23,6 +23,10 @@ const NAME_LIMIT = 50;
 const TEXT_LIMIT = 500;
 const EPOCH_LIMIT = 100;
 
+/** What Python's `strip` takes for white space. A run at the end is tried from its start only: the time is linear. */
+const SPACE = String.raw`[\p{White_Space}\x1c-\x1f]`;
+const SPACE_AROUND = new RegExp(`^${SPACE}+|(?<!${SPACE})${SPACE}+$`, 'gu');
+
 function clip(text, limit) {
   return [...text].slice(0, limit).join('');
 }
@@ -33,12 +37,11 @@ function characterCount(text) {
 }
 
 /**
- * What the server makes of a field: without what Python's `strip` takes for white space around it. In NFC, so that
- * `ế` is one character, and with no half of a character, which no server could read. The lookbehind keeps the time
- * linear: a run of spaces is tried from its start only.
+ * What the server makes of a field: without the white space around it. In NFC, so that `ế` is one character, and
+ * with no half of a character, which no server could read.
  */
 function tidy(text) {
-  return text.toWellFormed().normalize('NFC').replace(/^[\p{White_Space}\x1c-\x1f]+|(?<![\p{White_Space}\x1c-\x1f])[\p{White_Space}\x1c-\x1f]+$/gu, '');
+  return text.toWellFormed().normalize('NFC').replace(SPACE_AROUND, '');
 }
 
 /** The object that the tab kept, if it is one. */
@@ -56,6 +59,10 @@ function keptMessage(kept) {
   const valid = /^[0-9a-f]{24}$/.test(cid) && isField(name, NAME_LIMIT) && isField(text, TEXT_LIMIT)
     && Math.abs(ts) <= TS_LIMIT && ['pending', 'unsure', 'failed'].includes(status);
   return valid ? { kind: 'chat', cid, name, text, ts, mine: true, status } : null;
+}
+
+function listOf(kept) {
+  return Array.isArray(kept) ? kept : [];
 }
 
 function isField(text, limit) {
@@ -93,9 +100,8 @@ class ChatLog extends Emitter {
 
   restore() {
     const { own, outbox } = parseKept(this.#memory.get('chat'));
-    if (typeof own?.epoch === 'string' && Array.isArray(own.ids)) this.#own = { epoch: own.epoch, ids: own.ids.filter(isId).slice(-MAX_OWN_IDS) };
-    if (!Array.isArray(outbox)) return;
-    for (const entry of outbox.slice(-MAX_ENTRIES).map(keptMessage)) if (entry) this.#add(entry);
+    if (typeof own?.epoch === 'string') this.#own = { epoch: own.epoch, ids: listOf(own.ids).filter(isId).slice(-MAX_OWN_IDS) };
+    for (const entry of listOf(outbox).slice(-MAX_ENTRIES).map(keptMessage)) if (entry) this.#add(entry);
   }
 
   query() {
@@ -110,8 +116,9 @@ class ChatLog extends Emitter {
   /** A link that comes and goes with nothing said meanwhile is told once; what may be missing stays told. */
   disconnected() {
     for (const entry of this.#latestNotes()) {
-      if (entry.code !== 'gap') this.#remove(entry);
+      if (entry.kind === 'traffic' || entry.code === 'lost' || entry === this.#replay.above) this.#remove(entry);
     }
+    this.#replay = { until: 0, above: null };
     this.#note({ code: 'lost', ts: Date.now() });
   }
 

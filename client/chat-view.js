@@ -14,7 +14,8 @@ const GROUP_MS = 5 * 60_000;
 const AT_END_PX = 48;
 
 /** No address holds East Asian punctuation, nor what is not seen and may turn the text around it. */
-const LINK = /\bhttps?:\/\/[^\s<>"`\p{Cc}\p{Bidi_Control}\u200b\u3001-\u3003\u3008-\u301f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]+/giu;
+const EAST_ASIAN = String.raw`\u3001-\u3003\u3008-\u301f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65`;
+const LINK = new RegExp(String.raw`\bhttps?://[^\s<>"\x60\p{Cc}\p{Bidi_Control}\u200b${EAST_ASIAN}]+`, 'giu');
 /** What ends a sentence in any script is of an address only with more of it behind. */
 const SENTENCE_END = /[.,;:!?'*]|(?![!-~])\p{P}/u;
 const CLOSING = { '(': ')', '[': ']', '{': '}' };

@@ -46,7 +46,7 @@ function serverAddresses(page) {
 function socketAddress(address) {
   const url = new URL(address);
   url.search = url.hash = '';
-  // The lookbehind keeps the time linear: a run of slashes is tried from its start only.
+  // A run of slashes is tried from its start only: the time is linear.
   return url.href.replace(/^http/, 'ws').replace(/(?<!\/)\/+$/, '');
 }
 
@@ -165,7 +165,7 @@ class Connection extends Emitter {
     this.#openedAt = performance.now();
     if (welcome.code) this.#queryRefused = false;
     clearTimeout(this.#timer);
-    const interval = welcome.ping_interval_ms;
+    const { ping_interval_ms: interval } = welcome;
     const pings = Number.isFinite(interval) && interval > 0;
     this.#silenceLimit = pings ? Math.min(interval, PING_INTERVAL_LIMIT_MS) + LINK_SLACK_MS : null;
     if (pings) this.#setTimer(this.#silenceLimit, () => this.#checkLink());
@@ -175,7 +175,7 @@ class Connection extends Emitter {
   /**
    * A browser keeps the server's Pings to itself, so to a page a quiet link looks like a dead one. After a
    * silence the page asks; a link with no frame at all by the end of the slack is dead. A page that slept through
-   * the slack has not listened: it asks again.
+   * the slack has not listened: it asks once more.
    */
   #checkLink() {
     const silence = performance.now() - this.#heardAt;
@@ -183,12 +183,12 @@ class Connection extends Emitter {
     else this.#setTimer(this.#silenceLimit - silence, () => this.#checkLink());
   }
 
-  #ask() {
+  #ask({ again = false } = {}) {
     const askedAt = performance.now();
     this.send({ type: 'ping' });
     this.#setTimer(LINK_SLACK_MS, () => {
       if (this.#heardAt >= askedAt) this.#checkLink();
-      else if (performance.now() - askedAt > 2 * LINK_SLACK_MS) this.#ask();
+      else if (!again && performance.now() - askedAt > 2 * LINK_SLACK_MS) this.#ask({ again: true });
       else this.#abandon();
     });
   }
@@ -247,11 +247,15 @@ class Connection extends Emitter {
   }
 }
 
-/** A message of the protocol is a JSON object with a type, and a time that can be shown; anything else is null. */
+/**
+ * A message of the protocol is a JSON object with a type, whose names are strings and whose time can be shown;
+ * anything else is null.
+ */
 function parseMessage(data) {
   try {
     const message = JSON.parse(data);
     if (typeof message?.type !== 'string') return null;
+    for (const name of ['code', 'server']) if (typeof message[name] !== 'string') delete message[name];
     if (!Number.isFinite(message.ts) || Math.abs(message.ts) > TS_LIMIT) message.ts = Date.now();
     return message;
   } catch {

@@ -22,16 +22,20 @@ const TEXTS = {
   'status.waiting': ['Kết nối lại sau {seconds}s...', 'Reconnecting in {seconds}s...'],
   'status.failed': ['Không thể kết nối. Vui lòng tải lại trang.', 'Cannot connect. Please reload the page.'],
   'status.refused': ['Server đã từ chối kết nối. {reason}', 'The server refused the connection. {reason}'],
-  'status.bad-server': ['Địa chỉ server không hợp lệ: {url} (ví dụ đúng: ws://localhost:8765)', 'Not a server address: {url} (one would be ws://localhost:8765)'],
-  'status.insecure': ['Trang https chỉ kết nối được tới wss://, không phải {url}', 'An https page can connect to wss:// only, not to {url}'],
+  'status.bad-server': [
+    'Địa chỉ server không hợp lệ: {url} (ví dụ đúng: ws://localhost:8765)',
+    'Not a server address: {url} (one would be ws://localhost:8765)',
+  ],
+  'status.insecure': [
+    'Trang https chỉ kết nối được tới wss://, không phải {url}',
+    'An https page can connect to wss:// only, not to {url}',
+  ],
   'status.attempt': ['Lần thử {attempt}/{attempts}', 'Attempt {attempt} of {attempts}'],
   'status.retry': ['Kết nối ngay', 'Connect now'],
 
   'server.evloop': ['Event loop: mọi client trên một thread', 'Event loop: all clients on one thread'],
   'server.threads': ['Một thread cho mỗi client', 'One thread per client'],
   'server.unknown': ['Server không nói nó chạy kiểu nào', 'The server does not say which kind it is'],
-
-  'server.unclear': ['Server nói điều gì đó không đọc được', 'The server said something that cannot be read'],
 
   'index.heading': ['WebSocket, nhìn tận mắt', 'WebSocket, seen at work'],
   'index.lead': [
@@ -152,6 +156,11 @@ const TEXTS = {
   'wire.code': ['Close code', 'Close code'],
   'wire.reason': ['Lý do', 'Reason'],
   'wire.hello': ['Xin chào từ một frame viết tay', 'Hello from a frame made by hand'],
+  'wire.badCode': [
+    'Trang chỉ gửi được close code 1000 hoặc 3000 đến 4999, không gửi được {code}',
+    'A page can send close code 1000 or 3000 to 4999, not {code}',
+  ],
+  'wire.longReason': ['Lý do quá dài (tối đa 123 byte)', 'The reason is too long (123 bytes at most)'],
   'wire.notOpen': ['Kết nối chưa mở.', 'The connection is not open.'],
 
   'theory.1': ['1. Handshake: từ HTTP sang WebSocket', '1. Handshake: from HTTP to WebSocket'],

@@ -17,8 +17,8 @@ function renderModel() {
 
 /** The server may be another one than the page came from, or the page may be a file. */
 function linkTo(url) {
-  const base = new URL('..', url.replace(/^ws/, 'http'));
-  for (const link of document.querySelectorAll('[data-http]')) link.href = new URL(link.dataset.http, base);
+  // Beside /ws/, wherever that is.
+  for (const link of document.querySelectorAll('[data-http]')) link.href = new URL(`..${link.dataset.http}`, url.replace(/^ws/, 'http'));
 }
 
 /** There is a report only where the server was given one; another origin's may not be asked for. */

@@ -42,9 +42,9 @@ function element(tag, className, text) {
   return made;
 }
 
-/** What a server says in its own words, which may be anything. */
+/** What a server says in its own words, where they are words. */
 function wordsOf(text) {
-  return typeof text === 'string' ? text : t('server.unclear');
+  return typeof text === 'string' ? text : '…';
 }
 
 function withId(id, made) {

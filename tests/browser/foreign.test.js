@@ -196,7 +196,7 @@ onEachServer('foreign data in storage', ['--chat-interval', '0s'], (lab) => {
 });
 
 /** Values of every kind, for a field whose kind a server may mistake. */
-const ANYTHING = [null, true, -1, 0.5, 1e300, '', 'x', '<b>', '__proto__', [], [1], {}, { length: 1e9 }];
+const ANYTHING = [null, true, -1, 0.5, 1e300, '', 'x', '<b>', '__proto__', [], [1], {}, { length: 1e9 }, { toString: 1, valueOf: 1 }];
 
 describe('a server may send anything', () => {
   async function openWithServer(name, speak) {
