@@ -157,7 +157,7 @@ class ChatLog extends Emitter {
   #greeting(message) {
     this.#awaitsGreeting = false;
     const { epoch: named, last_id: lastId } = message;
-    const epoch = typeof named === 'string' && named !== '' && named.length <= EPOCH_LIMIT ? named : null;
+    const epoch = typeof named === 'string' && named.length <= EPOCH_LIMIT && named.isWellFormed() ? named : null;
     const sameRoom = epoch !== null && epoch === this.#epoch;
     const knowsOurs = epoch !== null && epoch === this.#own.epoch;
     const complete = this.#greetings === 0 || (sameRoom && message.recovered === true);

@@ -68,7 +68,7 @@ function deliver({ name, text, cid }) {
 
 function send() {
   if (sendButton.disabled) return;
-  const name = clip(tidy(nameInput.value), NAME_LIMIT);
+  const name = tidy(clip(tidy(nameInput.value), NAME_LIMIT));
   const text = tidy(messageInput.value);
   if (!name || !text) {
     showNotice(t('error.empty'));

@@ -18,7 +18,7 @@ const GREETING_LIMIT_MS = 10_000;
 const LINK_SLACK_MS = 5000;
 /** A server that pings less often is asked this often all the same. */
 const PING_INTERVAL_LIMIT_MS = 600_000;
-/** A connection has succeeded once it lasted this long; one that greets and breaks off is another failure. */
+/** A connection has succeeded once it lasted this long; one that greets and breaks off, or falls silent, has not. */
 const LASTED_MS = BACKOFF_MS.at(-1);
 /** What a Date can show. */
 const TS_LIMIT = 8.64e15;
@@ -203,6 +203,7 @@ class Connection extends Emitter {
   }
 
   #closed({ code, reason }, query) {
+    this.#heardAt = performance.now();
     this.#emitFrame('in', 'close', { code, reason });
     if (this.state.phase !== 'open' && code === CLOSE_PROTOCOL_ERROR && query) {
       this.#queryRefused = true;
@@ -219,7 +220,7 @@ class Connection extends Emitter {
     if (!this.#greeted) this.#addresses.push(this.#addresses.shift());
     const lost = this.state.phase === 'open';
     const since = performance.now();
-    if (lost && since - this.#openedAt >= LASTED_MS) this.#failures = 0;
+    if (lost && this.#heardAt - this.#openedAt >= LASTED_MS) this.#failures = 0;
     if (this.#failures === BACKOFF_MS.length) {
       clearTimeout(this.#timer);
       this.#enter({ phase: 'failed', lost });

@@ -122,6 +122,20 @@ onEachServer('connection', [], (lab) => {
     assert.equal(await page.locator('.message.system').count(), 3);
   });
 
+  test('a server that greets and falls silent is a failed attempt each time', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('dashboard', network);
+    for (const seconds of [1, 2]) {
+      network.state = 'silent';
+      await page.clock.fastForward(26_000);
+      await page.clock.fastForward(5_000);
+      await untilText(page, '#status-text', `Kết nối lại sau ${seconds}s...`);
+      network.state = 'up';
+      await page.clock.fastForward(seconds * 1000);
+      await untilConnected(page);
+    }
+  });
+
   test('one that lasted is a success: the next loss starts anew at 1 s', async () => {
     const network = brokenNetwork();
     const page = await lab.open('dashboard', network);
