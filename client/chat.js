@@ -13,6 +13,8 @@ const counter = byId('counter');
 const CHAT_TITLE = document.title;
 /** From here on it is good to know how much room is left. */
 const COUNTED_FROM = 400;
+/** However long a server says to wait, after this the reader may try. */
+const WAIT_LIMIT_MS = 60_000;
 
 const memory = memoryOf('sessionStorage');
 const log = new ChatLog(memory);
@@ -87,7 +89,7 @@ function send() {
 
 /** A refused text goes back to where it can be mended, unless something else is being written there. */
 function refused({ error, entry }) {
-  const wait = Number.isFinite(error.retry_after_ms) ? Math.max(0, error.retry_after_ms) : 0;
+  const wait = Number.isFinite(error.retry_after_ms) ? Math.min(Math.max(0, error.retry_after_ms), WAIT_LIMIT_MS) : 0;
   const text = hasText(`error.${error.code}`) ? t(`error.${error.code}`, { seconds: Math.ceil(wait / 1000) }) : wordsOf(error.text);
   showNotice(text, wait ? 'wait' : 'error');
   if (wait) {
