@@ -33,7 +33,7 @@ function niceScale(low, high, count, least) {
 
 /** Round moments of the clock between `from` and `to`, at most `count` of them. */
 function niceTimes(from, to, count) {
-  const step = 1000 * (TIME_STEPS_S.find((seconds) => (to - from) / 1000 / seconds <= count) ?? TIME_STEPS_S.at(-1));
+  const step = 1000 * (TIME_STEPS_S.find((seconds) => (to - from) / 1000 / seconds <= count) ?? (to - from) / 1000);
   const times = [];
   for (let time = Math.ceil(from / step) * step; time <= to; time += step) times.push(time);
   return times;
@@ -81,6 +81,11 @@ class LineChart extends Emitter {
   }
 
   push(time, value) {
+    // Times ascend, also where the server's clock was set back.
+    while (this.times.at(-1) >= time) {
+      this.times.pop();
+      this.values.pop();
+    }
     this.times.push(time);
     this.values.push(value);
     if (this.times.length > CHART_POINTS) {

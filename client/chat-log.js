@@ -10,6 +10,8 @@
  * tab keeps the ids of ours over a reload. The Python original does not: there a broadcast with our name and text
  * is taken for our oldest pending message, and so is an error, since it answers in order.
  *
+ * What the wire and the tab's storage bring may be anything: here it is checked, once.
+ *
  * Events: `place` { entry, before, old } for what is new or has moved (`old`: said before this page was opened),
  * `change`, `remove` and `resend` { entry }, `refuse` { error, entry } with the entry where it is known.
  */
@@ -19,6 +21,11 @@ const MAX_OWN_IDS = 200;
 const HISTORY_ON_OPEN = 50;
 const NAME_LIMIT = 50;
 const TEXT_LIMIT = 500;
+const EPOCH_LIMIT = 100;
+
+/** What Python's `strip` takes for white space. A run at the end is tried from its start only: the time is linear. */
+const SPACE = String.raw`[\p{White_Space}\x1c-\x1f]`;
+const SPACE_AROUND = new RegExp(`^${SPACE}+|(?<!${SPACE})${SPACE}+$`, 'gu');
 
 function clip(text, limit) {
   return [...text].slice(0, limit).join('');
@@ -29,9 +36,41 @@ function characterCount(text) {
   return [...text].length;
 }
 
-/** What the server makes of a field: without the white space around it. In NFC, so that `ế` is one character. */
+/**
+ * What the server makes of a field: without the white space around it. In NFC, so that `ế` is one character, and
+ * with no half of a character, which no server could read.
+ */
 function tidy(text) {
-  return text.normalize('NFC').replace(/^\p{White_Space}+|\p{White_Space}+$/gu, '');
+  return text.toWellFormed().normalize('NFC').replace(SPACE_AROUND, '');
+}
+
+/** The object that the tab kept, if it is one. */
+function parseKept(json) {
+  try {
+    return JSON.parse(json) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+/** A message of ours as the tab kept it; null for what this page did not keep. */
+function keptMessage(kept) {
+  const { cid, name, text, ts, status } = kept ?? {};
+  const valid = /^[0-9a-f]{24}$/.test(cid) && isField(name, NAME_LIMIT) && isField(text, TEXT_LIMIT)
+    && Math.abs(ts) <= TS_LIMIT && ['pending', 'unsure', 'failed'].includes(status);
+  return valid ? { kind: 'chat', cid, name, text, ts, mine: true, status } : null;
+}
+
+function listOf(kept) {
+  return Array.isArray(kept) ? kept : [];
+}
+
+function isField(text, limit) {
+  return typeof text === 'string' && text !== '' && tidy(text) === text && characterCount(text) <= limit;
+}
+
+function isId(id) {
+  return Number.isSafeInteger(id) && id >= 0;
 }
 
 /** Not `crypto.randomUUID`: a page on a plain http address other than localhost has none. */
@@ -60,22 +99,27 @@ class ChatLog extends Emitter {
   }
 
   restore() {
-    const { own = this.#own, outbox = [] } = JSON.parse(this.#memory.get('chat') ?? '{}');
-    this.#own = own;
-    outbox.forEach((entry) => this.#add(entry));
+    const { own, outbox } = parseKept(this.#memory.get('chat'));
+    if (typeof own?.epoch === 'string') this.#own = { epoch: own.epoch, ids: listOf(own.ids).filter(isId).slice(-MAX_OWN_IDS) };
+    for (const entry of listOf(outbox).slice(-MAX_ENTRIES).map(keptMessage)) if (entry) this.#add(entry);
   }
 
   query() {
     const resumable = this.#epoch !== null && this.#lastId !== null;
-    return resumable ? `since=${this.#epoch}:${this.#lastId}` : `history=${HISTORY_ON_OPEN}`;
+    return resumable ? `since=${encodeURIComponent(this.#epoch)}:${this.#lastId}` : `history=${HISTORY_ON_OPEN}`;
   }
 
   connected() {
     this.#awaitsGreeting = true;
   }
 
-  disconnected(ts) {
-    this.#note({ code: 'lost', ts });
+  /** A link that comes and goes with nothing said meanwhile is told once; what may be missing stays told. */
+  disconnected() {
+    for (const entry of this.#latestNotes()) {
+      if (entry.kind === 'traffic' || entry.code === 'lost' || entry === this.#replay.above) this.#remove(entry);
+    }
+    this.#replay = { until: 0, above: null };
+    this.#note({ code: 'lost', ts: Date.now() });
   }
 
   write(name, text) {
@@ -112,16 +156,18 @@ class ChatLog extends Emitter {
 
   #greeting(message) {
     this.#awaitsGreeting = false;
-    const epoch = message.epoch ?? null;
+    const { epoch: named, last_id: lastId } = message;
+    const epoch = typeof named === 'string' && named.length <= EPOCH_LIMIT && named.isWellFormed() ? named : null;
     const sameRoom = epoch !== null && epoch === this.#epoch;
     const knowsOurs = epoch !== null && epoch === this.#own.epoch;
-    if (this.#greetings > 0 && !(sameRoom && message.recovered)) this.#note({ code: 'gap', ts: message.ts });
+    const complete = this.#greetings === 0 || (sameRoom && message.recovered === true);
+    if (!complete && !this.#latestNotes().some(({ code }) => code === 'gap')) this.#note({ code: 'gap', ts: message.ts });
     if (!sameRoom) this.#forgetIds();
     if (!knowsOurs) this.#own = { epoch, ids: [] };
     this.#epoch = epoch;
-    if (epoch !== null && message.last_id === 0) this.#lastId = 0;
+    if (epoch !== null && lastId === 0) this.#lastId = 0;
     this.#greetings += 1;
-    this.#replay = { until: message.last_id ?? 0, above: this.#note(message) };
+    this.#replay = { until: isId(lastId) ? lastId : 0, above: this.#note(message) };
 
     for (const entry of this.#pending()) {
       // Only the room that saw the first sending knows a second one by its cid.
@@ -138,12 +184,14 @@ class ChatLog extends Emitter {
   }
 
   #chat(message) {
-    const { id, name, text, ts } = message;
+    const { name, text, ts } = message;
+    const id = isId(message.id) ? message.id : undefined;
+    if (typeof name !== 'string' || typeof text !== 'string') return;
     if (id !== undefined) {
       if (this.#lastId !== null && id <= this.#lastId) return;
       this.#lastId = id;
     }
-    const sent = this.#sentAs(message);
+    const sent = this.#sentAs(id, name, text);
     if (sent) {
       sent.ts = ts;
       if (sent.status === 'pending') this.setStatus(sent, 'sent');
@@ -156,7 +204,7 @@ class ChatLog extends Emitter {
     this.#insert({ kind: 'chat', id, name, text, ts, mine, status: 'sent' }, { above: replayed ? this.#replay.above : null, old });
   }
 
-  #sentAs({ id, name, text }) {
+  #sentAs(id, name, text) {
     if (id !== undefined) return this.outbox.find((entry) => entry.id === id);
     return this.#pending().find((entry) => entry.name === name && entry.text === text);
   }
@@ -164,7 +212,7 @@ class ChatLog extends Emitter {
   /** Ack and broadcast may come in either order; a message sent twice may be in the room for long. */
   #ack({ cid, id }) {
     const entry = this.outbox.find((candidate) => candidate.cid === cid);
-    if (!entry) return;
+    if (!entry || !isId(id)) return;
     this.#own.ids = [...this.#own.ids, id].slice(-MAX_OWN_IDS);
     if (this.#lastId !== null && id <= this.#lastId) {
       this.discard(entry);
@@ -201,7 +249,17 @@ class ChatLog extends Emitter {
   }
 
   #note({ code, text, ts, online_count: count }) {
-    return this.#insert({ kind: 'system', code, text, count, ts });
+    return this.#insert({ kind: 'system', code, text, count: isId(count) ? count : '?', ts });
+  }
+
+  /** What is not a message, since the last message. */
+  #latestNotes() {
+    return this.entries.slice(this.entries.findLastIndex(({ kind }) => kind === 'chat') + 1);
+  }
+
+  #remove(entry) {
+    this.entries.splice(this.entries.indexOf(entry), 1);
+    this.emit('remove', { entry });
   }
 
   #add(entry) {
@@ -222,7 +280,7 @@ class ChatLog extends Emitter {
     const at = above === null ? this.entries.length : this.entries.indexOf(above);
     this.entries.splice(at, 0, entry);
     this.emit('place', { entry, before: this.entries[at + 1] ?? this.outbox[0] ?? null, old });
-    if (this.entries.length > MAX_ENTRIES) this.emit('remove', { entry: this.entries.shift() });
+    if (this.entries.length > MAX_ENTRIES) this.#remove(this.entries[0]);
     return entry;
   }
 

@@ -13,16 +13,33 @@ const GROUP_MS = 5 * 60_000;
 /** This close to its end, the reader is reading the newest. */
 const AT_END_PX = 48;
 
-const LINK = /\bhttps?:\/\/[^\s<>"']+/gi;
-/** What ends a sentence, or closes what was opened before the address, is not of the address. */
-const AFTER_LINK = /[.,;:!?)\]}…»”’]+$/;
+/** No address holds East Asian punctuation, nor what is not seen and may turn the text around it. */
+const EAST_ASIAN = String.raw`\u3001-\u3003\u3008-\u301f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65`;
+const LINK = new RegExp(String.raw`\bhttps?://[^\s<>"\x60\p{Cc}\p{Bidi_Control}\u200b${EAST_ASIAN}]+`, 'giu');
+/** What ends a sentence in any script is of an address only with more of it behind. */
+const SENTENCE_END = /[.,;:!?'*]|(?![!-~])\p{P}/u;
+const CLOSING = { '(': ')', '[': ']', '{': '}' };
+
+/** How much of `found` is the address: brackets that it opens it closes, and it closes no others. */
+function addressLength(found) {
+  const open = [];
+  let at = 0;
+  let end = 0;
+  for (const character of found) {
+    at += character.length;
+    if (CLOSING[character]) open.push(CLOSING[character]);
+    else if (')]}'.includes(character) && open.pop() !== character) break;
+    else if (open.length === 0 && !SENTENCE_END.test(character)) end = at;
+  }
+  return end;
+}
 
 /** `text` as nodes, its web addresses as links; the rest, markup and all, is text. */
 function linked(text) {
   const nodes = [];
   let from = 0;
   for (const { 0: found, index } of text.matchAll(LINK)) {
-    const address = found.replace(AFTER_LINK, '');
+    const address = found.slice(0, addressLength(found));
     if (!URL.canParse(address)) continue;
     const link = element('a', '', address);
     Object.assign(link, { href: address, target: '_blank', rel: 'noopener noreferrer nofollow' });
@@ -182,9 +199,8 @@ class ChatView extends Emitter {
 }
 
 function drawNote(entry) {
-  const note = element('div', `message system ${entry.code ?? ''}`, noteText(entry));
-  const time = element('time', 'note-time', shortTime(entry.ts));
-  note.append(' ', time);
+  const note = element('div', `message system ${['gap', 'lost'].includes(entry.code) ? entry.code : ''}`);
+  note.append(element('bdi', '', noteText(entry)), ' ', element('time', 'note-time', shortTime(entry.ts)));
   return note;
 }
 
@@ -195,7 +211,7 @@ function noteText({ kind, code, text, count, joined, left }) {
     return counts.map(([coming, number]) => t(`chat.${coming}`, { count: number })).join(', ');
   }
   if (code === 'gap' || code === 'lost') return t(`chat.${code}`);
-  return hasText(`system.${code}`) ? t(`system.${code}`, { online_count: count }) : text;
+  return hasText(`system.${code}`) ? t(`system.${code}`, { online_count: count }) : wordsOf(text);
 }
 
 function dayOf(ts) {

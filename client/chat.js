@@ -13,8 +13,11 @@ const counter = byId('counter');
 const CHAT_TITLE = document.title;
 /** From here on it is good to know how much room is left. */
 const COUNTED_FROM = 400;
+/** However long a server says to wait, after this the reader may try. */
+const WAIT_LIMIT_MS = 60_000;
 
-const log = new ChatLog(memoryOf('sessionStorage'));
+const memory = memoryOf('sessionStorage');
+const log = new ChatLog(memory);
 const view = new ChatView(byId('messages'), notice);
 const connection = new Connection('/ws/chat', () => log.query());
 
@@ -58,7 +61,7 @@ function showNotice(text, look = 'error') {
 
 /* ---- sending ---- */
 
-/** Until when the server will refuse another message of ours, as it said itself. */
+/** Until when, on performance.now(), the server will refuse another message of ours, as it said itself. */
 let waitUntil = 0;
 
 function deliver({ name, text, cid }) {
@@ -67,7 +70,7 @@ function deliver({ name, text, cid }) {
 
 function send() {
   if (sendButton.disabled) return;
-  const name = clip(tidy(nameInput.value), NAME_LIMIT);
+  const name = tidy(clip(tidy(nameInput.value), NAME_LIMIT));
   const text = tidy(messageInput.value);
   if (!name || !text) {
     showNotice(t('error.empty'));
@@ -86,11 +89,11 @@ function send() {
 
 /** A refused text goes back to where it can be mended, unless something else is being written there. */
 function refused({ error, entry }) {
-  const wait = error.retry_after_ms ?? 0;
-  const text = hasText(`error.${error.code}`) ? t(`error.${error.code}`, { seconds: Math.ceil(wait / 1000) }) : error.text;
+  const wait = Number.isFinite(error.retry_after_ms) ? Math.min(Math.max(0, error.retry_after_ms), WAIT_LIMIT_MS) : 0;
+  const text = hasText(`error.${error.code}`) ? t(`error.${error.code}`, { seconds: Math.ceil(wait / 1000) }) : wordsOf(error.text);
   showNotice(text, wait ? 'wait' : 'error');
   if (wait) {
-    waitUntil = Date.now() + wait;
+    waitUntil = performance.now() + wait;
     renderSendButton();
   }
   if (!entry) return;
@@ -103,7 +106,7 @@ function refused({ error, entry }) {
 }
 
 function renderSendButton() {
-  const wait = waitUntil - Date.now();
+  const wait = waitUntil - performance.now();
   sendButton.disabled = connection.state.phase !== 'open' || wait > 0;
   sendButton.textContent = wait > 0 ? t('chat.wait', { seconds: Math.ceil(wait / 1000) }) : t('chat.send');
   if (wait > 0) setTimeout(renderSendButton, wait % 1000 || 1000);
@@ -114,8 +117,12 @@ function setInput(text) {
   renderInput();
 }
 
-/** The input is as tall as its text, as far as the style sheet lets it grow; the counter counts as the server. */
+/**
+ * The input is as tall as its text, as far as the style sheet lets it grow; the counter counts as the server. What
+ * is being written outlives a reload.
+ */
 function renderInput() {
+  memory.set('draft', messageInput.value);
   messageInput.style.height = 'auto';
   messageInput.style.height = `${messageInput.scrollHeight + messageInput.offsetHeight - messageInput.clientHeight}px`;
   const count = characterCount(tidy(messageInput.value));
@@ -147,12 +154,12 @@ function setOnline(count) {
 
 connection.on('message', (message) => {
   log.receive(message);
-  if (message.type === 'system' && message.online_count !== undefined) setOnline(message.online_count);
+  if (message.type === 'system' && isId(message.online_count)) setOnline(message.online_count);
 });
 
-connection.on('state', ({ phase, lost, since }) => {
+connection.on('state', ({ phase, lost }) => {
   if (phase === 'open') log.connected();
-  if (lost) log.disconnected(since);
+  if (lost) log.disconnected();
   if (phase !== 'open') setOnline(null);
   renderSendButton();
 });
@@ -165,6 +172,7 @@ onLanguageChange(() => {
 });
 
 nameInput.value = preferences.get('chatName') ?? '';
+setInput(memory.get('draft') ?? '');
 log.restore();
 showConnection(connection);
 showWire(connection, () => ({ type: 'chat', name: nameInput.value || 'An', text: t('wire.hello') }));

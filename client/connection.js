@@ -16,6 +16,12 @@ const JITTER = 0.12;
 const GREETING_LIMIT_MS = 10_000;
 /** How long a link may be silent beyond the server's ping interval, and an answer take. */
 const LINK_SLACK_MS = 5000;
+/** A server that pings less often is asked this often all the same. */
+const PING_INTERVAL_LIMIT_MS = 600_000;
+/** A connection has succeeded once it lasted this long; one that greets and breaks off, or falls silent, has not. */
+const LASTED_MS = BACKOFF_MS.at(-1);
+/** What a Date can show. */
+const TS_LIMIT = 8.64e15;
 
 const CLOSE_PROTOCOL_ERROR = 1002;
 const CLOSE_POLICY = 1008;
@@ -23,16 +29,25 @@ const CLOSE_POLICY = 1008;
 const DEFAULT_SERVER = 'ws://localhost:8765';
 
 /**
- * Where to look for the server: the one named by ?server=, else the one the page came from. A page from a
- * development server (say Live Server, as the lab's guide has it) finds the lab's server at its usual place.
+ * Where to look for the server: the one named by ?server=, else the one the page came from, under the same path. A
+ * page from a development server (say Live Server, as the lab's guide has it) finds the lab's server at its usual
+ * place. Whatever ?server= names and is no address stays as it is, to be shown.
  */
 function serverAddresses(page) {
   const named = new URLSearchParams(page.search).get('server');
-  if (named) return [named.replace(/\/+$/, '')];
+  if (named) return [URL.canParse(named) ? socketAddress(named) : named];
   if (!page.protocol.startsWith('http')) return [DEFAULT_SERVER];
-  const own = `${page.protocol === 'https:' ? 'wss' : 'ws'}://${page.host}`;
+  const own = socketAddress(new URL('.', page.href));
   const local = ['localhost', '127.0.0.1', '[::1]'].includes(page.hostname);
   return local && page.port !== '8765' ? [own, DEFAULT_SERVER] : [own];
+}
+
+/** `ws://host/path` for an address of HTTP too; without slashes at its end, query and fragment. */
+function socketAddress(address) {
+  const url = new URL(address);
+  url.search = url.hash = '';
+  // A run of slashes is tried from its start only: the time is linear.
+  return url.href.replace(/^http/, 'ws').replace(/(?<!\/)\/+$/, '');
 }
 
 class Connection extends Emitter {
@@ -50,6 +65,7 @@ class Connection extends Emitter {
   /** The longest silence that needs no question; null with a server that answers no ping of a page. */
   #silenceLimit = null;
   #heardAt = 0;
+  #openedAt = 0;
 
   /** `query()` gives what to ask for at each connect, such as `since=…`. */
   constructor(path, query = () => '') {
@@ -60,6 +76,9 @@ class Connection extends Emitter {
 
   start() {
     addEventListener('online', () => this.#wake());
+    addEventListener('pageshow', ({ persisted }) => {
+      if (persisted) this.#wake();
+    });
     document.addEventListener('visibilitychange', () => {
       if (!document.hidden) this.#wake();
     });
@@ -109,9 +128,11 @@ class Connection extends Emitter {
     const url = this.#addresses[0] + this.#path + (query && `?${query}`);
     let socket;
     try {
+      // A browser may take other schemes, and what is no address for a path of the page's own site.
+      if (!/^wss?:$/.test(new URL(this.#addresses[0]).protocol)) throw new SyntaxError();
       socket = new WebSocket(url);
-    } catch {
-      this.#enter({ phase: 'bad-server', url });
+    } catch ({ name }) {
+      this.#enter({ phase: name === 'SecurityError' ? 'insecure' : 'bad-server', url: this.#addresses[0] });
       return;
     }
     socket.binaryType = 'arraybuffer';
@@ -141,18 +162,20 @@ class Connection extends Emitter {
 
   #greetedBy(welcome) {
     this.#greeted = true;
-    this.#failures = 0;
+    this.#openedAt = performance.now();
     if (welcome.code) this.#queryRefused = false;
     clearTimeout(this.#timer);
-    const pings = Number.isFinite(welcome.ping_interval_ms);
-    this.#silenceLimit = pings ? welcome.ping_interval_ms + LINK_SLACK_MS : null;
+    const { ping_interval_ms: interval } = welcome;
+    const pings = Number.isFinite(interval) && interval > 0;
+    this.#silenceLimit = pings ? Math.min(interval, PING_INTERVAL_LIMIT_MS) + LINK_SLACK_MS : null;
     if (pings) this.#setTimer(this.#silenceLimit, () => this.#checkLink());
     this.#enter({ phase: 'open', url: this.state.url, server: welcome.server });
   }
 
   /**
    * A browser keeps the server's Pings to itself, so to a page a quiet link looks like a dead one. After a
-   * silence the page asks; a link with no frame at all by the end of the slack is dead.
+   * silence the page asks; a link with no frame at all by the end of the slack is dead. A page that slept through
+   * the slack has not listened: it asks once more.
    */
   #checkLink() {
     const silence = performance.now() - this.#heardAt;
@@ -160,11 +183,12 @@ class Connection extends Emitter {
     else this.#setTimer(this.#silenceLimit - silence, () => this.#checkLink());
   }
 
-  #ask() {
+  #ask({ again = false } = {}) {
     const askedAt = performance.now();
     this.send({ type: 'ping' });
     this.#setTimer(LINK_SLACK_MS, () => {
       if (this.#heardAt >= askedAt) this.#checkLink();
+      else if (!again && performance.now() - askedAt > 2 * LINK_SLACK_MS) this.#ask({ again: true });
       else this.#abandon();
     });
   }
@@ -179,6 +203,7 @@ class Connection extends Emitter {
   }
 
   #closed({ code, reason }, query) {
+    this.#heardAt = performance.now();
     this.#emitFrame('in', 'close', { code, reason });
     if (this.state.phase !== 'open' && code === CLOSE_PROTOCOL_ERROR && query) {
       this.#queryRefused = true;
@@ -193,15 +218,16 @@ class Connection extends Emitter {
 
   #wait() {
     if (!this.#greeted) this.#addresses.push(this.#addresses.shift());
+    const lost = this.state.phase === 'open';
+    const since = performance.now();
+    if (lost && this.#heardAt - this.#openedAt >= LASTED_MS) this.#failures = 0;
     if (this.#failures === BACKOFF_MS.length) {
       clearTimeout(this.#timer);
-      this.#enter({ phase: 'failed' });
+      this.#enter({ phase: 'failed', lost });
       return;
     }
-    const lost = this.state.phase === 'open';
     const delay = BACKOFF_MS[this.#failures] * (1 - JITTER * Math.random());
     this.#failures += 1;
-    const since = Date.now();
     this.#setTimer(delay, () => this.#connect());
     this.#enter({ phase: 'waiting', lost, since, until: since + delay, attempt: this.#failures, attempts: BACKOFF_MS.length });
   }
@@ -222,11 +248,17 @@ class Connection extends Emitter {
   }
 }
 
-/** A message of the protocol is a JSON object with a type; anything else is null. */
+/**
+ * A message of the protocol is a JSON object with a type, whose names are strings and whose time can be shown;
+ * anything else is null.
+ */
 function parseMessage(data) {
   try {
     const message = JSON.parse(data);
-    return typeof message?.type === 'string' ? message : null;
+    if (typeof message?.type !== 'string') return null;
+    for (const name of ['code', 'server']) if (typeof message[name] !== 'string') delete message[name];
+    if (!Number.isFinite(message.ts) || Math.abs(message.ts) > TS_LIMIT) message.ts = Date.now();
+    return message;
   } catch {
     return null;
   }

@@ -80,7 +80,7 @@ function subscribe() {
 function showMetric({ metric, value, ts }) {
   const shown = cards.get(metric);
   // The Python original takes an empty subscription for a full one; unticked stays unticked here.
-  if (!shown?.checkbox.checked) return;
+  if (!shown?.checkbox.checked || !isValue(value)) return;
   shown.value.textContent = formatValue(value, shown.digits);
   shown.updated = ts;
   shown.chart.push(ts, value);

@@ -22,7 +22,14 @@ const TEXTS = {
   'status.waiting': ['Kết nối lại sau {seconds}s...', 'Reconnecting in {seconds}s...'],
   'status.failed': ['Không thể kết nối. Vui lòng tải lại trang.', 'Cannot connect. Please reload the page.'],
   'status.refused': ['Server đã từ chối kết nối. {reason}', 'The server refused the connection. {reason}'],
-  'status.badServer': ['Địa chỉ server không hợp lệ: {url}', 'Not a server address: {url}'],
+  'status.bad-server': [
+    'Địa chỉ server không hợp lệ: {url} (ví dụ đúng: ws://localhost:8765)',
+    'Not a server address: {url} (one would be ws://localhost:8765)',
+  ],
+  'status.insecure': [
+    'Trang https chỉ kết nối được tới wss://, không phải {url}',
+    'An https page can connect to wss:// only, not to {url}',
+  ],
   'status.attempt': ['Lần thử {attempt}/{attempts}', 'Attempt {attempt} of {attempts}'],
   'status.retry': ['Kết nối ngay', 'Connect now'],
 
@@ -149,6 +156,11 @@ const TEXTS = {
   'wire.code': ['Close code', 'Close code'],
   'wire.reason': ['Lý do', 'Reason'],
   'wire.hello': ['Xin chào từ một frame viết tay', 'Hello from a frame made by hand'],
+  'wire.badCode': [
+    'Trang chỉ gửi được close code 1000 hoặc 3000 đến 4999, không gửi được {code}',
+    'A page can send close code 1000 or 3000 to 4999, not {code}',
+  ],
+  'wire.longReason': ['Lý do quá dài (tối đa 123 byte)', 'The reason is too long (123 bytes at most)'],
   'wire.notOpen': ['Kết nối chưa mở.', 'The connection is not open.'],
 
   'theory.1': ['1. Handshake: từ HTTP sang WebSocket', '1. Handshake: from HTTP to WebSocket'],
@@ -202,14 +214,17 @@ const TEXTS = {
 
 const LANGUAGES = ['vi', 'en'];
 
-/** What a browser may refuse to keep (private windows, blocked storage) is then only not remembered. */
+/**
+ * What a browser may refuse to keep (private windows, blocked or full storage) is then only not remembered. The
+ * storage may be shared with other people's pages, so our keys have a prefix, and what stands there may be anything.
+ */
 function memoryOf(storage) {
   return {
     get(key) {
-      try { return window[storage].getItem(key); } catch { return null; }
+      try { return window[storage].getItem(`wslab.${key}`); } catch { return null; }
     },
     set(key, value) {
-      try { window[storage].setItem(key, value); } catch { /* not remembered */ }
+      try { window[storage].setItem(`wslab.${key}`, value); } catch { /* not remembered */ }
     },
   };
 }

@@ -17,14 +17,15 @@ function renderModel() {
 
 /** The server may be another one than the page came from, or the page may be a file. */
 function linkTo(url) {
-  for (const link of document.querySelectorAll('[data-http]')) link.href = new URL(link.dataset.http, url.replace(/^ws/, 'http'));
+  // Beside /ws/, wherever that is.
+  for (const link of document.querySelectorAll('[data-http]')) link.href = new URL(`..${link.dataset.http}`, url.replace(/^ws/, 'http'));
 }
 
 /** There is a report only where the server was given one; another origin's may not be asked for. */
 async function findReport() {
   const { href } = byId('report').querySelector('a');
   if (new URL(href).origin !== location.origin) return;
-  const { ok } = await fetch(href, { method: 'HEAD' });
+  const { ok = false } = await fetch(href, { method: 'HEAD' }).catch(() => ({}));
   byId('report').hidden = !ok;
 }
 
@@ -39,7 +40,7 @@ connection.on('state', ({ phase, url }) => {
   }
 });
 connection.on('message', ({ metric, value }) => {
-  if (metric === 'clients') clientCount.textContent = value;
+  if (metric === 'clients' && isValue(value)) clientCount.textContent = value;
 });
 onLanguageChange(renderModel);
 

@@ -14,6 +14,8 @@ document.documentElement.dataset.theme = theme;
 /** How long the bare fact of a loss is shown before the countdown takes its place. */
 const LOSS_SHOWN_MS = 500;
 const COUNTDOWN_STEP_MS = 100;
+/** Beyond it numbers are no longer written as digits. */
+const VALUE_LIMIT = 1e15;
 
 /** Something that tells others of what happens to it. */
 class Emitter extends EventTarget {
@@ -38,6 +40,11 @@ function element(tag, className, text) {
   if (className) made.className = className;
   if (text !== undefined) made.textContent = text;
   return made;
+}
+
+/** What a server says in its own words, where they are words. */
+function wordsOf(text) {
+  return typeof text === 'string' ? text : '…';
 }
 
 function withId(id, made) {
@@ -104,6 +111,11 @@ function keepServerInLinks() {
   for (const link of document.querySelectorAll('a[href*=".html"]')) link.search = new URLSearchParams({ server });
 }
 
+/** Whether a metric's value can be shown and drawn. */
+function isValue(value) {
+  return Number.isFinite(value) && Math.abs(value) < VALUE_LIMIT;
+}
+
 /* ---- the connection ---- */
 
 /** What the status line says of a connection's state, and the class its indicator wears. */
@@ -121,11 +133,10 @@ function describeState(state, now) {
         detail: t('status.attempt', state),
       };
     case 'failed':
-      return { look: 'disconnected', text: t('status.failed') };
     case 'refused':
-      return { look: 'disconnected', text: t('status.refused', state) };
     case 'bad-server':
-      return { look: 'disconnected', text: t('status.badServer', state) };
+    case 'insecure':
+      return { look: 'disconnected', text: t(`status.${state.phase}`, state) };
   }
 }
 
@@ -146,7 +157,7 @@ function showConnection(connection) {
   const render = () => {
     clearTimeout(timer);
     const { state } = connection;
-    const shown = describeState(state, Date.now());
+    const shown = describeState(state, performance.now());
     indicator.className = `status-indicator ${shown.look}`;
     if (text.textContent !== shown.text) text.textContent = shown.text;
     detail.textContent = shown.detail ?? '';

@@ -71,9 +71,9 @@ function framesCard(connection, example) {
     try {
       fault.textContent = connection.readyState === WebSocket.OPEN ? '' : t('wire.notOpen');
       act();
-    } catch (error) {
-      // What the WebSocket API refuses, such as a close code that is not for pages.
-      fault.textContent = error.message;
+    } catch ({ name }) {
+      // The WebSocket API refuses a close code that is not for pages, and a reason that fits no close frame.
+      fault.textContent = t(name === 'SyntaxError' ? 'wire.longReason' : 'wire.badCode', { code: code.value });
     }
   };
   const table = tableOf(['theory.2.type', 'theory.2.opcode', 'theory.2.what', 'theory.2.try'], Object.entries(OPCODES).map(([type, opcode]) => {

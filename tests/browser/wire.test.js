@@ -87,7 +87,11 @@ onEachServer('wire view', ['--chat-interval', '0s'], (lab) => {
 
     await page.fill('#wire-code', '1002');
     await page.click('#wire-send-close');
-    await untilText(page, '.wire-fault', /1002/);
+    await untilText(page, '.wire-fault', /^Trang chỉ gửi được close code .* 1002$/);
+    await page.fill('#wire-code', '1000');
+    await page.fill('#wire-reason', 'ế'.repeat(42));
+    await page.click('#wire-send-close');
+    await untilText(page, '.wire-fault', 'Lý do quá dài (tối đa 123 byte)');
     await page.fill('#wire-code', '4000');
     await page.fill('#wire-reason', 'xong');
     await page.click('#wire-send-close');
