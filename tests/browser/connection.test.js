@@ -41,6 +41,23 @@ async function recordFrames(page) {
   return () => page.evaluate(() => window.frames);
 }
 
+/** Keeps each wait from now on, as the attempt it is before and its length; `until(count)` there were so many. */
+async function recordWaits(page) {
+  await page.evaluate(() => {
+    window.waits = [];
+    connection.on('state', ({ phase, attempt, since, until }) => {
+      if (phase === 'waiting') window.waits.push([attempt, until - since]);
+    });
+  });
+  return {
+    until: (count) => page.waitForFunction((count) => window.waits.length >= count, count),
+    /** In whole seconds, without the jitter. */
+    async all() {
+      return (await page.evaluate(() => window.waits)).map(([attempt, ms]) => [attempt, 2 ** Math.ceil(Math.log2(ms / 1000))]);
+    },
+  };
+}
+
 onEachServer('connection', [], (lab) => {
   test('five attempts after 1, 2, 4, 8 and 16 s, then a word and a button; the network\'s return is enough', async () => {
     const network = brokenNetwork();
@@ -92,27 +109,28 @@ onEachServer('connection', [], (lab) => {
   });
 
   test('a server that greets and breaks off is a failed attempt each time, told once', async () => {
-    let taken = 0;
-    let patient = false;
+    const sockets = [];
+    let patient = true;
     const page = await lab.open('chat', {
-      connected: false,
       async prepare(page) {
         await page.clock.install();
         await page.routeWebSocket(/\/ws\/chat/, (socket) => {
-          taken += 1;
-          socket.send(JSON.stringify({ type: 'system', code: 'welcome', text: 'x', ts: Date.now(), online_count: 1, epoch: `e${taken}`, last_id: 0, server: 'evloop', ping_interval_ms: 20_000 }));
+          sockets.push(socket);
+          socket.send(JSON.stringify({ type: 'system', code: 'welcome', text: 'x', ts: Date.now(), online_count: 1, epoch: `e${sockets.length}`, last_id: 0, server: 'evloop', ping_interval_ms: 20_000 }));
           if (!patient) socket.close({ code: 1011 });
         });
       },
     });
-    // The word of the loss takes half a second of the wait.
-    for (const [attempt, seconds] of [[1, '1'], [2, '2'], [3, '[34]'], [4, '[78]'], [5, '1[3456]']]) {
-      await untilText(page, '#status-text', new RegExp(`^Kết nối lại sau ${seconds}s\\.\\.\\.$`));
-      await untilText(page, '.status-detail', `Lần thử ${attempt}/5`);
+    const waits = await recordWaits(page);
+    patient = false;
+    await sockets[0].close({ code: 1011 });
+    for (const attempt of [1, 2, 3, 4, 5]) {
+      await waits.until(attempt);
       await page.clock.fastForward(2 ** (attempt - 1) * 1000);
     }
     await untilText(page, '#status-text', 'Không thể kết nối. Vui lòng tải lại trang.');
-    assert.equal(taken, 6);
+    assert.deepEqual(await waits.all(), [[1, 1], [2, 2], [3, 4], [4, 8], [5, 16]]);
+    assert.equal(sockets.length, 6);
     const notes = await page.locator('.message.system').evaluateAll((notes) => notes.map(({ textContent }) => textContent.replace(/\.? ?\d\d:\d\d$/, '')));
     assert.deepEqual(notes, ['Có thể thiếu một số tin nhắn trong lúc mất kết nối', 'Mất kết nối với server']);
 
@@ -124,50 +142,58 @@ onEachServer('connection', [], (lab) => {
 
   test('a server that greets and falls silent is a failed attempt each time', async () => {
     const network = brokenNetwork();
-    const page = await lab.open('dashboard', network);
-    for (const seconds of [1, 2]) {
+    const page = await lab.open('chat', network);
+    const waits = await recordWaits(page);
+    for (const attempt of [1, 2]) {
       network.state = 'silent';
       await page.clock.fastForward(26_000);
       await page.clock.fastForward(5_000);
-      await untilText(page, '#status-text', `Kết nối lại sau ${seconds}s...`);
+      await waits.until(attempt);
       network.state = 'up';
-      await page.clock.fastForward(seconds * 1000);
+      await page.clock.fastForward(attempt * 1000);
       await untilConnected(page);
     }
+    assert.deepEqual(await waits.all(), [[1, 1], [2, 2]]);
   });
 
   test('one that lasted is a success: the next loss starts anew at 1 s', async () => {
     const network = brokenNetwork();
     const page = await lab.open('dashboard', network);
-    for (const [lasted, seconds] of [[15_000, 1], [15_000, 2], [16_000, 1]]) {
+    const waits = await recordWaits(page);
+    for (const [i, lasted] of [5_000, 5_000, 16_000].entries()) {
       await page.clock.fastForward(lasted);
       await untilConnected(page);
       await network.breakDown();
-      await untilText(page, '#status-text', `Kết nối lại sau ${seconds}s...`);
       network.state = 'up';
-      await page.clock.fastForward(seconds * 1000);
+      await waits.until(i + 1);
+      await page.clock.fastForward(2000);
       await untilConnected(page);
     }
+    assert.deepEqual(await waits.all(), [[1, 1], [2, 2], [1, 1]]);
   });
 
   test('a wall clock that is set back or forth changes no wait', async () => {
     const network = brokenNetwork();
     const page = await lab.open('chat', network);
+    const waits = await recordWaits(page);
     await network.breakDown();
-    await untilText(page, '#status-text', 'Kết nối lại sau 1s...');
+    for (const attempt of [1, 2, 3]) {
+      await waits.until(attempt);
+      await page.clock.fastForward(2 ** (attempt - 1) * 1000);
+    }
+    await waits.until(4);
     for (const time of [0, Date.now() + 86_400_000]) {
       await page.clock.setSystemTime(time);
       await page.clock.runFor(200);
-      await untilText(page, '#status-text', 'Kết nối lại sau 1s...');
+      await untilText(page, '#status-text', /^Kết nối lại sau [5678]s\.\.\.$/);
     }
     await page.evaluate(() => log.receive({ type: 'error', code: 'rate_limited', retry_after_ms: 3000 }));
-    network.state = 'up';
-    await page.clock.fastForward(1000);
-    await untilConnected(page);
     await page.clock.setSystemTime(0);
-    await page.clock.runFor(1000);
-    await untilText(page, '#send-button', /^Đợi [12]s$/);
-    await page.clock.runFor(2000);
+    await page.clock.runFor(200);
+    await untilText(page, '#send-button', /^Đợi [123]s$/);
+    network.state = 'up';
+    await page.clock.fastForward(8000);
+    await untilConnected(page);
     await untilText(page, '#send-button', /^Gửi$/);
   });
 
@@ -228,7 +254,7 @@ onEachServer('connection', [], (lab) => {
 
   test('a tab that wakes does not trust a link that slept', async () => {
     const network = brokenNetwork();
-    const page = await lab.open('dashboard', network);
+    const page = await lab.open('chat', network);
     const frames = await recordFrames(page);
     network.state = 'silent';
     await setHidden(page, false);
