@@ -3,6 +3,8 @@
 //! Nothing in here reads a clock, a socket, a file, the environment or a random number, and nothing in here imports
 //! anything outside `core`.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod arrival;
 pub mod context;
 pub mod counters;
