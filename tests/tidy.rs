@@ -39,7 +39,9 @@ fn rooms_named(text: &str) -> Vec<&str> {
 
 /// What stands before the tests of a file.
 fn without_tests(text: &str) -> &str {
-    text.split("#[cfg(test)]").next().unwrap_or(text)
+    let tests = text.find("#[cfg(test)]").into_iter();
+    let cut = tests.chain(text.find("#[cfg(all(test")).min();
+    &text[..cut.unwrap_or(text.len())]
 }
 
 #[test]
@@ -86,6 +88,11 @@ fn no_file_holds_more_than_one_idea() {
     const LINES_MAX: usize = 600;
     for (path, text) in sources("src") {
         let lines = without_tests(&text).lines().count();
-        assert!(lines <= LINES_MAX, "{}: {lines} lines", path.display());
+        let is_test = path.ends_with("tests.rs");
+        assert!(
+            is_test || lines <= LINES_MAX,
+            "{}: {lines} lines",
+            path.display()
+        );
     }
 }

@@ -18,9 +18,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::http::MetricsFormat;
-use super::refusals::{Refusals, advice};
-
-pub(super) type Labels = [(&'static str, &'static str); 1];
+use super::refusals::{Labels, Reason, Refusals};
 
 /// The server's figures. Cheap to share: put it behind an `Arc`.
 #[derive(Debug)]
@@ -163,24 +161,26 @@ impl Counters {
     }
 
     /// Counts one refusal, and tells the log of it once a minute.
-    pub fn refused(&self, now: Instant, reason: &'static str) {
-        self.refused_because(now, reason, || advice(reason).to_owned());
+    pub fn refused(&self, now: Instant, reason: impl Into<Reason>) {
+        let reason = reason.into();
+        self.refused_because(now, reason, || reason.advice().into_owned());
     }
 
     /// The same with a line of its own, which is made only where it is written.
     pub fn refused_because(
         &self,
         now: Instant,
-        reason: &'static str,
+        reason: impl Into<Reason>,
         why: impl FnOnce() -> String,
     ) {
-        self.refusals.count(reason);
-        self.refusals.tell(now, reason, why);
+        let label = reason.into().label();
+        self.refusals.count(label);
+        self.refusals.tell(now, label, why);
     }
 
-    /// Counts a refusal that is nobody's fault.
-    pub fn refused_silently(&self, reason: &'static str) {
-        self.refusals.count(reason);
+    /// Counts a refusal that is no fault.
+    pub fn refused_silently(&self, reason: impl Into<Reason>) {
+        self.refusals.count(reason.into().label());
     }
 
     /// A socket was accepted.
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn the_exposition_names_every_figure() {
         let stats = Counters::new();
-        stats.refused(Instant::now(), "bad_json");
+        stats.refused(Instant::now(), crate::core::protocol::Fault::BadJson);
         stats.set_clients("chat", 2);
         stats.waited(Duration::from_millis(3));
         stats.set_threads(3);

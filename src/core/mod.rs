@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+pub(crate) mod answers;
 pub mod arrival;
 pub mod context;
 pub mod counters;

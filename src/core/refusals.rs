@@ -3,6 +3,7 @@
 //! An operator whose proxy names another host, or whose limit is too low, learns it from the log and not from the users.
 //! A flood of refusals costs a line a minute.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::{self, Display, Write};
@@ -12,13 +13,133 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tracing::warn;
+use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::counters::Labels;
+use super::http::Refusal;
+use super::protocol::Fault;
+
+/// The label of a figure in `/metrics`.
+pub(super) type Labels = [(&'static str, &'static str); 1];
 
 /// The least time between two lines for one reason.
 const QUIET: Duration = Duration::from_mins(1);
 /// How much of a peer's own words a line shows, in characters.
 const QUOTED_CHARS: usize = 100;
+
+/// Why something was refused, or a client dropped.
+#[derive(Debug, Clone, Copy)]
+pub enum Reason {
+    /// A request, or a connection without a place.
+    Request(Refusal),
+    /// A message.
+    Message(Fault),
+    /// A client that broke a rule or a limit.
+    Client(Broken),
+}
+
+/// What a client did that ends its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it; the advice says more")]
+pub enum Broken {
+    PingTimeout,
+    CloseTimeout,
+    SlowConsumer,
+    TooBig,
+    BadUtf8,
+    ProtocolError,
+    TooManyFaults,
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        Self::Request(refusal)
+    }
+}
+
+impl From<Fault> for Reason {
+    fn from(fault: Fault) -> Self {
+        Self::Message(fault)
+    }
+}
+
+impl From<Broken> for Reason {
+    fn from(broken: Broken) -> Self {
+        Self::Client(broken)
+    }
+}
+
+impl Reason {
+    /// The name under which `/metrics` counts it; dashboards rely on these, so they never change.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Request(refusal) => refusal.reason(),
+            Self::Message(fault) => fault.code(),
+            Self::Client(broken) => broken.label(),
+        }
+    }
+
+    /// What an operator can do about it.
+    pub(super) fn advice(self) -> Cow<'static, str> {
+        let advice = match self {
+            Self::Request(Refusal::NoDescriptors) => {
+                "no descriptor is left for another client; raise the limit with `ulimit -n`, or lower --max-clients."
+            }
+            Self::Request(refusal) => return refusal.line().into(),
+            Self::Message(Fault::RateLimited { .. }) => {
+                "a client sends faster than --chat-interval allows; it was told when to try again."
+            }
+            Self::Message(_) => "a client's message was refused; it was told why.",
+            Self::Client(broken) => broken.advice(),
+        };
+        advice.into()
+    }
+}
+
+impl Broken {
+    /// The name under which `/metrics` counts it, and the reason in the Close.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::PingTimeout => "ping_timeout",
+            Self::CloseTimeout => "close_timeout",
+            Self::SlowConsumer => "slow_consumer",
+            Self::TooBig => "too_big",
+            Self::BadUtf8 => "bad_utf8",
+            Self::ProtocolError => "protocol_error",
+            Self::TooManyFaults => "too_many_faults",
+        }
+    }
+
+    /// The code of the Close, where one can be sent (RFC 6455 §7.4.1).
+    pub fn close_code(self) -> CloseCode {
+        match self {
+            Self::PingTimeout | Self::CloseTimeout => CloseCode::Error,
+            Self::SlowConsumer | Self::TooManyFaults => CloseCode::Policy,
+            Self::TooBig => CloseCode::Size,
+            Self::BadUtf8 => CloseCode::Invalid,
+            Self::ProtocolError => CloseCode::Protocol,
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::PingTimeout => {
+                "a client did not answer a Ping in time; --ping-timeout says how long one may take."
+            }
+            Self::CloseTimeout => {
+                "a client did not answer a Close in time; --close-timeout says how long one may take."
+            }
+            Self::SlowConsumer => {
+                "a client did not read what it was sent; --max-unsent says how much may wait for one."
+            }
+            Self::TooBig => "a client sent too large a message; --max-message is the limit.",
+            Self::BadUtf8 => "a client sent text that is not UTF-8.",
+            Self::ProtocolError => "a client broke the WebSocket protocol (RFC 6455).",
+            Self::TooManyFaults => {
+                "a client got too many error answers in a row, and was closed with 1008."
+            }
+        }
+    }
+}
 
 /// Everything that is refused, by reason.
 #[derive(Debug, Default)]
@@ -71,34 +192,6 @@ impl Refusals {
                 Some(std::mem::take(&mut told.untold))
             }
         }
-    }
-}
-
-/// What an operator can do about a refusal that has nothing to do with HTTP.
-pub(super) fn advice(reason: &str) -> &'static str {
-    match reason {
-        "ping_timeout" => {
-            "a client did not answer a Ping in time; --ping-timeout says how long one may take."
-        }
-        "close_timeout" => {
-            "a client did not answer a Close in time; --close-timeout says how long one may take."
-        }
-        "slow_consumer" | "send_timeout" => {
-            "a client did not read what it was sent; --max-unsent says how much may wait for one."
-        }
-        "too_big" => "a client sent too large a message; --max-message is the limit.",
-        "bad_utf8" => "a client sent text that is not UTF-8.",
-        "protocol_error" => "a client broke the WebSocket protocol (RFC 6455).",
-        "no_descriptors" => {
-            "no descriptor is left for another client; raise the limit with `ulimit -n`, or lower --max-clients."
-        }
-        "rate_limited" => {
-            "a client sends faster than --chat-interval allows; it was told when to try again."
-        }
-        "too_many_faults" => {
-            "a client got too many error answers in a row, and was closed with 1008."
-        }
-        _ => "a client's message was refused; it was told why.",
     }
 }
 

@@ -16,6 +16,7 @@ use crate::core::counters::Counters;
 use crate::core::engine::output::Output;
 use crate::core::engine::{ClientId, Close};
 use crate::core::limits::Limits;
+use crate::core::refusals::Broken;
 use crate::core::time::Now;
 use crate::core::websocket::conversation::{
     AfterFlush, CROSSING_BYTES, Conversation, EngineAccess, TimedOut,
@@ -405,7 +406,7 @@ impl Connection {
 
     /// A slow client is cut off at once, and with a reset, so that the kernel forgets what it has queued too.
     fn drop_slow(&mut self, counters: &Counters) {
-        counters.refused(Instant::now(), "slow_consumer");
+        counters.refused(Instant::now(), Broken::SlowConsumer);
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         self.state = State::Dead;
     }

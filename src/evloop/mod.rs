@@ -28,6 +28,7 @@ use mio::{Events, Interest, Poll, Token};
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::core::answers;
 use crate::core::arrival::Arrival;
 use crate::core::context::Context;
 use crate::core::engine::broadcast_log::{self, MEMBERS_PER_BATCH};
@@ -35,7 +36,7 @@ use crate::core::engine::output::Output;
 use crate::core::engine::{ClientId, Close, Engine};
 use crate::core::http::Refusal;
 use crate::core::time::Now;
-use crate::core::websocket::conversation::{self, EngineAccess};
+use crate::core::websocket::conversation::EngineAccess;
 use crate::host::clock;
 use crate::host::dashboard_sources::Sources;
 use crate::net::accept::{self, Accepted, Acceptor};
@@ -286,7 +287,7 @@ impl EventLoop {
         let context = Arc::clone(&self.context);
         let turn_away = |socket: &mut TcpStream, arrival: &Arrival, refusal: Refusal| {
             accept::turn_away(socket, |input| {
-                conversation::answer_without_place(&context, draining, arrival, now, input, refusal)
+                answers::answer_without_place(&context, draining, arrival, now, input, refusal)
             });
         };
         while let Some(accepted) = self.acceptor.next(&context.counters, |socket, arrival| {

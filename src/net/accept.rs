@@ -212,7 +212,7 @@ impl Acceptor {
                 false
             }
             Some((Err(_), _)) | None => {
-                stats.refused(Instant::now(), Refusal::NoDescriptors.reason());
+                stats.refused(Instant::now(), Refusal::NoDescriptors);
                 true
             }
         };

@@ -17,6 +17,7 @@ use tracing::warn;
 use super::client::has_input;
 use crate::core::context::Context;
 use crate::core::engine::{ClientId, Close};
+use crate::core::refusals::Broken;
 use crate::core::websocket::conversation::CROSSING_BYTES;
 use crate::core::websocket::frame;
 use crate::net::outbox::{Flushed, Outbox, Overflow};
@@ -217,7 +218,7 @@ impl ClientWriter {
     /// The socket cannot be watched, so what waits for it would never be sent.
     pub(super) fn give_up(&self, error: &io::Error) {
         warn!("[SERVER] Cannot watch the socket of a slow client: {error}");
-        self.cut_off(&mut self.state.lock(), "slow_consumer");
+        self.cut_off(&mut self.state.lock(), Broken::SlowConsumer);
     }
 
     /// Sends all that waits; its own thread does so, and waits for the client while it must.
@@ -267,7 +268,7 @@ impl ClientWriter {
             return Delivered::Settled;
         }
         let mut last = Vec::new();
-        frame::close(&mut last, close.code.into(), close.reason);
+        frame::close(&mut last, close.code, close.reason);
         self.append(&mut state, last.into());
         state.policy = AppendPolicy::Closed;
         self.send(&mut state)
@@ -277,7 +278,7 @@ impl ClientWriter {
     pub(super) fn force_close(&self) {
         let mut state = self.state.lock();
         if state.policy == AppendPolicy::Closed && !has_input(&self.socket) {
-            self.cut_off(&mut state, "close_timeout");
+            self.cut_off(&mut state, Broken::CloseTimeout);
         }
     }
 
@@ -321,7 +322,7 @@ impl ClientWriter {
         let length = frames.len();
         match state.outbox.push(frames, self.context.limits.max_unsent) {
             Ok(()) => self.context.counters.unsent_grew(length),
-            Err(Overflow) => self.cut_off(state, "slow_consumer"),
+            Err(Overflow) => self.cut_off(state, Broken::SlowConsumer),
         }
     }
 
@@ -368,7 +369,7 @@ impl ClientWriter {
                 let waiting = state.outbox.unsent();
                 match self.flush(state) {
                     Ok(_) if state.outbox.unsent() < waiting => {}
-                    Ok(_) => self.cut_off(state, "slow_consumer"),
+                    Ok(_) => self.cut_off(state, Broken::SlowConsumer),
                     Err(_) => state.sender = Sender::None,
                 }
             }
@@ -378,10 +379,10 @@ impl ClientWriter {
 
     /// A slow client is dropped, with a reset, so that the kernel forgets what it has queued too; its thread wakes up
     /// from reading and ends.
-    fn cut_off(&self, state: &mut State, reason: &'static str) {
+    fn cut_off(&self, state: &mut State, broken: Broken) {
         if state.sender != Sender::None {
             state.sender = Sender::None;
-            self.context.counters.refused(Instant::now(), reason);
+            self.context.counters.refused(Instant::now(), broken);
             let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
             let _ = self.socket.shutdown(Shutdown::Both);
         }

@@ -44,12 +44,12 @@ use super::client_handler::ClientHandler;
 use super::client_writer::{ClientWriter, Delivered};
 use super::state::{Batch, Sending, State};
 use crate::config::Delivery;
+use crate::core::answers;
 use crate::core::arrival::Arrival;
 use crate::core::context::Context;
 use crate::core::engine::broadcast_log::{self, MEMBERS_PER_BATCH};
 use crate::core::engine::{ClientId, Close, Engine};
 use crate::core::http::Refusal;
-use crate::core::websocket::conversation;
 use crate::host::clock;
 use crate::net::accept;
 use crate::net::write_batch::WriteBatch;
@@ -135,14 +135,7 @@ impl Shared {
         let draining = self.state().engine.is_draining();
         accept::turn_away(socket, |input| {
             let now = clock::now();
-            conversation::answer_without_place(
-                &self.context,
-                draining,
-                arrival,
-                now,
-                input,
-                refusal,
-            )
+            answers::answer_without_place(&self.context, draining, arrival, now, input, refusal)
         });
     }
 

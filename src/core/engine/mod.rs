@@ -25,6 +25,7 @@ use super::context::Context;
 use super::protocol::{
     Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome,
 };
+use super::refusals::Broken;
 use super::time::Now;
 use broadcast_log::{Batch, BroadcastLog};
 use dashboard::Dashboard;
@@ -220,7 +221,9 @@ impl Engine {
             *membership = moved_on;
             output.note(moved_on);
         } else {
-            self.context.counters.refused(now.instant, "slow_consumer");
+            self.context
+                .counters
+                .refused(now.instant, Broken::SlowConsumer);
             output.close = Some(Close {
                 code: CloseCode::Policy,
                 reason: "too slow: the history it reads has moved on",
@@ -366,13 +369,13 @@ impl Engine {
         output: &mut Output,
     ) {
         let counters = &self.context.counters;
-        counters.refused(now.instant, fault.code());
+        counters.refused(now.instant, fault);
         let Some(client) = client_mut(&mut self.clients, client) else {
             return;
         };
         client.faults_in_a_row += 1;
         if client.faults_in_a_row > MAX_FAULTS_IN_A_ROW {
-            counters.refused(now.instant, "too_many_faults");
+            counters.refused(now.instant, Broken::TooManyFaults);
             output.close = Some(Close {
                 code: CloseCode::Policy,
                 reason: "too many refused messages in a row",

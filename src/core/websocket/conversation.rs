@@ -7,7 +7,7 @@
 //! thrown away until the client closes too. Closing with unread input would send a reset, and that destroys the last
 //! frames on their way (RFC 9112 §9.6).
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -18,15 +18,17 @@ use tungstenite::protocol::{CloseFrame, Message, WebSocketContext};
 
 use super::frame::{self, Inspected, Inspector, Violation};
 use super::keepalive::Due;
+use super::pipe::Pipe;
 use super::session::Session;
+use crate::core::answers::{self, Ends, Outcome};
 use crate::core::arrival::{Arrival, Place};
 use crate::core::context::Context;
 use crate::core::engine::output::Output;
 use crate::core::engine::{ClientId, Close, Engine, Full};
-use crate::core::http::{self, Head, Outcome, Refusal, Site, Step};
+use crate::core::http::{Head, Refusal, Request, Step};
 use crate::core::limits::Limits;
 use crate::core::protocol::{Opening, Payload};
-use crate::core::refusals::Quoted;
+use crate::core::refusals::Broken;
 use crate::core::time::Now;
 
 /// Output above which no further pipelined request is answered: the last answer says `Connection: close`.
@@ -34,10 +36,6 @@ const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;
 
 /// Read from a socket before it is closed after both have said Close; more than a few control frames cannot come.
 pub const CROSSING_BYTES: usize = 1024;
-
-/// The Close for broken rules, and the reason that it is counted under.
-const PROTOCOL_ERROR: (u16, &str) = (1002, "protocol_error");
-const BAD_UTF8: (u16, &str) = (1007, "bad_utf8");
 
 /// A conversation's access to the engine: direct in the event loop, through a lock in the thread server.
 pub trait EngineAccess {
@@ -195,10 +193,11 @@ impl Conversation {
         match &mut self.stage {
             Stage::Http { head, answered, .. } => {
                 let idle = head.is_empty() && *answered;
-                if !idle {
-                    refuse(Refusal::HeadTimeout, self.peer, now, access);
+                if idle {
+                    self.linger(now, access);
+                } else {
+                    self.refuse(Refusal::HeadTimeout, now, access);
                 }
-                self.linger(now, access);
             }
             Stage::Open(session) => {
                 let limits = &access.context().limits;
@@ -213,9 +212,13 @@ impl Conversation {
                         access
                             .context()
                             .counters
-                            .refused(now.instant, "ping_timeout");
+                            .refused(now.instant, Broken::PingTimeout);
                         self.linger(now, access);
-                        frame::close(access.output().reply.own(), 1011, "keepalive ping timeout");
+                        frame::close(
+                            access.output().reply.own(),
+                            Broken::PingTimeout.close_code(),
+                            "keepalive ping timeout",
+                        );
                     }
                 }
             }
@@ -223,7 +226,7 @@ impl Conversation {
                 access
                     .context()
                     .counters
-                    .refused(now.instant, "close_timeout");
+                    .refused(now.instant, Broken::CloseTimeout);
                 return TimedOut::Drop;
             }
             Stage::Lingering { .. } | Stage::Closed { .. } => return TimedOut::Drop,
@@ -259,8 +262,7 @@ impl Conversation {
             match head.next_step() {
                 Step::Incomplete => break,
                 Step::Reject(refusal) => {
-                    refuse(refusal, self.peer, now, access);
-                    self.linger(now, access);
+                    self.refuse(refusal, now, access);
                 }
                 Step::Request(request) => {
                     let last = access.output().reply.own().len() - start > MAX_PIPELINED_OUTPUT;
@@ -273,7 +275,7 @@ impl Conversation {
     fn answer(
         &mut self,
         now: Now,
-        request: &http::Request,
+        request: &Request,
         local: IpAddr,
         last: bool,
         access: &mut impl EngineAccess,
@@ -281,44 +283,48 @@ impl Conversation {
         let start = access.output().reply.own().len();
         let draining = access.with(|engine, _| engine.is_draining());
         let mut out = std::mem::take(access.output().reply.own());
-        let outcome = respond(
+        let ends = Ends {
+            peer: self.peer,
+            local,
+        };
+        let outcome = answers::answer(
             access.context(),
             request,
+            ends,
             now,
-            local,
             draining,
             last,
             &mut out,
         );
         *access.output().reply.own() = out;
         match outcome {
-            Outcome::Responded {
-                keep_alive,
-                refused,
-            } => {
-                let context = access.context();
-                if let Some(refusal) = refused {
-                    note(refusal, Some(request), self.peer, now, context);
-                }
-                match &mut self.stage {
-                    Stage::Http {
-                        deadline, answered, ..
-                    } if keep_alive => {
-                        *answered = true;
-                        *deadline = now.instant + context.limits.handshake_timeout;
-                    }
-                    _ => self.linger(now, access),
+            Outcome::Responded { keep_alive: true } => {
+                let timeout = access.context().limits.handshake_timeout;
+                if let Stage::Http {
+                    deadline, answered, ..
+                } = &mut self.stage
+                {
+                    *answered = true;
+                    *deadline = now.instant + timeout;
                 }
             }
+            Outcome::Responded { keep_alive: false } => self.linger(now, access),
             Outcome::Upgraded(opening) => match self.enter(now, &opening, access) {
                 Ok(number) => self.upgrade(now, &opening, number, access),
                 Err(full) => {
                     access.output().reply.truncate(start);
-                    refuse(refusal_of(full), self.peer, now, access);
-                    self.linger(now, access);
+                    self.refuse(answers::refusal_of(full), now, access);
                 }
             },
         }
+    }
+
+    /// Refuses what is no whole request, or has no place, and ends the connection.
+    fn refuse(&mut self, refusal: Refusal, now: Now, access: &mut impl EngineAccess) {
+        let mut out = std::mem::take(access.output().reply.own());
+        answers::refuse(access.context(), refusal, self.peer, now, &mut out);
+        *access.output().reply.own() = out;
+        self.linger(now, access);
     }
 
     /// Takes a place, if there is one: between looking for it and taking it no other client may come in.
@@ -396,11 +402,11 @@ impl Conversation {
         if let Some(violation) = violation
             && !self.is_over()
         {
-            let (code, reason) = match violation {
-                Violation::NotUtf8 => BAD_UTF8,
-                _ => PROTOCOL_ERROR,
+            let broken = match violation {
+                Violation::NotUtf8 => Broken::BadUtf8,
+                _ => Broken::ProtocolError,
             };
-            self.fail(now, code, reason, &violation, access);
+            self.fail(now, broken, &violation, access);
         }
         if let Stage::Open(session) = &mut self.stage {
             session.give_back_room(whole, self.inspector.is_in_message());
@@ -432,12 +438,12 @@ impl Conversation {
                 // The close handshake is complete; the reply, if one was owed, is among the replies.
                 Err(WsError::ConnectionClosed) => self.part(now, access),
                 Err(error) => {
-                    let (code, reason) = match error {
-                        WsError::Capacity(_) => (1009, "too_big"),
-                        WsError::Utf8(_) => BAD_UTF8,
-                        _ => PROTOCOL_ERROR,
+                    let broken = match error {
+                        WsError::Capacity(_) => Broken::TooBig,
+                        WsError::Utf8(_) => Broken::BadUtf8,
+                        _ => Broken::ProtocolError,
                     };
-                    self.fail(now, code, reason, &error, access);
+                    self.fail(now, broken, &error, access);
                 }
             }
         }
@@ -451,7 +457,7 @@ impl Conversation {
             access
                 .context()
                 .counters
-                .refused(now.instant, "protocol_error");
+                .refused(now.instant, Broken::ProtocolError);
         }
         // What comes after our Close is of no interest any more.
         let Stage::Open(session) = &mut self.stage else {
@@ -479,17 +485,21 @@ impl Conversation {
     fn fail(
         &mut self,
         now: Now,
-        code: u16,
-        reason: &'static str,
+        broken: Broken,
         error: &dyn std::error::Error,
         access: &mut impl EngineAccess,
     ) {
-        debug!("[SERVER] {}: closed with {code}: {error}", self.peer);
-        access.context().counters.refused(now.instant, reason);
+        debug!(
+            "[SERVER] {}: closed with {}: {error}",
+            self.peer,
+            broken.close_code()
+        );
+        access.context().counters.refused(now.instant, broken);
         let open = matches!(self.stage, Stage::Open(_));
         self.linger(now, access);
         if open {
-            frame::close(access.output().reply.own(), code, reason);
+            let reply = access.output().reply.own();
+            frame::close(reply, broken.close_code(), broken.label());
         }
     }
 
@@ -564,154 +574,5 @@ impl Conversation {
             );
         }
         now.instant + access.context().limits.close_timeout
-    }
-}
-
-/// Answers a request. An upgrade is accepted on condition that there is a place.
-fn respond(
-    context: &Context,
-    request: &http::Request,
-    now: Now,
-    local: IpAddr,
-    draining: bool,
-    last: bool,
-    out: &mut Vec<u8>,
-) -> Outcome {
-    let site = Site {
-        model: context.model,
-        now: now.wall_clock(),
-        access: &context.access,
-        local,
-        draining,
-        last,
-        report: context.report.as_deref(),
-        metrics: &|format| context.counters.exposition(format),
-    };
-    http::respond(request, &site, out)
-}
-
-/// The answer to a connection for which there is no place. Who looks after the server finds room all the same: a health
-/// check and a scrape are answered out of what has come with the connection, whatever else is refused.
-pub fn answer_without_place(
-    context: &Context,
-    draining: bool,
-    arrival: &Arrival,
-    now: Now,
-    input: &[u8],
-    refusal: Refusal,
-) -> Vec<u8> {
-    let mut head = Head::default();
-    head.push(input);
-    let mut out = Vec::new();
-    match head.next_step() {
-        Step::Request(request)
-            if matches!(request.path.as_str(), "/healthz" | "/metrics")
-                && !request.wants_websocket() =>
-        {
-            let outcome = respond(
-                context,
-                &request,
-                now,
-                arrival.local,
-                draining,
-                true,
-                &mut out,
-            );
-            if let Outcome::Responded {
-                refused: Some(refusal),
-                ..
-            } = outcome
-            {
-                note(refusal, Some(&request), arrival.peer, now, context);
-            }
-        }
-        Step::Incomplete | Step::Request(_) | Step::Reject(_) => {
-            note(refusal, None, arrival.peer, now, context);
-            http::refuse(refusal, context.model, now.wall_clock(), &mut out);
-        }
-    }
-    out
-}
-
-fn refuse(refusal: Refusal, peer: SocketAddr, now: Now, access: &mut impl EngineAccess) {
-    let context = access.context();
-    note(refusal, None, peer, now, context);
-    let model = context.model;
-    http::refuse(
-        refusal,
-        model,
-        now.wall_clock(),
-        access.output().reply.own(),
-    );
-}
-
-/// Counts a refusal, and tells the operator what could be set.
-fn note(
-    refusal: Refusal,
-    request: Option<&http::Request>,
-    peer: SocketAddr,
-    now: Now,
-    context: &Context,
-) {
-    let counters = &context.counters;
-    if refusal == Refusal::NotFound && request.is_some_and(|request| request.path == "/report") {
-        // The start page asks whether there is one.
-        return counters.refused_silently(refusal.reason());
-    }
-    counters.refused_because(now.instant, refusal.reason(), || {
-        let quoted = |value: Option<&String>| {
-            Quoted(value.map_or("", String::as_str)).to_string()
-        };
-        let asked = request.map_or_else(String::new, |request| {
-            format!(" {}", Quoted(&request.path))
-        });
-        match refusal {
-            Refusal::Host => format!(
-                "{peer} asked{asked} of Host {}, which is not known as this server's; if it is, as behind a proxy, \
-                 start the server with --allow-host and that name.",
-                quoted(request.and_then(|request| request.host.as_ref())),
-            ),
-            Refusal::Origin => format!(
-                "a page of Origin {} may not open{asked}, asked for by {peer} with Host {}; if it is yours, start the \
-                 server with --allow-origin and that origin.",
-                quoted(request.and_then(|request| request.origin.as_ref())),
-                quoted(request.and_then(|request| request.host.as_ref())),
-            ),
-            _ => format!("{peer}{asked}: {} {}", refusal.status(), refusal.line()),
-        }
-    });
-}
-
-fn refusal_of(full: Full) -> Refusal {
-    match full {
-        Full::Server => Refusal::Full,
-        Full::Address => Refusal::AddressFull,
-        Full::Draining => Refusal::Draining,
-    }
-}
-
-/// Stands in for the socket that tungstenite wants: reads what came, writes to the replies.
-struct Pipe<'a, 'b> {
-    input: &'a mut &'b [u8],
-    reply: &'a mut Vec<u8>,
-}
-
-impl Read for Pipe<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() {
-            Err(io::ErrorKind::WouldBlock.into())
-        } else {
-            self.input.read(buffer)
-        }
-    }
-}
-
-impl Write for Pipe<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.reply.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

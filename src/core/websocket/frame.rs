@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use bytes::BufMut;
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 /// The largest payload of a control frame (RFC 6455 §5.5).
 const MAX_CONTROL_PAYLOAD: u64 = 125;
@@ -30,9 +30,9 @@ pub fn ping(out: &mut impl BufMut) {
 }
 
 /// Appends a Close with its code and reason (RFC 6455 §5.5.1); the reason must fit a control frame, 123 bytes.
-pub fn close(out: &mut impl BufMut, code: u16, reason: &str) {
+pub fn close(out: &mut impl BufMut, code: CloseCode, reason: &str) {
     let mut payload = Vec::with_capacity(2 + reason.len());
-    payload.extend_from_slice(&code.to_be_bytes());
+    payload.extend_from_slice(&u16::from(code).to_be_bytes());
     payload.extend_from_slice(reason.as_bytes());
     push(out, OpCode::Control(Control::Close), &payload);
 }
@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn a_close_carries_its_code() {
         let mut out = Vec::new();
-        close(&mut out, 1001, "bye");
+        close(&mut out, CloseCode::Away, "bye");
         assert_eq!(out, [0x88, 5, 0x03, 0xE9, b'b', b'y', b'e']);
     }
 }

@@ -3,4 +3,5 @@
 pub mod conversation;
 pub mod frame;
 pub mod keepalive;
+mod pipe;
 mod session;
