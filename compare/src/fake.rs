@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use mio::net::{TcpListener, TcpStream};
@@ -22,6 +22,8 @@ const REQUEST_HEADERS_MAX: usize = 32;
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// The poll's own grain; what is due within it is waited for by polling again.
 const POLL_GRAIN: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_secs(1);
+const TEXT: OpCode = OpCode::Data(Data::Text);
 
 /// What is wrong with this server.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,6 +38,9 @@ pub(crate) struct Faults {
     stall: Duration,
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     stall_every: Duration,
+    /// The server ends, as by a bug, this long after its start
+    #[arg(long, value_parser = humantime::parse_duration)]
+    die_after: Option<Duration>,
     /// Every n-th message is not sent on
     #[arg(long, value_name = "N")]
     drop_every: Option<u64>,
@@ -54,6 +59,9 @@ pub(crate) fn run(faults: Faults) -> Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             polled => polled.context("cannot poll")?,
         }
+        if fake.end.is_some_and(|end| end <= Instant::now()) {
+            return Ok(());
+        }
         fake.stall_if_due();
         for event in &events {
             match event.token() {
@@ -62,6 +70,7 @@ pub(crate) fn run(faults: Faults) -> Result<()> {
             }
         }
         fake.release();
+        fake.tick_if_due();
     }
 }
 
@@ -73,6 +82,8 @@ struct Fake {
     /// Messages held back, in the order in which they are due.
     held: VecDeque<Held>,
     next_stall: Instant,
+    next_tick: Instant,
+    end: Option<Instant>,
     messages: u64,
     buffer: Vec<u8>,
 }
@@ -89,6 +100,7 @@ enum Stage {
     Request(Vec<u8>),
     Room,
     Echo,
+    Dashboard,
 }
 
 struct Held {
@@ -110,9 +122,16 @@ impl Fake {
             .with_context(|| format!("cannot bind {}", faults.bind))?;
         poll.registry()
             .register(&mut listener, LISTENER, Interest::READABLE)?;
-        println!("listening on http://{}", listener.local_addr()?);
+        writeln!(
+            io::stdout(),
+            "listening on http://{}",
+            listener.local_addr()?
+        )?;
+        let now = Instant::now();
         Ok(Self {
-            next_stall: Instant::now() + faults.stall_every,
+            next_stall: now + faults.stall_every,
+            next_tick: now + TICK,
+            end: faults.die_after.map(|after| now + after),
             faults,
             poll,
             listener,
@@ -124,10 +143,12 @@ impl Fake {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let wait = self
-            .held
-            .front()?
-            .due
+        let held = self.held.front().map(|held| held.due);
+        let next = [held, self.end, Some(self.next_tick)];
+        let wait = next
+            .into_iter()
+            .flatten()
+            .min()?
             .saturating_duration_since(Instant::now());
         Some(wait.saturating_sub(POLL_GRAIN))
     }
@@ -213,7 +234,7 @@ impl Fake {
         };
         for _ in 0..times {
             let mut frame = Vec::with_capacity(payload.len() + 4);
-            encode(OpCode::Data(Data::Text), None, payload, &mut frame);
+            encode(TEXT, None, payload, &mut frame);
             self.held.push_back(Held {
                 due: Instant::now() + self.faults.delay,
                 to,
@@ -238,12 +259,31 @@ impl Fake {
             }
         }
         if !batch.is_empty() {
-            let room = self
-                .connections
-                .iter_mut()
-                .flatten()
-                .filter(|connection| connection.stage == Stage::Room);
-            room.for_each(|connection| connection.send(&batch));
+            self.send_to_all(&Stage::Room, &batch);
+        }
+    }
+
+    /// A tick of the dashboard: three metrics to each subscriber.
+    fn tick_if_due(&mut self) {
+        if Instant::now() < self.next_tick {
+            return;
+        }
+        self.next_tick += TICK;
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let ts = unix.unwrap_or_default().as_millis();
+        let mut batch = Vec::new();
+        for metric in ["cpu", "memory", "clients"] {
+            let message = format!(r#"{{"type":"metric","metric":"{metric}","value":1,"ts":{ts}}}"#);
+            encode(TEXT, None, message.as_bytes(), &mut batch);
+        }
+        self.send_to_all(&Stage::Dashboard, &batch);
+    }
+
+    fn send_to_all(&mut self, stage: &Stage, batch: &[u8]) {
+        for connection in self.connections.iter_mut().flatten() {
+            if connection.stage == *stage {
+                connection.send(batch);
+            }
         }
     }
 }
@@ -272,10 +312,10 @@ fn answer_upgrade(head: &[u8]) -> Option<(Stage, Vec<u8>)> {
         .parse(head)
         .ok()
         .filter(httparse::Status::is_complete)?;
-    let stage = if request.path == Some("/ws/echo") {
-        Stage::Echo
-    } else {
-        Stage::Room
+    let stage = match request.path {
+        Some("/ws/echo") => Stage::Echo,
+        Some("/ws/dashboard") => Stage::Dashboard,
+        _ => Stage::Room,
     };
     let key = request
         .headers

@@ -1,0 +1,5 @@
+//! Tests of the whole program: [`figures`] against servers with known faults, [`failures`] of everything else.
+
+mod failures;
+mod figures;
+mod program;
