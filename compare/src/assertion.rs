@@ -41,6 +41,8 @@ pub(crate) struct Verdict {
     pub(crate) assertion: String,
     /// None where it was not measured, which is a failure too.
     pub(crate) value: Option<f64>,
+    /// Whether nothing was lost or wrong in the runs behind the value; if not, it proves nothing.
+    pub(crate) correct: bool,
     pub(crate) holds: bool,
 }
 
@@ -103,11 +105,11 @@ impl FromStr for Assertion {
 impl Assertion {
     /// Holds the condition against what was measured.
     pub(crate) fn check(&self, results: &Results) -> Verdict {
-        let of = |server: &str| match &self.case {
-            Some(case) => results
-                .summary(self.scenario, case, server, self.metric)
-                .map(|summary| summary.median),
-            None => results.median(self.scenario, server, self.metric),
+        let cases = results.cases_of(self.scenario);
+        let case = self.case.as_deref().or(cases.last().copied());
+        let of = |server: &str| {
+            let summary = results.summary(self.scenario, case?, server, self.metric)?;
+            Some(summary.median)
         };
         let value = match &self.by {
             None => of(&self.server),
@@ -115,16 +117,21 @@ impl Assertion {
                 .zip(of(by))
                 .map(|(first, second)| first / second),
         };
-        let holds = value.is_some_and(|value| match self.relation {
+        let within_limit = value.is_some_and(|value| match self.relation {
             Relation::AtMost => value <= self.limit,
             Relation::Below => value < self.limit,
             Relation::AtLeast => value >= self.limit,
             Relation::Above => value > self.limit,
         });
+        let mut servers = std::iter::once(&self.server).chain(&self.by);
+        let correct = case.is_some_and(|case| {
+            servers.all(|server| results.is_correct(self.scenario, case, server))
+        });
         Verdict {
             assertion: self.text.clone(),
             value,
-            holds,
+            correct,
+            holds: within_limit && correct,
         }
     }
 }
@@ -133,7 +140,16 @@ impl fmt::Display for Verdict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.holds { "holds" } else { "FAILS" };
         let value = self.value.map_or_else(|| "not measured".to_owned(), number);
-        write!(formatter, "{word}: {} (measured: {value})", self.assertion)
+        let errors = if self.correct || self.value.is_none() {
+            ""
+        } else {
+            ", in runs with errors"
+        };
+        write!(
+            formatter,
+            "{word}: {} (measured: {value}{errors})",
+            self.assertion
+        )
     }
 }
 

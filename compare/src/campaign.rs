@@ -57,7 +57,7 @@ const PROBES_LATER: u32 = 3;
 
 impl Campaign {
     /// Makes every run, saving as they come. Ends early, without an error, when told to stop.
-    pub(crate) fn run(&self, results: &mut Results) -> Result<()> {
+    pub(crate) fn run(&self, results: &mut Results) {
         let begin = Instant::now();
         let turns = self.turns();
         self.progress
@@ -87,11 +87,13 @@ impl Campaign {
                 result,
             });
             results.took_s = begin.elapsed().as_secs_f64();
-            results.save(&self.save_to)?;
+            if let Err(error) = results.save(&self.save_to) {
+                // It will be tried again; what is measured until then can still be shown.
+                self.progress.say(&format!("{error:#}"));
+            }
         }
         results.complete = results.runs.len() == turns.len();
         self.progress.end();
-        Ok(())
     }
 
     /// All runs in order.
@@ -185,7 +187,7 @@ impl Campaign {
         };
         let outcome = loadgen::run(
             plan,
-            server.address,
+            &server.endpoint,
             server.pinned,
             &self.stop,
             &mut on_moment,
@@ -205,9 +207,9 @@ impl Campaign {
         else {
             unreachable!("asked of searches only")
         };
-        let name = &self.contenders[turn.contender].name;
+        let contender = &self.contenders[turn.contender];
         let earlier = results
-            .measured(turn.scenario, &turn.case.name, name)
+            .measured(turn.scenario, &turn.case.name, &contender.name)
             .find_map(|measured| measured.largest_room);
         let mut search = match earlier {
             Some(size) => Search::new(grid, size, 1),
@@ -223,8 +225,10 @@ impl Campaign {
                 Err(error) if best.is_none() || self.stop.load(Ordering::Relaxed) => {
                     return Err(error);
                 }
-                // A room it cannot even fill is too large.
                 Err(_) => {
+                    // A server that runs already is not started again for the next size.
+                    contender.find()?;
+                    // A room it cannot even fill is too large.
                     search.learn(false);
                     continue;
                 }

@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,10 +8,12 @@ use clap::{Parser, Subcommand};
 
 use crate::assertion::Assertion;
 use crate::case::{Extent, Sizes};
-use crate::contender::{Contender, Known, Start};
+use crate::contender::{Contender, Known, Start, Target};
 use crate::fake::Faults;
 use crate::plan::{TEXT_BYTES_MAX, TEXT_BYTES_MIN};
 use crate::scenario::Scenario;
+#[cfg(target_os = "linux")]
+use crate::server::Tied;
 use crate::text::Lang;
 
 const REPEATS_QUICK: usize = 1;
@@ -92,8 +93,8 @@ pub(crate) struct Args {
     pub(crate) lang: Lang,
 
     /// Measure a server that is already running, instead
-    #[arg(long, env = "WSLAB_TARGET", value_name = "ws://HOST:PORT", value_parser = parse_target)]
-    pub(crate) target: Option<SocketAddr>,
+    #[arg(long, env = "WSLAB_TARGET", value_name = "ws://HOST:PORT")]
+    pub(crate) target: Option<Target>,
 
     /// Process of that server, for its CPU and memory
     #[arg(long, requires = "target")]
@@ -118,6 +119,10 @@ pub(crate) enum Command {
     /// A server with known faults, to test this program against
     #[command(hide = true)]
     FakeServer(Faults),
+    /// Becomes a server that ends when this program's parent does
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Tied(Tied),
 }
 
 impl Args {
@@ -156,37 +161,22 @@ impl Args {
 
     /// Servers that need no preparation: a target that runs already, or fakes.
     pub(crate) fn given_contenders(&self) -> Result<Vec<Contender>> {
-        let Some(address) = self.target else {
+        let Some(target) = self.target.clone() else {
             return Ok(self.fake.clone());
         };
         ensure!(
-            self.allow_remote || address.ip().is_loopback(),
-            "{address} is not on loopback: a stress test of somebody else's server is an attack; \
+            self.allow_remote || target.is_loopback(),
+            "{target} is not on loopback: a stress test of somebody else's server is an attack; \
              if it is yours, say --allow-remote"
         );
         Ok(vec![Contender {
             name: "target".to_owned(),
             start: Start::Running {
-                address,
+                target,
                 pid: self.pid,
             },
         }])
     }
-}
-
-fn parse_target(text: &str) -> Result<SocketAddr, String> {
-    use std::net::ToSocketAddrs as _;
-
-    let address = text
-        .strip_prefix("ws://")
-        .ok_or("it begins with ws://")?
-        .trim_end_matches('/');
-    let mut found = address
-        .to_socket_addrs()
-        .map_err(|error| error.to_string())?;
-    found
-        .next()
-        .ok_or_else(|| "nothing has this address".to_owned())
 }
 
 fn parse_text_bytes(text: &str) -> Result<usize, String> {

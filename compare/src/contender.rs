@@ -1,14 +1,18 @@
 //! Who takes part: the lab's two servers, the peers, a server that is already running; and how each is started.
 
 use std::env;
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
+
+use crate::loadgen::Endpoint;
 
 /// A server that can be named on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,10 +50,14 @@ pub(crate) enum Start {
     /// This program as a server with known faults.
     Fake(Vec<String>),
     /// It runs already.
-    Running {
-        address: SocketAddr,
-        pid: Option<u32>,
-    },
+    Running { target: Target, pid: Option<u32> },
+}
+
+/// A running server by its name, and all addresses that the name has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    authority: String,
+    addresses: Vec<SocketAddr>,
 }
 
 /// A server that does not take part, and why.
@@ -59,6 +67,8 @@ pub(crate) struct Skipped {
     pub(crate) reason: String,
 }
 
+/// How long an address may take to answer before the next one is tried.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// What the servers are told besides their address; all else is at its default.
 const LOG_LEVEL: &str = "warn";
 /// Above this the lab's servers are told to take more clients than they do by default.
@@ -95,11 +105,70 @@ impl Known {
     }
 }
 
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let authority = text
+            .strip_prefix("ws://")
+            .ok_or("it has the form ws://HOST:PORT")?
+            .trim_end_matches('/');
+        let addresses: Vec<SocketAddr> = authority
+            .to_socket_addrs()
+            .map_err(|error| format!("{error}; it has the form ws://HOST:PORT"))?
+            .collect();
+        Ok(Self {
+            authority: authority.to_owned(),
+            addresses,
+        })
+    }
+}
+
+impl Target {
+    /// Whether a load on it stays on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.addresses
+            .iter()
+            .all(|address| address.ip().is_loopback())
+    }
+
+    /// The first address at which something answers: a name may have addresses at which the server does not listen.
+    pub(crate) fn find(&self) -> Result<Endpoint> {
+        let mut tried = Vec::new();
+        for &address in &self.addresses {
+            match TcpStream::connect_timeout(&address, ANSWER_MAX) {
+                Ok(_) => {
+                    return Ok(Endpoint {
+                        address,
+                        authority: self.authority.clone(),
+                    });
+                }
+                Err(error) => tried.push(format!("{address}: {error}")),
+            }
+        }
+        bail!("nothing answers at {self} ({})", tried.join("; "))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ws://{}", self.authority)
+    }
+}
+
 impl Contender {
+    /// Finds a server that runs already; nothing to find of one that is started for each run.
+    pub(crate) fn find(&self) -> Result<()> {
+        match &self.start {
+            Start::Running { target, .. } => target.find().map(drop),
+            Start::Binary(_) | Start::Peer(_) | Start::Fake(_) => Ok(()),
+        }
+    }
+
     /// What starts it on a free port; none if it runs already.
     pub(crate) fn command(&self, chat_interval: Duration, clients: usize) -> Option<Command> {
         let interval = humantime::format_duration(chat_interval).to_string();
-        let mut command = match &self.start {
+        let command = match &self.start {
             Start::Binary(path) => {
                 let mut command = Command::new(path);
                 command.args([
@@ -127,19 +196,13 @@ impl Contender {
             }
             Start::Running { .. } => return None,
         };
-        // What happens to be set for servers run by hand is not part of the comparison.
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("WSLAB_") {
-                command.env_remove(name);
-            }
-        }
         Some(command)
     }
 
     /// The same as a line for a shell, for the report.
     pub(crate) fn command_line(&self) -> String {
         match (&self.start, self.command(Duration::ZERO, 0)) {
-            (Start::Running { address, .. }, _) => format!("ws://{address}"),
+            (Start::Running { target, .. }, _) => target.to_string(),
             (_, None) => String::new(),
             (_, Some(command)) => {
                 let program = Path::new(command.get_program());
@@ -226,5 +289,33 @@ fn peer(name: &str) -> Result<PathBuf> {
         Some(0) => Ok(script),
         Some(NOT_INSTALLED) => bail!("{said}"),
         _ => bail!("its check failed: {said}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn every_address_of_a_name_is_tried_in_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listening = listener.local_addr().unwrap();
+        let deaf = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut target = Target {
+            authority: "name:80".to_owned(),
+            addresses: vec![deaf, listening],
+        };
+        let found = target.find().unwrap();
+        assert_eq!(
+            (found.address, found.authority.as_str()),
+            (listening, "name:80")
+        );
+        target.addresses = vec![deaf, SocketAddr::from(([127, 0, 0, 1], 2))];
+        let said = target.find().unwrap_err().to_string();
+        for part in ["ws://name:80", "127.0.0.1:1", "127.0.0.1:2"] {
+            assert!(said.contains(part), "{said}");
+        }
     }
 }

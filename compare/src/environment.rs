@@ -1,6 +1,7 @@
 //! Where a comparison was made: without it nobody can repeat it, or see that they did not.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::process::Command;
 
@@ -80,24 +81,24 @@ impl Environment {
 
 /// As it would be typed.
 fn command_line() -> String {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|word| quoted(&word))
+        .collect();
     if words.is_empty() {
         return "cargo run --release -p compare".to_owned();
     }
-    let quoted = words.iter().map(|word| {
-        if word
-            .chars()
-            .all(|letter| letter.is_ascii_alphanumeric() || "-_./:,=".contains(letter))
-        {
-            word.clone()
-        } else {
-            format!("'{word}'")
-        }
-    });
-    format!(
-        "cargo run --release -p compare -- {}",
-        quoted.collect::<Vec<_>>().join(" ")
-    )
+    format!("cargo run --release -p compare -- {}", words.join(" "))
+}
+
+/// A word as a shell takes it. A name of a folder need not be UTF-8.
+fn quoted(word: &OsStr) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:,=".contains(letter);
+    match word.to_str() {
+        Some(word) if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
+        Some(word) if !word.contains('\'') => format!("'{word}'"),
+        _ => format!("$'{}'", word.as_encoded_bytes().escape_ascii()),
+    }
 }
 
 /// The value behind `name` in a file of `name: value` lines.
@@ -139,4 +140,25 @@ fn descriptor_limit() -> Option<u64> {
 #[cfg(not(unix))]
 fn descriptor_limit() -> Option<u64> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        let shown = ["--quick", "evloop.room.p99_ms<=100", "it's", "báo cáo", ""]
+            .map(|word| quoted(OsStr::new(word)));
+        assert_eq!(
+            shown,
+            [
+                "--quick",
+                "'evloop.room.p99_ms<=100'",
+                r"$'it\'s'",
+                "'báo cáo'",
+                "''"
+            ]
+        );
+    }
 }

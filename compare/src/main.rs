@@ -35,6 +35,7 @@ mod warning;
 mod watch;
 
 use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -60,10 +61,13 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.command {
         Some(Command::FakeServer(faults)) => fake::run(faults).map(|()| ExitCode::SUCCESS),
+        #[cfg(target_os = "linux")]
+        Some(Command::Tied(server)) => server.become_it().map(|never| match never {}),
         None => compare(&args),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("compare: {error:#}");
+        // Where nobody can be told, the exit status still says it.
+        let _ = writeln!(io::stderr(), "compare: {error:#}");
         ExitCode::FAILURE
     })
 }
@@ -87,20 +91,21 @@ fn compare(args: &Args) -> Result<ExitCode> {
         })
         .collect();
     results.skipped = skipped;
+    let log = out.join("servers.log");
     let campaign = Campaign {
         contenders,
         scenarios,
         repeats: args.repeats(),
         cores,
         stop,
-        log: File::create(out.join("servers.log")).context("cannot make servers.log")?,
+        log: File::create(&log).with_context(|| format!("cannot make {}", log.display()))?,
         save_to: out.join("results.json"),
         progress: Progress::new(args.lang),
     };
     for Skipped { server, reason } in &results.skipped {
         campaign.progress.say(&format!("{server}: {reason}"));
     }
-    campaign.run(&mut results)?;
+    campaign.run(&mut results);
     conclude(args, &mut results, &out)
 }
 
@@ -112,13 +117,14 @@ fn conclude(args: &Args, results: &mut Results, out: &Path) -> Result<ExitCode> 
         .iter()
         .map(|assertion| assertion.check(results))
         .collect();
-    results.save(&out.join("results.json"))?;
-    report::write_all(results, args.lang, out)?;
-    print!("{}", report::terminal::render(results, args.lang));
-    for verdict in &results.assertions {
-        println!("{verdict}");
+    let saved = results.save(&out.join("results.json"));
+    let written = report::write_all(results, args.lang, out);
+    let mut shown = vec![report::terminal::render(results, args.lang)];
+    shown.extend(results.assertions.iter().map(|it| format!("{it}\n")));
+    if written.is_ok() {
+        shown.push(format!("{}\n", out.join("report.html").display()));
     }
-    println!("{}", out.join("report.html").display());
+    show(&shown.concat()).and(saved).and(written)?;
     let measured = results
         .runs
         .iter()
@@ -132,8 +138,24 @@ fn conclude(args: &Args, results: &mut Results, out: &Path) -> Result<ExitCode> 
     })
 }
 
+/// Writes to standard output. A reader that has gone, as `head` does, has seen what it wanted.
+fn show(text: &str) -> Result<()> {
+    match io::stdout()
+        .write_all(text.as_bytes())
+        .and_then(|()| io::stdout().flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
 fn contenders(args: &Args) -> Result<(Vec<Contender>, Vec<Skipped>)> {
     let mut ready = args.given_contenders()?;
+    for contender in &ready {
+        contender.find()?;
+    }
     let mut skipped = Vec::new();
     if ready.is_empty() {
         for known in &args.server {
@@ -234,8 +256,12 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>> {
     let stop_set = Arc::clone(&stop);
     #[cfg(unix)]
     {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
         use std::sync::atomic::Ordering;
+
+        // Under `ulimit -f` it would end the program; with a handler, writing says what is wrong.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())
+            .context("cannot listen for signals")?;
 
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
             .context("cannot listen for signals")?;

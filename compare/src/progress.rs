@@ -1,6 +1,7 @@
 //! What is told while runs are made: a bar with the time left on a terminal, a line a run elsewhere.
 
 use std::cell::Cell;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -108,7 +109,8 @@ impl Progress {
     /// A line that stays.
     pub(crate) fn say(&self, line: &str) {
         if self.bar.is_hidden() {
-            eprintln!("{line}");
+            // Nobody may be listening; that is no reason to end.
+            let _ = writeln!(io::stderr(), "{line}");
         } else {
             self.bar.println(line);
         }

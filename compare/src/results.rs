@@ -159,7 +159,11 @@ impl Results {
             file.flush()?;
             fs::rename(&part, path)
         };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        write().with_context(|| {
+            // Half a file is of no use, least of all on a full disk.
+            let _ = fs::remove_file(&part);
+            format!("cannot write {}", path.display())
+        })
     }
 
     /// Scenarios and cases that were run, in that order.
@@ -212,6 +216,18 @@ impl Results {
             .filter_map(|measured| metric.of(measured))
             .collect();
         Summary::of(&values)
+    }
+
+    /// Whether every run of the case went well: it brought figures, and nothing was lost or wrong in it.
+    pub(crate) fn is_correct(&self, scenario: Scenario, case: &str, server: &str) -> bool {
+        let mut runs = self
+            .runs
+            .iter()
+            .filter(|run| run.scenario == scenario && run.case == case && run.server == server);
+        runs.all(|run| match &run.result {
+            RunResult::Measured(measured) => measured.figures.is_correct(),
+            RunResult::Failed(_) => false,
+        })
     }
 
     /// The median of it in the scenario's last case, which is its largest.
@@ -298,10 +314,7 @@ impl Results {
     ) -> Option<Comparison> {
         let of = |server: &str| self.summary(scenario, case, server, metric);
         let mut ratio = Ratio::of(&of(first)?, &of(second)?, metric.better)?;
-        let correct = |server: &str| {
-            self.measured(scenario, case, server)
-                .all(|measured| measured.figures.is_correct())
-        };
+        let correct = |server: &str| self.is_correct(scenario, case, server);
         if !(correct(first) && correct(second)) {
             ratio.lead = Lead::NotCorrect;
         }

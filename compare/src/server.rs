@@ -1,5 +1,7 @@
-//! A server under test: started on a free port of its own core, and always stopped again.
+//! A server under test: started on a free port of its own core, and always stopped again. On Linux the kernel itself
+//! ends it with this program, which may be killed without a chance to do so.
 
+use std::env;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -9,8 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+#[cfg(target_os = "linux")]
+use {anyhow::ensure, std::convert::Infallible, std::ffi::OsString};
 
 use crate::contender::{Contender, Start};
+use crate::loadgen::Endpoint;
 use crate::pin::{self, Cores, PinnedProcess};
 
 /// How long a server may take until it listens.
@@ -26,7 +31,7 @@ static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(crate) address: SocketAddr,
+    pub(crate) endpoint: Endpoint,
     pub(crate) pid: Option<u32>,
     /// Held on a core that the generator does not use.
     pub(crate) pinned: bool,
@@ -52,12 +57,13 @@ impl Server {
         cores: Option<Cores>,
         log: &File,
     ) -> Result<Self> {
-        if let Start::Running { address, pid } = contender.start {
+        if let Start::Running { target, pid } = &contender.start {
+            let pid = *pid;
             let pinned = pid
                 .zip(cores)
                 .and_then(|(pid, cores)| PinnedProcess::pin(pid, cores.server).ok());
             return Ok(Self {
-                address,
+                endpoint: target.find()?,
                 pid,
                 pinned: pinned.is_some(),
                 child: None,
@@ -67,9 +73,16 @@ impl Server {
                 },
             });
         }
-        let mut command = contender
+        let command = contender
             .command(chat_interval, clients)
             .context("it cannot be started")?;
+        let mut command = tied(&command);
+        // What happens to be set for servers run by hand is not part of the comparison.
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("WSLAB_") {
+                command.env_remove(name);
+            }
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -81,7 +94,7 @@ impl Server {
         running().push(pid);
         // From here on the child is stopped whichever way this ends.
         let mut server = Self {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            endpoint: Endpoint::at(([127, 0, 0, 1], 0).into()),
             pid: Some(pid),
             pinned: cores.is_some(),
             child: Some(child),
@@ -106,8 +119,9 @@ impl Server {
         let Ok((address, output)) = receiver.recv_timeout(START_MAX) else {
             bail!("it does not listen after {START_MAX:?}")
         };
-        self.address =
+        let address =
             address.ok_or_else(|| anyhow!("it ended before it listened; servers.log says why"))?;
+        self.endpoint = Endpoint::at(address);
         self.held.output = Some(output);
         Ok(())
     }
@@ -188,6 +202,54 @@ fn signal(pid: u32, end: End) {
 /// Elsewhere only the process that started it can end it: see [`stop`].
 #[cfg(not(unix))]
 fn signal(_: u32, _: End) {}
+
+/// A server of which the kernel makes an end when the thread that starts it ends, however that comes about.
+#[cfg(target_os = "linux")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct Tied {
+    parent: u32,
+    program: OsString,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// The same command, started by way of [`Tied`].
+#[cfg(target_os = "linux")]
+fn tied(command: &Command) -> Command {
+    // Also when a new build has taken its place meanwhile.
+    let mut tied = Command::new("/proc/self/exe");
+    tied.args(["tied", &std::process::id().to_string()])
+        .arg(command.get_program())
+        .args(command.get_args());
+    tied
+}
+
+/// Elsewhere a server outlives a program that is killed without warning.
+#[cfg(not(target_os = "linux"))]
+fn tied(command: &Command) -> Command {
+    let mut same = Command::new(command.get_program());
+    same.args(command.get_args());
+    same
+}
+
+#[cfg(target_os = "linux")]
+impl Tied {
+    /// Asks for the end and becomes the server, which keeps the process and what was asked for.
+    pub(crate) fn become_it(self) -> Result<Infallible> {
+        use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+        use std::os::unix::process::CommandExt as _;
+
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .context("cannot be tied to its parent")?;
+        let parent = getppid().map(|pid| Pid::as_raw(Some(pid)).cast_unsigned());
+        ensure!(
+            parent == Some(self.parent),
+            "its parent ended before it began"
+        );
+        let error = Command::new(&self.program).args(self.arguments).exec();
+        Err(error).with_context(|| format!("cannot start {}", self.program.to_string_lossy()))
+    }
+}
 
 /// Ctrl+C in a terminal goes to the whole group; the server is to be stopped by this program alone.
 #[cfg(unix)]

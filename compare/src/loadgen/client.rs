@@ -151,14 +151,14 @@ impl Client {
     pub(crate) fn request_upgrade(
         &mut self,
         path: &str,
-        target: SocketAddr,
+        host: &str,
         part: Request,
     ) -> Result<(), Trouble> {
         let Stage::Connecting { stream, since_ns } = &mut self.stage else {
             return Ok(());
         };
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {target}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {UPGRADE_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
         let request = match part {

@@ -1,6 +1,5 @@
 //! The clients: how they come, hear, answer and go. `mod` decides when; here is what happens then.
 
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -8,6 +7,7 @@ use mio::Registry;
 use mio::event::Event;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 
+use super::Endpoint;
 use super::client::{Client, ReadOutcome, Request, Stage, Upgrade};
 use super::frames::{self, FrameReader, From};
 use super::hearing::{Context, Heard};
@@ -33,7 +33,7 @@ pub(crate) struct Crowd {
     /// Clients lost on the way: refused, closed, reset.
     pub(crate) lost: usize,
     connections: usize,
-    target: SocketAddr,
+    target: Endpoint,
     poll: Registry,
     pub(super) text_bytes: usize,
     /// Of the load, [open, close); empty until it begins.
@@ -50,7 +50,7 @@ impl Crowd {
     pub(crate) fn new(
         groups: &[Group],
         text_bytes: usize,
-        target: SocketAddr,
+        target: Endpoint,
         poll: Registry,
     ) -> Self {
         let mut crowd = Self {
@@ -122,11 +122,11 @@ impl Crowd {
     pub(crate) fn start_joining(&mut self, index: usize) {
         let now_ns = self.now_ns();
         self.connections += 1;
-        if self.clients[index]
-            .connect(now_ns, index, self.connections, self.target, &self.poll)
-            .is_err()
+        let address = self.target.address;
+        if let Err(error) =
+            self.clients[index].connect(now_ns, index, self.connections, address, &self.poll)
         {
-            self.lose(index, Trouble::ConnectFailed);
+            self.lose(index, Trouble::of_connect(&error));
         }
     }
 
@@ -155,7 +155,7 @@ impl Crowd {
         } else {
             Request::Whole
         };
-        client.request_upgrade(role.path(), self.target, part)
+        client.request_upgrade(role.path(), &self.target.authority, part)
     }
 
     fn upgrade(&mut self, index: usize) -> Result<(), Trouble> {
@@ -416,6 +416,20 @@ impl Crowd {
         self.clients[index].stage = Stage::Gone;
     }
 
+    /// Gives up on visitors that are still on their way in.
+    pub(crate) fn lose_stuck_visitors(&mut self) {
+        for index in 0..self.clients.len() {
+            let client = &self.clients[index];
+            let on_its_way = matches!(
+                client.stage,
+                Stage::Connecting { .. } | Stage::Upgrading { .. }
+            );
+            if on_its_way && matches!(self.role(client), Role::Visit { .. }) {
+                self.lose(index, Trouble::JoinTimedOut);
+            }
+        }
+    }
+
     /// Gives up on all who have not joined.
     pub(crate) fn lose_the_late(&mut self) {
         for index in self.staying() {
@@ -475,7 +489,8 @@ mod tests {
     fn crowd(groups: &[Group]) -> Crowd {
         let poll = mio::Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
-        Crowd::new(groups, 16, SocketAddr::from(([127, 0, 0, 1], 1)), registry)
+        let nowhere = Endpoint::at(([127, 0, 0, 1], 1).into());
+        Crowd::new(groups, 16, nowhere, registry)
     }
 
     #[test]

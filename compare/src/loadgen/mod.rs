@@ -55,6 +55,24 @@ pub(crate) enum Moment {
     WindowCloses,
 }
 
+/// A server as the clients reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    /// What they ask for in `Host`: a name, where the server was given by one.
+    pub(crate) authority: String,
+}
+
+impl Endpoint {
+    /// A server without a name.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            authority: address.to_string(),
+        }
+    }
+}
+
 /// What came of a plan.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -100,7 +118,7 @@ pub(crate) struct Exactness {
 /// `on_moment` is called between turns of the loop and must be quick.
 pub(crate) fn run(
     plan: &Plan,
-    target: SocketAddr,
+    target: &Endpoint,
     owns_core: bool,
     stop: &Arc<AtomicBool>,
     on_moment: &mut dyn FnMut(Moment),
@@ -152,19 +170,14 @@ struct Snapshot {
 }
 
 impl Generator {
-    fn new(
-        plan: &Plan,
-        target: SocketAddr,
-        owns_core: bool,
-        stop: Arc<AtomicBool>,
-    ) -> Result<Self> {
+    fn new(plan: &Plan, target: &Endpoint, owns_core: bool, stop: Arc<AtomicBool>) -> Result<Self> {
         let poll = Poll::new().context("cannot make a poll")?;
         let alarm = Alarm::new(&poll, ALARM).context("cannot make a timer")?;
         let registry = poll
             .registry()
             .try_clone()
             .context("cannot share the poll")?;
-        let crowd = Crowd::new(&plan.groups, plan.text_bytes, target, registry);
+        let crowd = Crowd::new(&plan.groups, plan.text_bytes, target.clone(), registry);
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
@@ -293,6 +306,7 @@ impl Generator {
             let look_ns = self.crowd.now_ns() + nanos(DRAIN_LOOK);
             self.run_until(look_ns)?;
         }
+        self.crowd.lose_stuck_visitors();
         Ok(())
     }
 

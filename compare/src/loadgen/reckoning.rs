@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Exactness;
-use super::client::Client;
+use super::client::{Client, Stage};
 use super::crowd::Crowd;
 use super::tally::Trouble;
 use super::ticks::METRICS_PER_TICK;
@@ -26,12 +26,16 @@ pub(crate) struct Demand {
 }
 
 impl Crowd {
-    /// Whether every client that is still here has what it must have.
+    /// Whether every client that is still here has what it must have, and every visitor has got in.
     pub(crate) fn has_everything(&self) -> bool {
         let due = self.due_to_each();
-        self.clients
-            .iter()
-            .all(|client| !client.is_open() || client.received >= self.expected(client, due))
+        self.clients.iter().all(|client| match client.stage {
+            Stage::Open { .. } => client.received >= self.expected(client, due),
+            Stage::Connecting { .. } | Stage::Upgrading { .. } => {
+                !matches!(self.role(client), Role::Visit { .. })
+            }
+            _ => true,
+        })
     }
 
     /// What clients must have by now against what they have.
@@ -73,7 +77,7 @@ impl Crowd {
             self.tally.troubles.count(Trouble::ErrorAnswer) + self.tally.ends.spam_refused;
         DueToEach {
             chats: said.saturating_sub(refused),
-            metrics: self.ticks.len() * METRICS_PER_TICK,
+            metrics: self.ticks.due() * METRICS_PER_TICK,
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the clients saw: counts of everything, latencies from the sampled ones.
 
+use std::io;
+
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -18,6 +20,7 @@ pub(crate) fn latency_histogram() -> Histogram<u64> {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Trouble {
     ConnectFailed,
+    OutOfPorts,
     JoinTimedOut,
     UpgradeRefused,
     ClosedByServer,
@@ -29,8 +32,9 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::ConnectFailed,
+        Self::OutOfPorts,
         Self::JoinTimedOut,
         Self::UpgradeRefused,
         Self::ClosedByServer,
@@ -41,9 +45,21 @@ impl Trouble {
         Self::WrongOrder,
     ];
 
+    /// What is behind a connection that could not even be begun.
+    pub(crate) fn of_connect(error: &io::Error) -> Self {
+        match error.kind() {
+            // Of connect, and of bind, where no port is free for the address that the client comes from.
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => Self::OutOfPorts,
+            _ => Self::ConnectFailed,
+        }
+    }
+
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::ConnectFailed => "could not connect",
+            Self::OutOfPorts => {
+                "no port of this machine was free (see net.ipv4.ip_local_port_range, or wait a minute)"
+            }
             Self::JoinTimedOut => "did not join in time",
             Self::UpgradeRefused => "upgrade refused",
             Self::ClosedByServer => "closed by the server",
@@ -243,6 +259,20 @@ mod tests {
         };
         assert_eq!(heard(&[1, 2, 3]), heard(&[1, 2, 3]));
         assert_ne!(heard(&[1, 2, 3]), heard(&[1, 3, 2]));
+    }
+
+    #[test]
+    fn own_ports_running_out_is_not_the_servers_fault() {
+        let of = |kind: io::ErrorKind| Trouble::of_connect(&kind.into());
+        assert_eq!(of(io::ErrorKind::ConnectionRefused), Trouble::ConnectFailed);
+        assert_eq!(of(io::ErrorKind::AddrNotAvailable), Trouble::OutOfPorts);
+        // Two sockets of one address and port: what bind says when it finds no other.
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let again = std::net::TcpListener::bind(taken.local_addr().unwrap());
+        assert_eq!(
+            Trouble::of_connect(&again.unwrap_err()),
+            Trouble::OutOfPorts
+        );
     }
 
     #[test]

@@ -39,8 +39,15 @@ impl Ticks {
         counts
     }
 
+    /// How many ticks a subscriber must have: as many as any saw, and of a server that has fallen silent as many as
+    /// the time has room for; the last of them may have come too late to count.
+    pub(crate) fn due(&self) -> u64 {
+        let time_ms = self.counted_ms.end.saturating_sub(self.counted_ms.start);
+        self.len().max((time_ms / INTERVAL_MS).saturating_sub(1))
+    }
+
     /// How many ticks there were. Subscribers may see a tick under slightly different `ts`.
-    pub(crate) fn len(&self) -> u64 {
+    fn len(&self) -> u64 {
         let mut numbers: Vec<u64> = self.arrivals_ns.keys().map(|&ts| self.number(ts)).collect();
         numbers.dedup();
         numbers.len() as u64
@@ -126,6 +133,19 @@ mod tests {
         let latency = ticks.latency();
         assert_eq!(latency.corrected.max().abs_diff(205_000_000) / 1_000_000, 0);
         assert_eq!(latency.uncorrected.max().abs_diff(5_000_000) / 1_000_000, 0);
+    }
+
+    #[test]
+    fn ticks_that_never_came_are_due() {
+        let mut ticks = Ticks::default();
+        assert_eq!(ticks.due(), 0);
+        ticks.count(10_000..14_000);
+        ticks.arrived(10_500, at(10_500));
+        assert_eq!(ticks.due(), 3);
+        for ts in [11_500, 12_500, 13_500] {
+            ticks.arrived(ts, at(ts));
+        }
+        assert_eq!(ticks.due(), 4);
     }
 
     #[test]
