@@ -6,15 +6,15 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::assertion::Assertion;
-use crate::case::{Extent, Sizes};
-use crate::contender::{Contender, Known, Start, Target};
-use crate::fake::Faults;
+use crate::plan::case::{Extent, Sizes};
+use crate::plan::scenario::Scenario;
 use crate::plan::{TEXT_BYTES_MAX, TEXT_BYTES_MIN};
-use crate::scenario::Scenario;
+use crate::results::assertion::Assertion;
+use crate::results::text::Lang;
+use crate::run::fake::Faults;
 #[cfg(target_os = "linux")]
-use crate::server::Tied;
-use crate::text::Lang;
+use crate::run::server::Tied;
+use crate::run::target::{Contender, Known, Start, Target};
 
 const REPEATS_QUICK: usize = 1;
 const REPEATS_THOROUGH: usize = 3;

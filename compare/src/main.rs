@@ -1,38 +1,16 @@
 //! The stress test: the same load on each server, and what came of it.
 //!
-//! In reading order: [`cli`] is what can be asked; [`contender`] who takes part, [`server`] one of them running;
-//! [`scenario`] makes what is asked a [`plan`], which is data; [`campaign`] orders the runs, [`search`] finds the
-//! largest room; [`schedule`] says when each message is due and [`loadgen`] carries the plan out, while [`watch`]
-//! looks at the server's process through [`procstat`]. [`figures`] is what came of a run, [`metric`] names each
-//! figure, [`stats`] makes repeats a median and two medians a ratio; [`results`] is all of it, with [`warning`],
-//! what to doubt, [`claims`], the guide's table, and [`assertion`]. [`report`] shows it, in the languages of
-//! [`text`]. [`pin`] gives server and generator a core each; [`fake`] is a server with known faults, for the tests.
+//! In reading order: [`cli`] is what can be asked; [`plan`] makes loads of it, which are data; [`run`] starts each
+//! server and puts each load on it; [`loadgen`] carries a load out, while [`measure`] looks at the server's process;
+//! [`results`] is what came of all runs and what follows from it; [`report`] shows it.
 
-mod assertion;
-mod campaign;
-mod case;
-mod claims;
 mod cli;
-mod contender;
-mod environment;
-mod fake;
-mod figures;
 mod loadgen;
-mod metric;
-mod pin;
+mod measure;
 mod plan;
-mod procstat;
-mod progress;
 mod report;
 mod results;
-mod scenario;
-mod schedule;
-mod search;
-mod server;
-mod stats;
-mod text;
-mod warning;
-mod watch;
+mod run;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -44,15 +22,16 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 
-use campaign::Campaign;
-use case::Case;
 use cli::{Args, Command};
-use contender::{Contender, Skipped};
-use environment::Environment;
-use pin::Cores;
-use progress::Progress;
+use measure::environment::Environment;
+use measure::pin::{self, Cores};
+use plan::case::Case;
+use plan::scenario::Scenario;
 use results::{Participant, Results, RunResult};
-use scenario::Scenario;
+use run::progress::Progress;
+use run::runner::Campaign;
+use run::target::{Contender, Skipped};
+use run::{fake, server};
 
 /// As shells have it: ended by Ctrl+C.
 const INTERRUPTED: u8 = 130;

@@ -6,17 +6,17 @@
 //! [`alarm`] wakes the loop in time, [`vigil`] keeps it awake; here, a plan is carried out phase by phase.
 
 mod alarm;
+mod busy_poll;
 mod client;
-mod crowd;
+mod clients;
 mod frames;
-mod hearing;
 mod message;
-mod reckoning;
-mod sending;
+mod receive;
+mod send;
 mod tally;
 mod ticks;
-mod troop;
-mod vigil;
+mod verify;
+mod workload;
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,14 +27,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use mio::{Events, Poll, Token};
 
+use crate::measure::procstat;
 use crate::plan::{Ending, Plan};
-use crate::procstat;
 use alarm::Alarm;
-use crowd::Crowd;
+use busy_poll::Vigil;
+use clients::Crowd;
 pub(crate) use frames::{FrameReader, From, encode};
 use tally::latency_histogram;
 pub(crate) use tally::{Ends, Latency, Tally, Trouble};
-use vigil::Vigil;
 
 const EVENTS_PER_POLL: usize = 1024;
 /// Clients on their way in at once: below the backlog that servers commonly give to `listen`.

@@ -2,11 +2,11 @@
 
 use super::svg::{Axis, Bar, Scale, Series, bars, lines};
 use super::table;
-use crate::case::ROOM_P99_MAX_MS;
-use crate::metric::{self as m, Metric};
+use crate::plan::case::ROOM_P99_MAX_MS;
+use crate::plan::scenario::Scenario;
 use crate::results::Results;
-use crate::scenario::Scenario;
-use crate::text::{Text, number};
+use crate::results::metric::{self as m, Metric};
+use crate::results::text::{Text, number};
 
 /// A drawing and what it shows.
 pub(crate) struct Chart {
@@ -190,8 +190,9 @@ pub(crate) fn search(results: &Results) -> Option<Chart> {
             }
         }
         sizes.sort_by_key(|(clients, _)| *clients);
-        let median =
-            |all: &[f64]| crate::stats::Summary::of(all).map_or(0.0, |summary| summary.median);
+        let median = |all: &[f64]| {
+            crate::results::stats::Summary::of(all).map_or(0.0, |summary| summary.median)
+        };
         let points = sizes
             .iter()
             .map(|(clients, all)| (*clients as f64, median(all)))

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use super::charts::{self, Chart};
 use super::svg::escape;
 use super::table::{self, RatioRow};
-use crate::claims::Held;
+use crate::plan::scenario::Scenario;
+use crate::results::claims::Held;
+use crate::results::stats::Lead;
+use crate::results::text::{Lang, Text, number};
 use crate::results::{Comparison, Results};
-use crate::scenario::Scenario;
-use crate::stats::Lead;
-use crate::text::{Lang, Text, number};
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::table;
+use crate::plan::scenario::Scenario;
 use crate::results::Results;
-use crate::scenario::Scenario;
-use crate::text::{Lang, Text};
+use crate::results::text::{Lang, Text};
 
 pub(crate) fn render(results: &Results, lang: Lang) -> String {
     let mut out = String::new();

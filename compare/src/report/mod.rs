@@ -15,7 +15,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::results::Results;
-use crate::text::Lang;
+use crate::results::text::Lang;
 
 /// Writes every form of the report that is a file into `out`.
 pub(crate) fn write_all(results: &Results, lang: Lang, out: &Path) -> Result<()> {

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::text::number;
+use crate::results::text::number;
 
 /// Points of one server, joined by a line.
 pub(crate) struct Series {

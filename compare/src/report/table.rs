@@ -1,10 +1,10 @@
 //! A scenario's figures as a table, and comparisons as sentences, for all forms of the report.
 
-use crate::metric::Metric;
+use crate::plan::scenario::Scenario;
+use crate::results::metric::Metric;
+use crate::results::stats::{Lead, Summary};
+use crate::results::text::{Text, number};
 use crate::results::{Comparison, Results};
-use crate::scenario::Scenario;
-use crate::stats::{Lead, Summary};
-use crate::text::{Text, number};
 
 /// Rows of figures under their names.
 pub(crate) struct Table {

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::table;
-use crate::metric::Metric;
+use crate::plan::scenario::Scenario;
 use crate::results::Results;
-use crate::scenario::Scenario;
-use crate::text::{Lang, Text};
+use crate::results::metric::Metric;
+use crate::results::text::{Lang, Text};
 
 /// Everything worth a look, the table of the guide last.
 pub(crate) fn render(results: &Results, lang: Lang) -> String {

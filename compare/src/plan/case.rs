@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::plan::scenario::Scenario;
+use crate::plan::search::Grid;
 use crate::plan::{Ending, Group, Pace, Plan, Role};
-use crate::scenario::Scenario;
-use crate::search::Grid;
 
 /// One load of a scenario.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,10 +3,10 @@
 
 use serde::Serialize;
 
-use crate::metric::{self as m, Metric};
+use crate::plan::scenario::Scenario;
 use crate::results::Results;
-use crate::scenario::Scenario;
-use crate::text::{Text, number};
+use crate::results::metric::{self as m, Metric};
+use crate::results::text::{Text, number};
 
 /// One row of the table.
 #[derive(Debug, Clone, Serialize)]

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use crate::plan::schedule::Schedule;
 use crate::plan::{Group, Pace, Role};
-use crate::schedule::Schedule;
 
 /// In the log: due, and not sent.
 const UNSENT: u32 = u32::MAX;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::figures::{Figures, ServerFigures};
-use crate::stats::Better;
+use crate::results::figures::{Figures, ServerFigures};
+use crate::results::stats::Better;
 
 const KIB: f64 = 1024.0;
 
@@ -120,7 +120,10 @@ fn some(value: f64) -> Option<f64> {
     (value > 0.0).then_some(value)
 }
 
-fn latency(measured: &Measured, pick: fn(&crate::figures::Percentiles) -> f64) -> Option<f64> {
+fn latency(
+    measured: &Measured,
+    pick: fn(&crate::results::figures::Percentiles) -> f64,
+) -> Option<f64> {
     let percentiles = measured.figures.latency();
     (percentiles.count > 0).then(|| pick(percentiles))
 }

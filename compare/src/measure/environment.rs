@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use crate::pin::Cores;
+use crate::measure::pin::Cores;
 
 /// The machine, its limits, and what was run on it.
 #[derive(Debug, Clone, Serialize)]

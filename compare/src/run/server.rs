@@ -14,9 +14,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 #[cfg(target_os = "linux")]
 use {anyhow::ensure, std::convert::Infallible, std::ffi::OsString};
 
-use crate::contender::{Contender, Start};
 use crate::loadgen::Endpoint;
-use crate::pin::{self, Cores, PinnedProcess};
+use crate::measure::pin::{self, Cores, PinnedProcess};
+use crate::run::target::{Contender, Start};
 
 /// How long a server may take until it listens.
 const START_MAX: Duration = Duration::from_secs(15);

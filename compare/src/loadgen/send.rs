@@ -3,11 +3,11 @@
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::client::{InFlight, Stage};
-use super::crowd::{Crowd, MASK};
+use super::clients::{Crowd, MASK};
 use super::frames;
 use super::message::Stamp;
 use super::tally::Trouble;
-use super::troop::{Log, Troop, Work};
+use super::workload::{Log, Troop, Work};
 use crate::plan::Role;
 
 /// Messages a client may owe before it owes them for good.

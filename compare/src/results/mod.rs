@@ -6,6 +6,14 @@
 //! of `metric.rs`, with their unit; times are in the unit that the name says; a field that could not be measured
 //! is null or absent.
 
+pub(crate) mod assertion;
+pub(crate) mod claims;
+pub(crate) mod figures;
+pub(crate) mod metric;
+pub(crate) mod stats;
+pub(crate) mod text;
+pub(crate) mod warning;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -13,15 +21,15 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::assertion::Verdict;
-use crate::claims::Claim;
-use crate::contender::Skipped;
-use crate::environment::Environment;
-use crate::metric::{self, Measured, Metric};
-use crate::scenario::Scenario;
-use crate::stats::{Lead, Ratio, Summary};
-use crate::text::Text;
-use crate::warning::Warning;
+use crate::measure::environment::Environment;
+use crate::plan::scenario::Scenario;
+use crate::results::assertion::Verdict;
+use crate::results::claims::Claim;
+use crate::results::metric::{Measured, Metric};
+use crate::results::stats::{Lead, Ratio, Summary};
+use crate::results::text::Text;
+use crate::results::warning::Warning;
+use crate::run::target::Skipped;
 
 /// Changes when a field changes its meaning.
 const SCHEMA: &str = "ws-realtime-lab/compare/1";
@@ -139,7 +147,7 @@ impl Results {
     pub(crate) fn conclude(&mut self) {
         self.summaries = self.summarize();
         self.comparisons = self.compare();
-        self.warnings = crate::warning::find(self)
+        self.warnings = crate::results::warning::find(self)
             .into_iter()
             .map(|warning| Warned {
                 says: warning.says(),
@@ -147,7 +155,7 @@ impl Results {
                 warning,
             })
             .collect();
-        self.claims = crate::claims::judge(self);
+        self.claims = crate::results::claims::judge(self);
     }
 
     /// Writes all of it; a reader never sees half a file.
@@ -256,7 +264,7 @@ impl Results {
 
     /// Whether both sides of the guide's table took part.
     pub(crate) fn has_both_models(&self) -> bool {
-        [crate::claims::ASYNC, crate::claims::SYNC]
+        [crate::results::claims::ASYNC, crate::results::claims::SYNC]
             .iter()
             .all(|name| self.servers.iter().any(|server| server.name == *name))
     }

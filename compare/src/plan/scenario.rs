@@ -1,9 +1,9 @@
-//! The scenarios: the questions that are asked of a server. The loads that answer them are in [`case`](crate::case).
+//! The scenarios: the questions that are asked of a server. The loads that answer them are in [`case`](crate::plan::case).
 
 use clap::ValueEnum;
 
-use crate::metric::{self, Metric};
-use crate::text::Text;
+use crate::results::metric::{self, Metric};
+use crate::results::text::Text;
 
 /// What is asked of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]

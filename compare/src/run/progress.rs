@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::plan::scenario::Scenario;
 use crate::results::RunResult;
-use crate::scenario::Scenario;
-use crate::text::{Lang, number};
+use crate::results::text::{Lang, number};
 
 /// The bar, or nothing.
 pub(crate) struct Progress {

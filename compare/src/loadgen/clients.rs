@@ -10,10 +10,10 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 use super::Endpoint;
 use super::client::{Client, ReadOutcome, Request, Stage, Upgrade};
 use super::frames::{self, FrameReader, From};
-use super::hearing::{Context, Heard};
+use super::receive::{Context, Heard};
 use super::tally::{Tally, Trouble, Witness};
 use super::ticks::Ticks;
-use super::troop::{Troop, Work};
+use super::workload::{Troop, Work};
 use crate::plan::{Group, Pace, Role};
 
 /// One `read` takes at most this much; it all passes through the same memory, so it stays in the cache.

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use crate::metric::{Measured, Metric};
+use crate::plan::scenario::Scenario;
+use crate::results::metric::{Measured, Metric};
+use crate::results::stats::Summary;
+use crate::results::text::{Text, number};
 use crate::results::{Results, Run, RunResult};
-use crate::scenario::Scenario;
-use crate::stats::Summary;
-use crate::text::{Text, number};
 
 /// A doubt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -222,8 +222,9 @@ fn noise(runs: &[Run]) -> Option<Warning> {
     let noisy = all
         .iter()
         .filter(|noise| noise.others > OTHERS_CPU_MAX || noise.steal > STEAL_MAX);
-    let worst =
-        |pick: fn(&crate::watch::Noise) -> f64| all.iter().map(pick).fold(0.0, f64::max) * 100.0;
+    let worst = |pick: fn(&crate::measure::monitor::Noise) -> f64| {
+        all.iter().map(pick).fold(0.0, f64::max) * 100.0
+    };
     let runs = noisy.count();
     (runs > 0).then(|| Warning::MachineNoisy {
         runs,

@@ -1,5 +1,10 @@
 //! What a load is: groups of clients, what each does, and for how long. Data only; `loadgen` carries it out.
 
+pub(crate) mod case;
+pub(crate) mod scenario;
+pub(crate) mod schedule;
+pub(crate) mod search;
+
 use std::time::Duration;
 
 /// One run against one server.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::loadgen::Moment;
-use crate::procstat::{self, Machine, Switches, Usage};
+use crate::measure::procstat::{self, Machine, Switches, Usage};
 
 /// Looks at one process, and at the machine, at the moments of a run.
 #[derive(Debug)]

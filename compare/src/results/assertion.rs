@@ -9,10 +9,10 @@ use std::str::FromStr;
 use clap::ValueEnum as _;
 use serde::Serialize;
 
-use crate::metric::{self, Metric};
+use crate::plan::scenario::Scenario;
 use crate::results::Results;
-use crate::scenario::Scenario;
-use crate::text::number;
+use crate::results::metric::{self, Metric};
+use crate::results::text::number;
 
 /// A condition.
 #[derive(Clone)]

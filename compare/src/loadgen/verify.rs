@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::Exactness;
 use super::client::{Client, Stage};
-use super::crowd::Crowd;
+use super::clients::Crowd;
 use super::tally::Trouble;
 use super::ticks::METRICS_PER_TICK;
-use super::troop::Troop;
+use super::workload::Troop;
 use crate::plan::Role;
 
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::loadgen::{Ends, Outcome, Trouble};
-use crate::watch::{Noise, Seen, Used};
+use crate::measure::monitor::{Noise, Seen, Used};
 
 /// One run of one scenario against one server.
 #[derive(Debug, Clone, PartialEq, Serialize)]

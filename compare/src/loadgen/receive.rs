@@ -7,7 +7,7 @@ use super::frames::{Frame, FrameError, FrameReader, Kind};
 use super::message::Stamp;
 use super::tally::{Latency, Witness};
 use super::ticks::find_ts;
-use super::troop::Troop;
+use super::workload::Troop;
 
 /// Counted in here during a read and added up after it: the hot loop then touches nothing but registers.
 #[derive(Debug, Default)]

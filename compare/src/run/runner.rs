@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::case::{Case, Method};
-use crate::contender::Contender;
-use crate::figures::Figures;
 use crate::loadgen::{self, Moment};
-use crate::metric::{Measured, Probe};
-use crate::pin::Cores;
+use crate::measure::monitor::Watch;
+use crate::measure::pin::Cores;
 use crate::plan::Plan;
-use crate::progress::Progress;
+use crate::plan::case::{Case, Method};
+use crate::plan::scenario::Scenario;
+use crate::plan::search::Search;
+use crate::results::figures::Figures;
+use crate::results::metric::{Measured, Probe};
 use crate::results::{Results, Run, RunResult};
-use crate::scenario::Scenario;
-use crate::search::Search;
-use crate::server::Server;
-use crate::watch::Watch;
+use crate::run::progress::Progress;
+use crate::run::server::Server;
+use crate::run::target::Contender;
 
 /// A comparison to be made.
 pub(crate) struct Campaign {
@@ -192,7 +192,7 @@ impl Campaign {
             &self.stop,
             &mut on_moment,
         )
-        .with_context(|| format!("{} clients", crate::text::number(clients as f64)))?;
+        .with_context(|| format!("{} clients", crate::results::text::number(clients as f64)))?;
         Ok(Figures::new(clients, &outcome, watch.into_seen()))
     }
 

@@ -1,0 +1,7 @@
+//! The runs: the servers that take part, each started, loaded and stopped again, in an order that is fair to all.
+
+pub(crate) mod fake;
+pub(crate) mod progress;
+pub(crate) mod runner;
+pub(crate) mod server;
+pub(crate) mod target;
