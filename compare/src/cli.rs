@@ -14,7 +14,7 @@ use crate::results::text::Lang;
 use crate::run::fake::Faults;
 #[cfg(target_os = "linux")]
 use crate::run::server::Tied;
-use crate::run::target::{Contender, Known, Start, Target};
+use crate::run::target::{Known, ServerUrl, Start, Target};
 
 const REPEATS_QUICK: usize = 1;
 const REPEATS_THOROUGH: usize = 3;
@@ -94,7 +94,7 @@ pub(crate) struct Args {
 
     /// Measure a server that is already running, instead
     #[arg(long, env = "WSLAB_TARGET", value_name = "ws://HOST:PORT")]
-    pub(crate) target: Option<Target>,
+    pub(crate) target: Option<ServerUrl>,
 
     /// Process of that server, for its CPU and memory
     #[arg(long, requires = "target")]
@@ -110,7 +110,7 @@ pub(crate) struct Args {
 
     /// A server with known faults under a name of its own: NAME=FLAGS
     #[arg(long, hide = true, value_parser = parse_fake)]
-    pub(crate) fake: Vec<Contender>,
+    pub(crate) fake: Vec<Target>,
 }
 
 /// What else the program can be.
@@ -135,7 +135,7 @@ impl Args {
             },
             clients: self.clients.map(|clients| clients as usize),
             rate_per_s: self.rate,
-            deaf_percent: usize::from(self.deaf),
+            non_reading_percent: usize::from(self.deaf),
             sampled: self.sampled,
             text_bytes: self.text_bytes,
             warm_up: self.warm_up,
@@ -160,21 +160,18 @@ impl Args {
     }
 
     /// Servers that need no preparation: a target that runs already, or fakes.
-    pub(crate) fn given_contenders(&self) -> Result<Vec<Contender>> {
-        let Some(target) = self.target.clone() else {
+    pub(crate) fn given_targets(&self) -> Result<Vec<Target>> {
+        let Some(url) = self.target.clone() else {
             return Ok(self.fake.clone());
         };
         ensure!(
-            self.allow_remote || target.is_loopback(),
-            "{target} is not on loopback: a stress test of somebody else's server is an attack; \
+            self.allow_remote || url.is_loopback(),
+            "{url} is not on loopback: a stress test of somebody else's server is an attack; \
              if it is yours, say --allow-remote"
         );
-        Ok(vec![Contender {
+        Ok(vec![Target {
             name: "target".to_owned(),
-            start: Start::Running {
-                target,
-                pid: self.pid,
-            },
+            start: Start::Running { url, pid: self.pid },
         }])
     }
 }
@@ -189,10 +186,10 @@ fn parse_text_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-fn parse_fake(text: &str) -> Result<Contender, String> {
+fn parse_fake(text: &str) -> Result<Target, String> {
     let (name, flags) = text.split_once('=').ok_or("it has the form NAME=FLAGS")?;
     let flags = flags.split_whitespace().map(str::to_owned).collect();
-    Ok(Contender {
+    Ok(Target {
         name: name.to_owned(),
         start: Start::Fake(flags),
     })
@@ -214,13 +211,13 @@ mod tests {
             let words = ["compare", "--target", "ws://192.0.2.1:80"]
                 .iter()
                 .chain(more);
-            Args::parse_from(words).given_contenders()
+            Args::parse_from(words).given_targets()
         };
         assert!(target(&[]).is_err());
         assert!(target(&["--allow-remote"]).is_ok());
         assert!(
             Args::parse_from(["compare", "--target", "ws://127.0.0.1:80/"])
-                .given_contenders()
+                .given_targets()
                 .is_ok()
         );
     }

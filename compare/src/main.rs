@@ -29,8 +29,8 @@ use plan::case::Case;
 use plan::scenario::Scenario;
 use results::{Participant, Results, RunResult};
 use run::progress::Progress;
-use run::runner::Campaign;
-use run::target::{Contender, Skipped};
+use run::runner::Runner;
+use run::target::{Skipped, Target};
 use run::{fake, server};
 
 /// As shells have it: ended by Ctrl+C.
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 fn compare(args: &Args) -> Result<ExitCode> {
     let stop = stop_on_signal()?;
     leave_no_server_behind();
-    let (contenders, skipped) = contenders(args)?;
+    let (targets, skipped) = targets(args)?;
     let mut environment = Environment::capture();
     let scenarios = fitting(args, &mut environment)?;
     let cores = pin_generator(args, &mut environment);
@@ -62,17 +62,17 @@ fn compare(args: &Args) -> Result<ExitCode> {
     let out = args.out.clone().map_or_else(default_out, Ok)?;
     fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     let mut results = Results::new(environment, args.repeats());
-    results.servers = contenders
+    results.servers = targets
         .iter()
-        .map(|contender| Participant {
-            name: contender.name.clone(),
-            command: contender.command_line(),
+        .map(|target| Participant {
+            name: target.name.clone(),
+            command: target.command_line(),
         })
         .collect();
     results.skipped = skipped;
     let log = out.join("servers.log");
-    let campaign = Campaign {
-        contenders,
+    let runner = Runner {
+        targets,
         scenarios,
         repeats: args.repeats(),
         cores,
@@ -82,9 +82,9 @@ fn compare(args: &Args) -> Result<ExitCode> {
         progress: Progress::new(args.lang),
     };
     for Skipped { server, reason } in &results.skipped {
-        campaign.progress.say(&format!("{server}: {reason}"));
+        runner.progress.say(&format!("{server}: {reason}"));
     }
-    campaign.run(&mut results);
+    runner.run(&mut results);
     conclude(args, &mut results, &out)
 }
 
@@ -130,16 +130,16 @@ fn show(text: &str) -> Result<()> {
     }
 }
 
-fn contenders(args: &Args) -> Result<(Vec<Contender>, Vec<Skipped>)> {
-    let mut ready = args.given_contenders()?;
-    for contender in &ready {
-        contender.find()?;
+fn targets(args: &Args) -> Result<(Vec<Target>, Vec<Skipped>)> {
+    let mut ready = args.given_targets()?;
+    for target in &ready {
+        target.find()?;
     }
     let mut skipped = Vec::new();
     if ready.is_empty() {
         for known in &args.server {
             match known.prepare() {
-                Ok(contender) => ready.push(contender),
+                Ok(target) => ready.push(target),
                 Err(error) => skipped.push(Skipped {
                     server: known.name().to_owned(),
                     reason: format!("{error:#}"),

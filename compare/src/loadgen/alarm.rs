@@ -1,7 +1,7 @@
 //! Wakes the poll at a time, to the microsecond where the system can.
 //!
 //! mio rounds its timeout up to whole milliseconds, which would be added to every latency. On Linux a timerfd
-//! does better and still leaves the core idle in between, but for a moment after work (`vigil`).
+//! does better and still leaves the core idle in between, but for a moment after work (`busy_poll`).
 
 use std::io;
 use std::time::Duration;

@@ -14,13 +14,13 @@ const LENGTH: Duration = Duration::from_micros(100);
 
 /// Whether to sleep, and how long the loop has stayed awake for nothing.
 #[derive(Debug)]
-pub(crate) struct Vigil {
+pub(crate) struct BusyPoll {
     owns_core: bool,
     until_ns: u64,
     awake_for_nothing: Duration,
 }
 
-impl Vigil {
+impl BusyPoll {
     /// Whoever shares its core sleeps at once, for the others to run.
     pub(crate) fn new(owns_core: bool) -> Self {
         Self {
@@ -57,17 +57,17 @@ mod tests {
 
     #[test]
     fn only_fruitless_turns_of_a_vigil_are_spent_for_nothing() {
-        let mut vigil = Vigil::new(true);
-        assert!(!vigil.is_kept(0));
-        vigil.turned(0, 5_000, true);
-        assert!(vigil.is_kept(6_000));
-        vigil.turned(6_000, 7_000, false);
-        vigil.turned(7_000, 8_500, false);
-        assert_eq!(vigil.awake_for_nothing(), Duration::from_nanos(2_500));
-        assert!(!vigil.is_kept(5_000 + nanos(LENGTH)));
-        vigil.turned(5_000 + nanos(LENGTH), 900_000, false);
+        let mut busy_poll = BusyPoll::new(true);
+        assert!(!busy_poll.is_kept(0));
+        busy_poll.turned(0, 5_000, true);
+        assert!(busy_poll.is_kept(6_000));
+        busy_poll.turned(6_000, 7_000, false);
+        busy_poll.turned(7_000, 8_500, false);
+        assert_eq!(busy_poll.awake_for_nothing(), Duration::from_nanos(2_500));
+        assert!(!busy_poll.is_kept(5_000 + nanos(LENGTH)));
+        busy_poll.turned(5_000 + nanos(LENGTH), 900_000, false);
         assert_eq!(
-            vigil.awake_for_nothing(),
+            busy_poll.awake_for_nothing(),
             Duration::from_nanos(2_500),
             "that was sleep"
         );
@@ -75,8 +75,8 @@ mod tests {
 
     #[test]
     fn who_shares_a_core_sleeps_at_once() {
-        let mut vigil = Vigil::new(false);
-        vigil.turned(0, 5_000, true);
-        assert!(!vigil.is_kept(5_001));
+        let mut busy_poll = BusyPoll::new(false);
+        busy_poll.turned(0, 5_000, true);
+        assert!(!busy_poll.is_kept(5_001));
     }
 }

@@ -1,4 +1,4 @@
-//! One client's socket: connect, upgrade, then bytes in and out. What the bytes mean is `crowd`'s business.
+//! One client's socket: connect, upgrade, then bytes in and out. What the bytes mean is `clients`'s business.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tungstenite::handshake::derive_accept_key;
 
 use super::frames::FrameReader;
-use super::tally::{Trouble, Witness};
+use super::tally::{ErrorKind, OrderCheck};
 
 /// RFC 6455's own example. The key guards against confused proxies, of which there are none on loopback.
 const UPGRADE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -23,7 +23,7 @@ const RESPONSE_HEADERS_MAX: usize = 32;
 #[cfg(target_os = "linux")]
 const CLIENTS_PER_SOURCE_ADDRESS: usize = 1_000;
 
-/// A client of the crowd.
+/// A client of the clients.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) group: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Client {
     /// An echo client's one message on its way.
     pub(crate) in_flight: Option<InFlight>,
     /// A sampled client's memory.
-    pub(crate) witness: Option<Box<Witness>>,
+    pub(crate) order_check: Option<Box<OrderCheck>>,
 }
 
 /// Where a client stands. Time only goes down this list; who comes again begins anew.
@@ -100,7 +100,7 @@ pub(crate) enum Upgrade {
 pub(crate) enum ReadOutcome {
     Bytes(usize),
     WouldBlock,
-    Ended(Trouble),
+    Ended(ErrorKind),
 }
 
 impl Client {
@@ -108,7 +108,7 @@ impl Client {
         group: usize,
         member: usize,
         reader: FrameReader,
-        witness: Option<Witness>,
+        order_check: Option<OrderCheck>,
     ) -> Self {
         Self {
             group,
@@ -120,7 +120,7 @@ impl Client {
             received: 0,
             echoes_sent: 0,
             in_flight: None,
-            witness: witness.map(Box::new),
+            order_check: order_check.map(Box::new),
         }
     }
 
@@ -153,7 +153,7 @@ impl Client {
         path: &str,
         host: &str,
         part: Request,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ErrorKind> {
         let Stage::Connecting { stream, since_ns } = &mut self.stage else {
             return Ok(());
         };
@@ -176,7 +176,7 @@ impl Client {
             {
                 return Ok(());
             }
-            Ok(_) | Err(_) => return Err(Trouble::ConnectFailed),
+            Ok(_) | Err(_) => return Err(ErrorKind::ConnectFailed),
         }
         let since_ns = *since_ns;
         let Stage::Connecting { stream, .. } = std::mem::replace(&mut self.stage, Stage::Gone)
@@ -195,12 +195,12 @@ impl Client {
     }
 
     /// Looks at what has come of the answer; the stage is `Open` when it is a good one.
-    pub(crate) fn read_upgrade(&mut self, buffer: &mut [u8]) -> Result<Upgrade, Trouble> {
+    pub(crate) fn read_upgrade(&mut self, buffer: &mut [u8]) -> Result<Upgrade, ErrorKind> {
         loop {
             let count = match self.read(buffer) {
                 ReadOutcome::Bytes(count) => count,
                 ReadOutcome::WouldBlock => return Ok(Upgrade::NotYet),
-                ReadOutcome::Ended(_) => return Err(Trouble::UpgradeRefused),
+                ReadOutcome::Ended(_) => return Err(ErrorKind::UpgradeRefused),
             };
             let Stage::Upgrading { head, .. } = &mut self.stage else {
                 return Ok(Upgrade::NotYet);
@@ -236,17 +236,17 @@ impl Client {
         };
         loop {
             return match stream.read(buffer) {
-                Ok(0) => ReadOutcome::Ended(Trouble::ClosedByServer),
+                Ok(0) => ReadOutcome::Ended(ErrorKind::ClosedByServer),
                 Ok(count) => ReadOutcome::Bytes(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadOutcome::WouldBlock,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => ReadOutcome::Ended(Trouble::ConnectionReset),
+                Err(_) => ReadOutcome::Ended(ErrorKind::ConnectionReset),
             };
         }
     }
 
     /// Sends whole frames, after what is unsent. What the kernel does not take now goes when it can.
-    pub(crate) fn write(&mut self, frames: &[u8]) -> Result<(), Trouble> {
+    pub(crate) fn write(&mut self, frames: &[u8]) -> Result<(), ErrorKind> {
         let Stage::Open { stream } = &mut self.stage else {
             return Ok(());
         };
@@ -260,7 +260,7 @@ impl Client {
     }
 
     /// Sends more of what is unsent.
-    pub(crate) fn flush(&mut self) -> Result<(), Trouble> {
+    pub(crate) fn flush(&mut self) -> Result<(), ErrorKind> {
         let Stage::Open { stream } = &mut self.stage else {
             return Ok(());
         };
@@ -270,7 +270,7 @@ impl Client {
     }
 
     /// Says goodbye with `close`; the server is to end the connection.
-    pub(crate) fn leave(&mut self, close: &[u8]) -> Result<(), Trouble> {
+    pub(crate) fn leave(&mut self, close: &[u8]) -> Result<(), ErrorKind> {
         self.write(close)?;
         if let Stage::Open { stream } = std::mem::replace(&mut self.stage, Stage::Gone) {
             self.stage = Stage::Leaving { stream };
@@ -288,7 +288,7 @@ impl Client {
     }
 
     /// Stops hearing of anything to read: a client that does not read.
-    pub(crate) fn go_deaf(&mut self, index: usize, poll: &Registry) -> io::Result<()> {
+    pub(crate) fn stop_reading(&mut self, index: usize, poll: &Registry) -> io::Result<()> {
         let Stage::Open { stream } = &mut self.stage else {
             return Ok(());
         };
@@ -306,27 +306,27 @@ impl Client {
 }
 
 /// Writes until all is taken or the kernel has no room.
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize, Trouble> {
+fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize, ErrorKind> {
     let mut written = 0;
     while written < bytes.len() {
         match stream.write(&bytes[written..]) {
             Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Err(Trouble::ConnectionReset),
+            Err(_) => return Err(ErrorKind::ConnectionReset),
         }
     }
     Ok(written)
 }
 
 /// The length of the head, once it is whole and says yes.
-fn check_response(head: &[u8]) -> Result<Option<usize>, Trouble> {
+fn check_response(head: &[u8]) -> Result<Option<usize>, ErrorKind> {
     let mut headers = [httparse::EMPTY_HEADER; RESPONSE_HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let head_len = match response.parse(head) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) if head.len() < RESPONSE_BYTES_MAX => return Ok(None),
-        Ok(httparse::Status::Partial) | Err(_) => return Err(Trouble::UpgradeRefused),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(ErrorKind::UpgradeRefused),
     };
     let accept = derive_accept_key(UPGRADE_KEY.as_bytes());
     let accepted = response.headers.iter().any(|header| {
@@ -336,7 +336,7 @@ fn check_response(head: &[u8]) -> Result<Option<usize>, Trouble> {
     if response.code == Some(101) && accepted {
         Ok(Some(head_len))
     } else {
-        Err(Trouble::UpgradeRefused)
+        Err(ErrorKind::UpgradeRefused)
     }
 }
 

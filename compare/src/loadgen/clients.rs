@@ -10,10 +10,10 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 use super::Endpoint;
 use super::client::{Client, ReadOutcome, Request, Stage, Upgrade};
 use super::frames::{self, FrameReader, From};
-use super::receive::{Context, Heard};
-use super::tally::{Tally, Trouble, Witness};
+use super::receive::{Context, Received};
+use super::tally::{ErrorKind, OrderCheck, Tally};
 use super::ticks::Ticks;
-use super::workload::{Troop, Work};
+use super::workload::{Work, Workload};
 use crate::plan::{Group, Pace, Role};
 
 /// One `read` takes at most this much; it all passes through the same memory, so it stays in the cache.
@@ -23,9 +23,9 @@ pub(super) const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// Every client of a plan.
 #[derive(Debug)]
-pub(crate) struct Crowd {
-    pub(crate) clients: Vec<Client>,
-    pub(crate) troops: Vec<Troop>,
+pub(crate) struct Clients {
+    pub(crate) all: Vec<Client>,
+    pub(crate) workloads: Vec<Workload>,
     pub(crate) tally: Tally,
     pub(crate) ticks: Ticks,
     /// Of those that stay.
@@ -46,16 +46,16 @@ pub(crate) struct Crowd {
     pub(super) outgoing: Vec<u8>,
 }
 
-impl Crowd {
+impl Clients {
     pub(crate) fn new(
         groups: &[Group],
         text_bytes: usize,
         target: Endpoint,
         poll: Registry,
     ) -> Self {
-        let mut crowd = Self {
-            clients: Vec::new(),
-            troops: Vec::new(),
+        let mut clients = Self {
+            all: Vec::new(),
+            workloads: Vec::new(),
             tally: Tally::new(),
             ticks: Ticks::default(),
             joined: 0,
@@ -71,16 +71,16 @@ impl Crowd {
             buffer: vec![0; READ_BUFFER_BYTES],
             outgoing: Vec::new(),
         };
-        crowd.gather(groups);
-        crowd
+        clients.gather(groups);
+        clients
     }
 
     /// Lines the clients up in the order in which they will join: the groups mixed evenly.
     fn gather(&mut self, groups: &[Group]) {
         let sizes: Vec<usize> = groups.iter().map(|group| group.clients).collect();
-        self.troops = groups
+        self.workloads = groups
             .iter()
-            .map(|group| Troop::new(group.clone(), Vec::new()))
+            .map(|group| Workload::new(group.clone(), Vec::new()))
             .collect();
         let total: usize = sizes.iter().sum();
         let mut started = vec![0; groups.len()];
@@ -93,26 +93,27 @@ impl Crowd {
                 .expect("total is the sum of the sizes");
             let member = started[group];
             started[group] += 1;
-            self.troops[group].members.push(index);
+            self.workloads[group].members.push(index);
             let sampled = is_sampled(member, &groups[group]);
             // Few messages to a client: looking into each costs next to nothing.
-            let whole = sampled || matches!(groups[group].role, Role::Echo { .. } | Role::Watch);
+            let whole =
+                sampled || matches!(groups[group].role, Role::Echo { .. } | Role::Subscribe);
             let wanted = if whole {
                 frames::WHOLE_BYTES_MAX
             } else {
                 frames::PEEK_BYTES
             };
-            let witness = sampled.then(|| Witness::new(&sizes));
-            self.clients.push(Client::new(
+            let order_check = sampled.then(|| OrderCheck::new(&sizes));
+            self.all.push(Client::new(
                 group,
                 member,
                 FrameReader::new(From::Server, wanted),
-                witness,
+                order_check,
             ));
         }
     }
 
-    /// Nanoseconds since this crowd was made: the clock of everything in it.
+    /// Nanoseconds since this clients was made: the clock of everything in it.
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_nanos()).expect("a run lasts less than 584 years")
@@ -124,15 +125,15 @@ impl Crowd {
         self.connections += 1;
         let address = self.target.address;
         if let Err(error) =
-            self.clients[index].connect(now_ns, index, self.connections, address, &self.poll)
+            self.all[index].connect(now_ns, index, self.connections, address, &self.poll)
         {
-            self.lose(index, Trouble::of_connect(&error));
+            self.lose(index, ErrorKind::of_connect(&error));
         }
     }
 
     /// Acts on what the poll says of one client.
     pub(crate) fn ready(&mut self, index: usize, event: &Event) {
-        let done = match self.clients[index].stage {
+        let done = match self.all[index].stage {
             Stage::Connecting { .. } => self.connected(index),
             Stage::HalfOpen { .. } | Stage::Leaving { .. } => {
                 self.await_end(index);
@@ -142,14 +143,14 @@ impl Crowd {
             Stage::Open { .. } => self.open_ready(index, event),
             Stage::Waiting | Stage::Gone => Ok(()),
         };
-        if let Err(trouble) = done {
-            self.lose(index, trouble);
+        if let Err(kind) = done {
+            self.lose(index, kind);
         }
     }
 
-    fn connected(&mut self, index: usize) -> Result<(), Trouble> {
-        let client = &mut self.clients[index];
-        let role = self.troops[client.group].group.role;
+    fn connected(&mut self, index: usize) -> Result<(), ErrorKind> {
+        let client = &mut self.all[index];
+        let role = self.workloads[client.group].group.role;
         let part = if role == Role::HalfOpen {
             Request::Half
         } else {
@@ -158,37 +159,37 @@ impl Crowd {
         client.request_upgrade(role.path(), &self.target.authority, part)
     }
 
-    fn upgrade(&mut self, index: usize) -> Result<(), Trouble> {
+    fn upgrade(&mut self, index: usize) -> Result<(), ErrorKind> {
         let Upgrade::Done {
             since_ns,
             after_head,
-        } = self.clients[index].read_upgrade(&mut self.buffer)?
+        } = self.all[index].read_upgrade(&mut self.buffer)?
         else {
             return Ok(());
         };
         let now_ns = self.now_ns();
-        let role = self.role(&self.clients[index]);
+        let role = self.role(&self.all[index]);
         if matches!(role, Role::Visit { .. }) {
             if self.window_ns.contains(&now_ns) {
                 self.tally.visits.saturating_record(now_ns - since_ns);
             }
-            self.clients[index].leave(&goodbye())?;
+            self.all[index].leave(&goodbye())?;
             self.await_end(index);
             return Ok(());
         }
-        if role == Role::Deaf && !self.window_ns.is_empty() {
-            return self.clients[index]
-                .go_deaf(index, &self.poll)
-                .map_err(|_| Trouble::ConnectionReset);
+        if role == Role::NonReading && !self.window_ns.is_empty() {
+            return self.all[index]
+                .stop_reading(index, &self.poll)
+                .map_err(|_| ErrorKind::ConnectionReset);
         }
         self.joined += 1;
         self.tally.joins.saturating_record(now_ns - since_ns);
-        if role == Role::Deaf {
-            return self.clients[index]
-                .go_deaf(index, &self.poll)
-                .map_err(|_| Trouble::ConnectionReset);
+        if role == Role::NonReading {
+            return self.all[index]
+                .stop_reading(index, &self.poll)
+                .map_err(|_| ErrorKind::ConnectionReset);
         }
-        self.hear(index, &after_head)?;
+        self.receive(index, &after_head)?;
         // Bytes behind the head have had their event already: under edge triggering there is no other.
         self.read(index, ReadUntil::WouldBlock)
     }
@@ -197,7 +198,7 @@ impl Crowd {
     fn await_end(&mut self, index: usize) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let outcome = loop {
-            match self.clients[index].read(&mut buffer) {
+            match self.all[index].read(&mut buffer) {
                 ReadOutcome::Bytes(_) => {}
                 outcome => break outcome,
             }
@@ -206,7 +207,7 @@ impl Crowd {
         if matches!(outcome, ReadOutcome::WouldBlock) {
             return;
         }
-        if matches!(self.clients[index].stage, Stage::HalfOpen { .. }) {
+        if matches!(self.all[index].stage, Stage::HalfOpen { .. }) {
             self.tally.ends.half_open_closed += 1;
         }
         self.come_again(index);
@@ -214,9 +215,9 @@ impl Crowd {
 
     /// A client whose connection has ended begins anew: at once, or when its next visit is due.
     fn come_again(&mut self, index: usize) {
-        self.clients[index].drop_connection();
+        self.all[index].drop_connection();
         let paced = matches!(
-            self.role(&self.clients[index]),
+            self.role(&self.all[index]),
             Role::Visit {
                 pace: Pace::Rate { .. }
             }
@@ -226,9 +227,9 @@ impl Crowd {
         }
     }
 
-    fn open_ready(&mut self, index: usize, event: &Event) -> Result<(), Trouble> {
-        if event.is_writable() && !self.clients[index].unsent.is_empty() {
-            self.clients[index].flush()?;
+    fn open_ready(&mut self, index: usize, event: &Event) -> Result<(), ErrorKind> {
+        if event.is_writable() && !self.all[index].unsent.is_empty() {
+            self.all[index].flush()?;
             self.send_owed(index)?;
         }
         let ending = event.is_read_closed() || event.is_error();
@@ -245,16 +246,17 @@ impl Crowd {
         Ok(())
     }
 
-    fn read(&mut self, index: usize, until: ReadUntil) -> Result<(), Trouble> {
+    fn read(&mut self, index: usize, until: ReadUntil) -> Result<(), ErrorKind> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let outcome = loop {
-            match self.clients[index].read(&mut buffer) {
+            match self.all[index].read(&mut buffer) {
                 ReadOutcome::WouldBlock => break Ok(()),
-                ReadOutcome::Ended(trouble) => break Err(trouble),
+                ReadOutcome::Ended(kind) => break Err(kind),
                 ReadOutcome::Bytes(count) => {
-                    let heard = self.hear(index, &buffer[..count]);
-                    if heard.is_err() || (count < buffer.len() && until == ReadUntil::ShortRead) {
-                        break heard;
+                    let received = self.receive(index, &buffer[..count]);
+                    if received.is_err() || (count < buffer.len() && until == ReadUntil::ShortRead)
+                    {
+                        break received;
                     }
                 }
             }
@@ -264,63 +266,65 @@ impl Crowd {
     }
 
     /// Takes in the bytes one client received, and answers what needs an answer.
-    fn hear(&mut self, index: usize, bytes: &[u8]) -> Result<(), Trouble> {
+    fn receive(&mut self, index: usize, bytes: &[u8]) -> Result<(), ErrorKind> {
         let now_ns = self.now_ns();
         let Self {
-            clients,
-            troops,
+            all,
+            workloads,
             tally,
             ticks,
             text_bytes,
             epoch_unix_ns,
             ..
         } = self;
-        let client = &mut clients[index];
+        let client = &mut all[index];
         let reader = &mut client.reader;
-        let role = troops[client.group].group.role;
-        let heard = match (role, &mut client.witness) {
+        let role = workloads[client.group].group.role;
+        let received = match (role, &mut client.order_check) {
             (Role::Echo { .. }, _) => {
-                Heard::echo(reader, bytes, client.group, *text_bytes, client.in_flight)
+                Received::echo(reader, bytes, client.group, *text_bytes, client.in_flight)
             }
-            (Role::Watch, _) => Heard::dashboard(reader, bytes),
-            (_, None) => Heard::count_room(reader, bytes),
-            (_, Some(witness)) => {
+            (Role::Subscribe, _) => Received::dashboard(reader, bytes),
+            (_, None) => Received::count_room(reader, bytes),
+            (_, Some(order_check)) => {
                 let context = Context {
-                    troops,
+                    workloads,
                     text_bytes: *text_bytes,
                     now_ns,
                 };
-                Heard::witness_room(reader, bytes, &context, witness, &mut tally.latency)
+                Received::sampled_room(reader, bytes, &context, order_check, &mut tally.latency)
             }
         };
-        let heard = heard.map_err(|_| Trouble::BadFrame)?;
+        let received = received.map_err(|_| ErrorKind::BadFrame)?;
         client.received += match role {
-            Role::Watch => heard
+            Role::Subscribe => received
                 .ticks
                 .iter()
                 .filter(|&&ts| ticks.arrived(ts, *epoch_unix_ns + now_ns))
                 .count() as u64,
-            _ => heard.messages,
+            _ => received.messages,
         };
-        tally.delivered += heard.messages;
-        tally.notices += heard.notices;
+        tally.delivered += received.messages;
+        tally.notices += received.notices;
         tally.bytes += bytes.len() as u64;
         match role {
-            Role::Spam { .. } => tally.ends.spam_refused += heard.errors,
-            _ => tally.troubles.add(Trouble::ErrorAnswer, heard.errors),
+            Role::Spam { .. } => tally.ends.spam_refused += received.errors,
+            _ => tally.errors.add(ErrorKind::ErrorAnswer, received.errors),
         }
         tally
-            .troubles
-            .add(Trouble::WrongContent, heard.wrong_content);
-        tally.troubles.add(Trouble::WrongOrder, heard.wrong_order);
-        self.answer(index, &heard, now_ns)
+            .errors
+            .add(ErrorKind::WrongContent, received.wrong_content);
+        tally
+            .errors
+            .add(ErrorKind::WrongOrder, received.wrong_order);
+        self.answer(index, &received, now_ns)
     }
 
-    fn answer(&mut self, index: usize, heard: &Heard, now_ns: u64) -> Result<(), Trouble> {
-        if heard.closed {
-            return Err(Trouble::ClosedByServer);
+    fn answer(&mut self, index: usize, received: &Received, now_ns: u64) -> Result<(), ErrorKind> {
+        if received.closed {
+            return Err(ErrorKind::ClosedByServer);
         }
-        for ping in &heard.pings {
+        for ping in &received.pings {
             self.outgoing.clear();
             frames::encode(
                 OpCode::Control(Control::Pong),
@@ -328,10 +332,10 @@ impl Crowd {
                 ping,
                 &mut self.outgoing,
             );
-            self.clients[index].write(&self.outgoing)?;
+            self.all[index].write(&self.outgoing)?;
         }
-        if heard.messages > 0
-            && let Some(message) = self.clients[index].in_flight.take()
+        if received.messages > 0
+            && let Some(message) = self.all[index].in_flight.take()
         {
             if self.window_ns.contains(&message.due_ns) {
                 self.tally
@@ -349,43 +353,43 @@ impl Crowd {
         let unix_ms = |ns: u64| (self.epoch_unix_ns + ns) / 1_000_000;
         self.ticks
             .count(unix_ms(window_ns.start)..unix_ms(window_ns.end));
-        for troop in &mut self.troops {
-            troop.begin(start_ns, &window_ns);
+        for workload in &mut self.workloads {
+            workload.begin(start_ns, &window_ns);
         }
         self.window_ns = window_ns;
         self.next_due_ns = start_ns;
-        for index in 0..self.clients.len() {
-            if !self.role(&self.clients[index]).stays() {
+        for index in 0..self.all.len() {
+            if !self.role(&self.all[index]).stays() {
                 self.come_again(index);
-            } else if let Err(trouble) = self.send_closed(index) {
-                self.lose(index, trouble);
+            } else if let Err(kind) = self.send_closed(index) {
+                self.lose(index, kind);
             }
         }
     }
 
     /// Those that are there before the load begins.
     pub(crate) fn staying(&self) -> Vec<usize> {
-        (0..self.clients.len())
-            .filter(|&index| self.role(&self.clients[index]).stays())
+        (0..self.all.len())
+            .filter(|&index| self.role(&self.all[index]).stays())
             .collect()
     }
 
     /// Every connection goes at once; the clients have it before them to come back.
     pub(crate) fn drop_connections(&mut self) {
         self.joined = 0;
-        self.clients.iter_mut().for_each(Client::drop_connection);
+        self.all.iter_mut().for_each(Client::drop_connection);
     }
 
     /// Whether it is the answers that set the pace.
     pub(crate) fn is_closed_loop(&self) -> bool {
-        self.troops
+        self.workloads
             .iter()
-            .any(|troop| matches!(troop.work, Work::Closed { .. }))
+            .any(|workload| matches!(workload.work, Work::Closed { .. }))
     }
 
     /// Says goodbye, so that the server has no errors to report; what it answers is not waited for.
     pub(crate) fn leave(&mut self) {
-        for client in &mut self.clients {
+        for client in &mut self.all {
             let _ = client.write(&goodbye());
         }
     }
@@ -400,32 +404,32 @@ impl Crowd {
     }
 
     pub(crate) fn role(&self, client: &Client) -> Role {
-        self.troops[client.group].group.role
+        self.workloads[client.group].group.role
     }
 
     /// A client is out; the others go on.
-    pub(crate) fn lose(&mut self, index: usize, trouble: Trouble) {
-        let client = &self.clients[index];
-        if self.role(client) == Role::Deaf && client.is_open() {
-            self.tally.ends.deaf_dropped += 1;
+    pub(crate) fn lose(&mut self, index: usize, kind: ErrorKind) {
+        let client = &self.all[index];
+        if self.role(client) == Role::NonReading && client.is_open() {
+            self.tally.ends.non_reading_dropped += 1;
             return self.come_again(index);
         }
-        self.tally.troubles.add(trouble, 1);
+        self.tally.errors.add(kind, 1);
         self.lost += 1;
         // Dropping the stream closes it, which takes it out of the poll.
-        self.clients[index].stage = Stage::Gone;
+        self.all[index].stage = Stage::Gone;
     }
 
     /// Gives up on visitors that are still on their way in.
     pub(crate) fn lose_stuck_visitors(&mut self) {
-        for index in 0..self.clients.len() {
-            let client = &self.clients[index];
+        for index in 0..self.all.len() {
+            let client = &self.all[index];
             let on_its_way = matches!(
                 client.stage,
                 Stage::Connecting { .. } | Stage::Upgrading { .. }
             );
             if on_its_way && matches!(self.role(client), Role::Visit { .. }) {
-                self.lose(index, Trouble::JoinTimedOut);
+                self.lose(index, ErrorKind::JoinTimedOut);
             }
         }
     }
@@ -433,8 +437,8 @@ impl Crowd {
     /// Gives up on all who have not joined.
     pub(crate) fn lose_the_late(&mut self) {
         for index in self.staying() {
-            if !matches!(self.clients[index].stage, Stage::Open { .. } | Stage::Gone) {
-                self.lose(index, Trouble::JoinTimedOut);
+            if !matches!(self.all[index].stage, Stage::Open { .. } | Stage::Gone) {
+                self.lose(index, ErrorKind::JoinTimedOut);
             }
         }
     }
@@ -486,11 +490,11 @@ mod tests {
         }
     }
 
-    fn crowd(groups: &[Group]) -> Crowd {
+    fn clients(groups: &[Group]) -> Clients {
         let poll = mio::Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
         let nowhere = Endpoint::at(([127, 0, 0, 1], 1).into());
-        Crowd::new(groups, 16, nowhere, registry)
+        Clients::new(groups, 16, nowhere, registry)
     }
 
     #[test]
@@ -512,14 +516,14 @@ mod tests {
 
     #[test]
     fn groups_join_mixed_and_every_member_is_found_again() {
-        let crowd = crowd(&[group(8, 0, Role::Listen), group(2, 0, Role::Deaf)]);
-        let deaf: Vec<usize> = crowd.troops[1].members.clone();
+        let clients = clients(&[group(8, 0, Role::Listen), group(2, 0, Role::NonReading)]);
+        let deaf: Vec<usize> = clients.workloads[1].members.clone();
         assert_eq!(deaf.len(), 2);
         assert!(deaf[0] < 5 && deaf[1] >= 5, "one in each half: {deaf:?}");
-        for (number, troop) in crowd.troops.iter().enumerate() {
-            for (member, &index) in troop.members.iter().enumerate() {
+        for (number, workload) in clients.workloads.iter().enumerate() {
+            for (member, &index) in workload.members.iter().enumerate() {
                 assert_eq!(
-                    (crowd.clients[index].group, crowd.clients[index].member),
+                    (clients.all[index].group, clients.all[index].member),
                     (number, member)
                 );
             }

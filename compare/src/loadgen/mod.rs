@@ -1,9 +1,9 @@
 //! The load generator: one mio loop, thousands of clients, lean enough not to be what is measured.
 //!
 //! In reading order: [`frames`] finds frames and skips payloads; [`message`] stamps what is sent; [`tally`]
-//! counts; [`ticks`] is the dashboard's time; [`troop`] logs the open loop; [`client`] is one socket; [`hearing`]
-//! is what a read brings; [`crowd`] is all clients, [`sending`] what they say, [`reckoning`] what they must have;
-//! [`alarm`] wakes the loop in time, [`vigil`] keeps it awake; here, a plan is carried out phase by phase.
+//! counts; [`ticks`] is the dashboard's time; [`workload`] logs the open loop; [`client`] is one socket; [`hearing`]
+//! is what a read brings; [`clients`] is all clients, [`sending`] what they say, [`reckoning`] what they must have;
+//! [`alarm`] wakes the loop in time, [`busy_poll`] keeps it awake; here, a plan is carried out phase by phase.
 
 mod alarm;
 mod busy_poll;
@@ -30,11 +30,11 @@ use mio::{Events, Poll, Token};
 use crate::measure::procstat;
 use crate::plan::{Ending, Plan};
 use alarm::Alarm;
-use busy_poll::Vigil;
-use clients::Crowd;
+use busy_poll::BusyPoll;
+use clients::Clients;
 pub(crate) use frames::{FrameReader, From, encode};
 use tally::latency_histogram;
-pub(crate) use tally::{Ends, Latency, Tally, Trouble};
+pub(crate) use tally::{Ends, ErrorKind, Latency, Tally};
 
 const EVENTS_PER_POLL: usize = 1024;
 /// Clients on their way in at once: below the backlog that servers commonly give to `listen`.
@@ -109,7 +109,7 @@ pub(crate) struct Exactness {
     /// Clients with less, or more, than they must have.
     pub(crate) clients_short: usize,
     pub(crate) clients_over: usize,
-    /// Orders in which sampled clients that have everything heard the room: one is what the protocol promises.
+    /// Orders in which sampled clients that have everything received the room: one is what the protocol promises.
     pub(crate) orders: usize,
 }
 
@@ -129,10 +129,10 @@ pub(crate) fn run(
     generator.settle(plan.join_max)?;
     on_moment(Moment::Joined);
 
-    let start_ns = generator.crowd.now_ns() + nanos(HEAD_START);
+    let start_ns = generator.clients.now_ns() + nanos(HEAD_START);
     let open_ns = start_ns + nanos(plan.warm_up);
     let close_ns = open_ns + nanos(plan.window);
-    generator.crowd.begin(start_ns, open_ns..close_ns);
+    generator.clients.begin(start_ns, open_ns..close_ns);
     generator.run_until(open_ns)?;
     on_moment(Moment::WindowOpens);
     let opened = generator.snapshot();
@@ -153,8 +153,8 @@ struct Generator {
     poll: Poll,
     events: Events,
     alarm: Alarm,
-    vigil: Vigil,
-    crowd: Crowd,
+    busy_poll: BusyPoll,
+    clients: Clients,
     stop: Arc<AtomicBool>,
 }
 
@@ -177,13 +177,13 @@ impl Generator {
             .registry()
             .try_clone()
             .context("cannot share the poll")?;
-        let crowd = Crowd::new(&plan.groups, plan.text_bytes, target.clone(), registry);
+        let clients = Clients::new(&plan.groups, plan.text_bytes, target.clone(), registry);
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
             alarm,
-            vigil: Vigil::new(owns_core),
-            crowd,
+            busy_poll: BusyPoll::new(owns_core),
+            clients,
             stop,
         })
     }
@@ -194,11 +194,11 @@ impl Generator {
         if self.stop.load(Ordering::Relaxed) {
             bail!("interrupted");
         }
-        let begin_ns = self.crowd.now_ns();
-        let timeout = if self.vigil.is_kept(begin_ns) {
+        let begin_ns = self.clients.now_ns();
+        let timeout = if self.busy_poll.is_kept(begin_ns) {
             Duration::ZERO
         } else {
-            let wake_ns = until_ns.min(self.crowd.next_due_ns());
+            let wake_ns = until_ns.min(self.clients.next_due_ns());
             self.alarm
                 .set(begin_ns, wake_ns)
                 .context("cannot set the timer")?
@@ -207,24 +207,25 @@ impl Generator {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled.context("cannot poll")?,
         }
-        let woke_ns = self.crowd.now_ns();
-        let sent = self.crowd.send_due();
+        let woke_ns = self.clients.now_ns();
+        let sent = self.clients.send_due();
         for event in &self.events {
             if event.token() != ALARM {
-                self.crowd.ready(event.token().0, event);
-                self.crowd.send_due();
+                self.clients.ready(event.token().0, event);
+                self.clients.send_due();
             }
         }
         let worked = sent || !self.events.is_empty();
         if worked {
-            self.crowd.note_turn(woke_ns);
+            self.clients.note_turn(woke_ns);
         }
-        self.vigil.turned(begin_ns, self.crowd.now_ns(), worked);
+        self.busy_poll
+            .turned(begin_ns, self.clients.now_ns(), worked);
         Ok(())
     }
 
     fn run_until(&mut self, end_ns: u64) -> Result<()> {
-        while self.crowd.now_ns() < end_ns {
+        while self.clients.now_ns() < end_ns {
             self.turn(end_ns)?;
         }
         Ok(())
@@ -232,45 +233,42 @@ impl Generator {
 
     /// Brings everyone who stays in, a limited number at a time.
     fn join(&mut self, at_once_max: usize, join_max: Duration) -> Result<Duration> {
-        let begin_ns = self.crowd.now_ns();
+        let begin_ns = self.clients.now_ns();
         let deadline_ns = begin_ns + nanos(join_max);
-        let all = self.crowd.staying();
-        let lost_before = self.crowd.lost;
+        let all = self.clients.staying();
+        let lost_before = self.clients.lost;
         let mut started = 0;
         loop {
-            let settled = self.crowd.joined + self.crowd.lost - lost_before;
+            let settled = self.clients.joined + self.clients.lost - lost_before;
             if settled >= all.len() {
                 break;
             }
             while started < all.len() && started < settled.saturating_add(at_once_max) {
-                self.crowd.start_joining(all[started]);
+                self.clients.start_joining(all[started]);
                 started += 1;
             }
             self.turn(deadline_ns)?;
-            if self.crowd.now_ns() >= deadline_ns {
-                self.crowd.lose_the_late();
+            if self.clients.now_ns() >= deadline_ns {
+                self.clients.lose_the_late();
             }
         }
-        Ok(Duration::from_nanos(self.crowd.now_ns() - begin_ns))
+        Ok(Duration::from_nanos(self.clients.now_ns() - begin_ns))
     }
 
     /// A load that some are missing from is another load than was asked for.
     fn ensure_nobody_is_lost(&self) -> Result<()> {
-        let Crowd {
-            tally,
-            lost,
-            clients,
-            ..
-        } = &self.crowd;
+        let Clients {
+            tally, lost, all, ..
+        } = &self.clients;
         let reasons: Vec<String> = tally
-            .troubles
+            .errors
             .seen()
-            .map(|(trouble, count)| format!("{}: {count}", trouble.label()))
+            .map(|(kind, count)| format!("{}: {count}", kind.label()))
             .collect();
         ensure!(
             *lost == 0,
             "{lost} of {} clients could not join ({})",
-            clients.len(),
+            all.len(),
             reasons.join(", ")
         );
         Ok(())
@@ -278,21 +276,21 @@ impl Generator {
 
     /// Drops every connection and brings everyone back at once.
     fn storm(&mut self, join_max: Duration) -> Result<Duration> {
-        let before = std::mem::replace(&mut self.crowd.tally.joins, latency_histogram());
-        self.crowd.drop_connections();
+        let before = std::mem::replace(&mut self.clients.tally.joins, latency_histogram());
+        self.clients.drop_connections();
         let took = self.join(usize::MAX, join_max)?;
-        self.crowd.tally.returns = std::mem::replace(&mut self.crowd.tally.joins, before);
+        self.clients.tally.returns = std::mem::replace(&mut self.clients.tally.joins, before);
         Ok(took)
     }
 
     /// Waits until the notices of all those arrivals are through.
     fn settle(&mut self, settle_max: Duration) -> Result<()> {
-        let deadline_ns = self.crowd.now_ns() + nanos(settle_max);
+        let deadline_ns = self.clients.now_ns() + nanos(settle_max);
         loop {
-            let before = self.crowd.tally.notices;
-            let spell_end_ns = self.crowd.now_ns() + nanos(QUIET_SPELL);
+            let before = self.clients.tally.notices;
+            let spell_end_ns = self.clients.now_ns() + nanos(QUIET_SPELL);
             self.run_until(spell_end_ns)?;
-            let quiet = self.crowd.tally.notices - before <= self.crowd.clients.len() as u64 / 2;
+            let quiet = self.clients.tally.notices - before <= self.clients.all.len() as u64 / 2;
             if quiet || spell_end_ns > deadline_ns {
                 return Ok(());
             }
@@ -301,22 +299,22 @@ impl Generator {
 
     /// Waits for what is still on its way.
     fn drain(&mut self, drain_max: Duration) -> Result<()> {
-        let deadline_ns = self.crowd.now_ns() + nanos(drain_max);
-        while self.crowd.now_ns() < deadline_ns && !self.crowd.has_everything() {
-            let look_ns = self.crowd.now_ns() + nanos(DRAIN_LOOK);
+        let deadline_ns = self.clients.now_ns() + nanos(drain_max);
+        while self.clients.now_ns() < deadline_ns && !self.clients.has_everything() {
+            let look_ns = self.clients.now_ns() + nanos(DRAIN_LOOK);
             self.run_until(look_ns)?;
         }
-        self.crowd.lose_stuck_visitors();
+        self.clients.lose_stuck_visitors();
         Ok(())
     }
 
     fn snapshot(&self) -> Snapshot {
         Snapshot {
-            at_ns: self.crowd.now_ns(),
-            delivered: self.crowd.tally.delivered,
-            bytes: self.crowd.tally.bytes,
+            at_ns: self.clients.now_ns(),
+            delivered: self.clients.tally.delivered,
+            bytes: self.clients.tally.bytes,
             own_cpu: procstat::own_thread_cpu()
-                .map(|used| used.saturating_sub(self.vigil.awake_for_nothing())),
+                .map(|used| used.saturating_sub(self.busy_poll.awake_for_nothing())),
             own_wait: procstat::own_thread_wait(),
         }
     }
@@ -333,11 +331,11 @@ impl Generator {
             from.zip(to)
                 .map(|(from, to)| to.saturating_sub(from).as_secs_f64() / window.as_secs_f64())
         };
-        let demand = self.crowd.demand();
-        if self.crowd.is_closed_loop() {
-            self.crowd.tally.latency.correct_closed_loop();
+        let demand = self.clients.demand();
+        if self.clients.is_closed_loop() {
+            self.clients.tally.latency.correct_closed_loop();
         }
-        self.crowd.leave();
+        self.clients.leave();
         Outcome {
             window,
             due: demand.due,
@@ -345,13 +343,13 @@ impl Generator {
             deliveries_due: demand.deliveries,
             deliveries: closed.delivered - opened.delivered,
             bytes: closed.bytes - opened.bytes,
-            exactness: self.crowd.exactness(),
+            exactness: self.clients.exactness(),
             joining,
             storm,
-            ticks: self.crowd.ticks.latency(),
+            ticks: self.clients.ticks.latency(),
             generator_cpu: share(opened.own_cpu, closed.own_cpu),
             generator_waited: share(opened.own_wait, closed.own_wait),
-            tally: self.crowd.tally,
+            tally: self.clients.tally,
         }
     }
 }

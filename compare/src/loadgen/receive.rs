@@ -5,13 +5,13 @@ use tungstenite::protocol::frame::coding::{Control, OpCode};
 use super::client::InFlight;
 use super::frames::{Frame, FrameError, FrameReader, Kind};
 use super::message::Stamp;
-use super::tally::{Latency, Witness};
+use super::tally::{Latency, OrderCheck};
 use super::ticks::find_ts;
-use super::workload::Troop;
+use super::workload::Workload;
 
 /// Counted in here during a read and added up after it: the hot loop then touches nothing but registers.
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     /// What the endpoint is there for: chats in the room, echoes, metrics.
     pub(crate) messages: u64,
     pub(crate) notices: u64,
@@ -27,36 +27,36 @@ pub(crate) struct Heard {
 
 /// What a sampled client knows of the load.
 pub(crate) struct Context<'a> {
-    pub(crate) troops: &'a [Troop],
+    pub(crate) workloads: &'a [Workload],
     pub(crate) text_bytes: usize,
     pub(crate) now_ns: u64,
 }
 
-impl Heard {
+impl Received {
     /// A client of the room that only counts.
     pub(crate) fn count_room(reader: &mut FrameReader, bytes: &[u8]) -> Result<Self, FrameError> {
-        let mut heard = Self::default();
+        let mut received = Self::default();
         reader.feed(bytes, |frame| {
-            heard.room_frame(frame);
+            received.room_frame(frame);
         })?;
-        Ok(heard)
+        Ok(received)
     }
 
     /// A sampled client of the room: each chat must be one that was sent, and in order; its latency counts.
-    pub(crate) fn witness_room(
+    pub(crate) fn sampled_room(
         reader: &mut FrameReader,
         bytes: &[u8],
         context: &Context<'_>,
-        witness: &mut Witness,
+        order_check: &mut OrderCheck,
         latency: &mut Latency,
     ) -> Result<Self, FrameError> {
-        let mut heard = Self::default();
+        let mut received = Self::default();
         reader.feed(bytes, |frame| {
-            if heard.room_frame(frame) == Some(Kind::Chat) {
-                heard.check_chat(frame.payload, context, witness, latency);
+            if received.room_frame(frame) == Some(Kind::Chat) {
+                received.check_chat(frame.payload, context, order_check, latency);
             }
         })?;
-        Ok(heard)
+        Ok(received)
     }
 
     /// An echo client: what comes back must be the one message that is on its way.
@@ -67,36 +67,36 @@ impl Heard {
         text_bytes: usize,
         in_flight: Option<InFlight>,
     ) -> Result<Self, FrameError> {
-        let mut heard = Self::default();
+        let mut received = Self::default();
         let expected = in_flight.map(|message| Stamp {
             group,
             slot: message.slot,
         });
         reader.feed(bytes, |frame| match frame.opcode {
-            OpCode::Control(control) => heard.control(control, frame.payload),
-            OpCode::Data(_) if heard.messages == 1 => heard.wrong_order += 1,
+            OpCode::Control(control) => received.control(control, frame.payload),
+            OpCode::Data(_) if received.messages == 1 => received.wrong_order += 1,
             OpCode::Data(_) => {
-                heard.messages += 1;
+                received.messages += 1;
                 if Stamp::find(frame.payload, text_bytes) != expected {
-                    heard.wrong_content += 1;
+                    received.wrong_content += 1;
                 }
             }
         })?;
-        Ok(heard)
+        Ok(received)
     }
 
     /// A subscriber of the dashboard.
     pub(crate) fn dashboard(reader: &mut FrameReader, bytes: &[u8]) -> Result<Self, FrameError> {
-        let mut heard = Self::default();
+        let mut received = Self::default();
         reader.feed(bytes, |frame| {
-            if heard.room_frame(frame) == Some(Kind::Metric) {
+            if received.room_frame(frame) == Some(Kind::Metric) {
                 match find_ts(frame.payload) {
-                    Some(ts) => heard.ticks.push(ts),
-                    None => heard.wrong_content += 1,
+                    Some(ts) => received.ticks.push(ts),
+                    None => received.wrong_content += 1,
                 }
             }
         })?;
-        Ok(heard)
+        Ok(received)
     }
 
     #[inline]
@@ -118,19 +118,19 @@ impl Heard {
         &mut self,
         payload: &[u8],
         context: &Context<'_>,
-        witness: &mut Witness,
+        order_check: &mut OrderCheck,
         latency: &mut Latency,
     ) {
         let stamp = Stamp::find(payload, context.text_bytes);
         let sent = stamp.and_then(|stamp| {
-            let log = context.troops.get(stamp.group)?.log()?;
+            let log = context.workloads.get(stamp.group)?.log()?;
             Some((stamp, log, log.sent_at_ns(stamp.slot)?))
         });
         let Some((stamp, log, sent_ns)) = sent else {
             self.wrong_content += 1;
             return;
         };
-        if !witness.hears(stamp.group, log.schedule.member_of(stamp.slot), stamp.slot) {
+        if !order_check.hears(stamp.group, log.schedule.member_of(stamp.slot), stamp.slot) {
             self.wrong_order += 1;
         }
         if log.window.contains(&stamp.slot) {

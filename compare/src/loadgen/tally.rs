@@ -18,7 +18,7 @@ pub(crate) fn latency_histogram() -> Histogram<u64> {
 /// What can go wrong with a client, each counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Trouble {
+pub(crate) enum ErrorKind {
     ConnectFailed,
     OutOfPorts,
     JoinTimedOut,
@@ -31,7 +31,7 @@ pub(crate) enum Trouble {
     WrongOrder,
 }
 
-impl Trouble {
+impl ErrorKind {
     pub(crate) const ALL: [Self; 10] = [
         Self::ConnectFailed,
         Self::OutOfPorts,
@@ -72,24 +72,24 @@ impl Trouble {
     }
 }
 
-/// How often each [`Trouble`] came.
+/// How often each [`ErrorKind`] came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Troubles([u64; Trouble::ALL.len()]);
+pub(crate) struct ErrorCounts([u64; ErrorKind::ALL.len()]);
 
-impl Troubles {
-    pub(crate) fn add(&mut self, trouble: Trouble, times: u64) {
-        self.0[trouble as usize] += times;
+impl ErrorCounts {
+    pub(crate) fn add(&mut self, kind: ErrorKind, times: u64) {
+        self.0[kind as usize] += times;
     }
 
-    pub(crate) fn count(&self, trouble: Trouble) -> u64 {
-        self.0[trouble as usize]
+    pub(crate) fn count(&self, kind: ErrorKind) -> u64 {
+        self.0[kind as usize]
     }
 
     /// Those that came at least once.
-    pub(crate) fn seen(&self) -> impl Iterator<Item = (Trouble, u64)> {
-        Trouble::ALL
+    pub(crate) fn seen(&self) -> impl Iterator<Item = (ErrorKind, u64)> {
+        ErrorKind::ALL
             .into_iter()
-            .map(|trouble| (trouble, self.count(trouble)))
+            .map(|kind| (kind, self.count(kind)))
             .filter(|&(_, count)| count > 0)
     }
 }
@@ -133,7 +133,8 @@ pub(crate) struct Ends {
     /// Messages over the rate limit, answered with an error.
     pub(crate) spam_refused: u64,
     /// Clients that never read, dropped.
-    pub(crate) deaf_dropped: u64,
+    #[serde(rename = "deaf_dropped")]
+    pub(crate) non_reading_dropped: u64,
     /// Connections that never ended their request, closed.
     pub(crate) half_open_closed: u64,
 }
@@ -146,7 +147,7 @@ pub(crate) struct Tally {
     /// Frames of the server's own: notices and the like.
     pub(crate) notices: u64,
     pub(crate) bytes: u64,
-    pub(crate) troubles: Troubles,
+    pub(crate) errors: ErrorCounts,
     pub(crate) latency: Latency,
     /// From the first SYN to the 101, each client that stays.
     pub(crate) joins: Histogram<u64>,
@@ -166,7 +167,7 @@ impl Tally {
             delivered: 0,
             notices: 0,
             bytes: 0,
-            troubles: Troubles::default(),
+            errors: ErrorCounts::default(),
             latency: Latency::new(),
             joins: latency_histogram(),
             visits: latency_histogram(),
@@ -180,14 +181,14 @@ impl Tally {
 
 /// A sampled client's memory of the room: nobody's message twice, none before an earlier one of the same sender.
 #[derive(Debug, Clone)]
-pub(crate) struct Witness {
-    /// For each group and member, one more than the last slot heard; 0 for none yet.
+pub(crate) struct OrderCheck {
+    /// For each group and member, one more than the last slot received; 0 for none yet.
     next_slot: Vec<Vec<u64>>,
-    /// All slots in the order heard, folded; equal for two clients that heard the same messages in one order.
+    /// All slots in the order received, folded; equal for two clients that received the same messages in one order.
     order: u64,
 }
 
-impl Witness {
+impl OrderCheck {
     /// For groups of these sizes.
     pub(crate) fn new(group_sizes: &[usize]) -> Self {
         Self {
@@ -217,15 +218,15 @@ mod tests {
 
     #[test]
     fn witness_notices_twice_and_backwards_but_not_interleaving() {
-        let mut witness = Witness::new(&[2]);
-        assert!(witness.hears(0, 1, 5));
+        let mut order_check = OrderCheck::new(&[2]);
+        assert!(order_check.hears(0, 1, 5));
         assert!(
-            witness.hears(0, 0, 2),
+            order_check.hears(0, 0, 2),
             "another sender's older message is fine"
         );
-        assert!(!witness.hears(0, 1, 5), "twice");
-        assert!(witness.hears(0, 1, 7));
-        assert!(!witness.hears(0, 1, 6), "backwards");
+        assert!(!order_check.hears(0, 1, 5), "twice");
+        assert!(order_check.hears(0, 1, 7));
+        assert!(!order_check.hears(0, 1, 6), "backwards");
     }
 
     #[test]
@@ -250,40 +251,43 @@ mod tests {
 
     #[test]
     fn order_is_equal_only_for_the_same_order() {
-        let heard = |slots: &[u64]| {
-            let mut witness = Witness::new(&[10]);
+        let received = |slots: &[u64]| {
+            let mut order_check = OrderCheck::new(&[10]);
             for &slot in slots {
-                witness.hears(0, 0, slot);
+                order_check.hears(0, 0, slot);
             }
-            witness.order()
+            order_check.order()
         };
-        assert_eq!(heard(&[1, 2, 3]), heard(&[1, 2, 3]));
-        assert_ne!(heard(&[1, 2, 3]), heard(&[1, 3, 2]));
+        assert_eq!(received(&[1, 2, 3]), received(&[1, 2, 3]));
+        assert_ne!(received(&[1, 2, 3]), received(&[1, 3, 2]));
     }
 
     #[test]
     fn own_ports_running_out_is_not_the_servers_fault() {
-        let of = |kind: io::ErrorKind| Trouble::of_connect(&kind.into());
-        assert_eq!(of(io::ErrorKind::ConnectionRefused), Trouble::ConnectFailed);
-        assert_eq!(of(io::ErrorKind::AddrNotAvailable), Trouble::OutOfPorts);
+        let of = |kind: io::ErrorKind| ErrorKind::of_connect(&kind.into());
+        assert_eq!(
+            of(io::ErrorKind::ConnectionRefused),
+            ErrorKind::ConnectFailed
+        );
+        assert_eq!(of(io::ErrorKind::AddrNotAvailable), ErrorKind::OutOfPorts);
         // Two sockets of one address and port: what bind says when it finds no other.
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let again = std::net::TcpListener::bind(taken.local_addr().unwrap());
         assert_eq!(
-            Trouble::of_connect(&again.unwrap_err()),
-            Trouble::OutOfPorts
+            ErrorKind::of_connect(&again.unwrap_err()),
+            ErrorKind::OutOfPorts
         );
     }
 
     #[test]
     fn troubles_are_counted_apart() {
-        let mut troubles = Troubles::default();
-        troubles.add(Trouble::WrongOrder, 2);
-        troubles.add(Trouble::ConnectFailed, 1);
-        let seen: Vec<_> = troubles.seen().collect();
+        let mut errors = ErrorCounts::default();
+        errors.add(ErrorKind::WrongOrder, 2);
+        errors.add(ErrorKind::ConnectFailed, 1);
+        let seen: Vec<_> = errors.seen().collect();
         assert_eq!(
             seen,
-            [(Trouble::ConnectFailed, 1), (Trouble::WrongOrder, 2)]
+            [(ErrorKind::ConnectFailed, 1), (ErrorKind::WrongOrder, 2)]
         );
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::Exactness;
 use super::client::{Client, Stage};
-use super::clients::Crowd;
-use super::tally::Trouble;
+use super::clients::Clients;
+use super::tally::ErrorKind;
 use super::ticks::METRICS_PER_TICK;
-use super::workload::Troop;
+use super::workload::Workload;
 use crate::plan::Role;
 
 #[derive(Debug, Clone, Copy)]
@@ -25,11 +25,11 @@ pub(crate) struct Demand {
     pub(crate) deliveries: u64,
 }
 
-impl Crowd {
+impl Clients {
     /// Whether every client that is still here has what it must have, and every visitor has got in.
     pub(crate) fn has_everything(&self) -> bool {
         let due = self.due_to_each();
-        self.clients.iter().all(|client| match client.stage {
+        self.all.iter().all(|client| match client.stage {
             Stage::Open { .. } => client.received >= self.expected(client, due),
             Stage::Connecting { .. } | Stage::Upgrading { .. } => {
                 !matches!(self.role(client), Role::Visit { .. })
@@ -45,20 +45,20 @@ impl Crowd {
         let mut orders = BTreeSet::new();
         // What reached those who do not read is nobody's business.
         for client in self
-            .clients
+            .all
             .iter()
-            .filter(|client| self.role(client) != Role::Deaf)
+            .filter(|client| self.role(client) != Role::NonReading)
         {
             let expected = self.expected(client, due);
             exactness.expected += expected;
             exactness.received += client.received;
             exactness.clients_short += usize::from(client.received < expected);
             exactness.clients_over += usize::from(client.received > expected);
-            if let Some(witness) = &client.witness
+            if let Some(order_check) = &client.order_check
                 && self.role(client).hears_the_room()
                 && client.received >= expected
             {
-                orders.insert(witness.order());
+                orders.insert(order_check.order());
             }
         }
         exactness.orders = orders.len();
@@ -68,13 +68,13 @@ impl Crowd {
     /// What every member of the room, and every subscriber of the dashboard, must have.
     fn due_to_each(&self) -> DueToEach {
         let said: u64 = self
-            .troops
+            .workloads
             .iter()
-            .filter(|troop| troop.group.role.speaks_in_the_room())
-            .map(Troop::sent)
+            .filter(|workload| workload.group.role.speaks_in_the_room())
+            .map(Workload::sent)
             .sum();
         let refused =
-            self.tally.troubles.count(Trouble::ErrorAnswer) + self.tally.ends.spam_refused;
+            self.tally.errors.count(ErrorKind::ErrorAnswer) + self.tally.ends.spam_refused;
         DueToEach {
             chats: said.saturating_sub(refused),
             metrics: self.ticks.due() * METRICS_PER_TICK,
@@ -84,26 +84,26 @@ impl Crowd {
     fn expected(&self, client: &Client, due: DueToEach) -> u64 {
         match self.role(client) {
             Role::Listen | Role::Speak { .. } | Role::Spam { .. } => due.chats,
-            Role::Watch => due.metrics,
+            Role::Subscribe => due.metrics,
             Role::Echo { .. } => client.echoes_sent,
-            Role::Deaf | Role::Sit | Role::Visit { .. } | Role::HalfOpen => 0,
+            Role::NonReading | Role::Sit | Role::Visit { .. } | Role::HalfOpen => 0,
         }
     }
 
     /// What the window asked for.
     pub(crate) fn demand(&self) -> Demand {
         let listeners = self
-            .clients
+            .all
             .iter()
             .filter(|client| self.role(client).hears_the_room())
             .count() as u64;
         let mut demand = Demand::default();
-        for troop in &self.troops {
-            let Some(log) = troop.log() else { continue };
+        for workload in &self.workloads {
+            let Some(log) = workload.log() else { continue };
             let due = log.window.end - log.window.start;
             demand.due += due;
             demand.unsent += due - log.sent_count(log.window.clone());
-            demand.deliveries += match troop.group.role {
+            demand.deliveries += match workload.group.role {
                 Role::Speak { .. } => due * listeners,
                 // How much of a flood should come through is the server's to say; visits are no deliveries.
                 Role::Spam { .. } | Role::Visit { .. } => 0,

@@ -1,4 +1,4 @@
-//! A group at work: its members' places in the crowd, its schedule, and the log of what was sent when.
+//! A group at work: its members' places in the clients, its schedule, and the log of what was sent when.
 
 use std::ops::Range;
 
@@ -10,14 +10,14 @@ const UNSENT: u32 = u32::MAX;
 
 /// A group of the plan while it is carried out.
 #[derive(Debug)]
-pub(crate) struct Troop {
+pub(crate) struct Workload {
     pub(crate) group: Group,
-    /// Each member's index in the crowd.
+    /// Each member's index in the clients.
     pub(crate) members: Vec<usize>,
     pub(crate) work: Work,
 }
 
-/// What a troop sends.
+/// What a workload sends.
 #[derive(Debug)]
 pub(crate) enum Work {
     Nothing,
@@ -43,7 +43,7 @@ pub(crate) struct Log {
     end_slot: u64,
 }
 
-impl Troop {
+impl Workload {
     pub(crate) fn new(group: Group, members: Vec<usize>) -> Self {
         Self {
             group,

@@ -10,7 +10,7 @@ use crate::measure::procstat::{self, Machine, Switches, Usage};
 
 /// Looks at one process, and at the machine, at the moments of a run.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct Monitor {
     pid: Option<u32>,
     before: Idle,
     joined: Idle,
@@ -72,7 +72,7 @@ struct Reading {
     switches: Option<JoinHandle<Option<Switches>>>,
 }
 
-impl Watch {
+impl Monitor {
     /// Begins before the first client comes.
     pub(crate) fn new(pid: Option<u32>) -> Self {
         let before = Idle::now(pid);

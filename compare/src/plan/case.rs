@@ -38,7 +38,7 @@ pub(crate) struct Sizes {
     pub(crate) clients: Option<usize>,
     pub(crate) rate_per_s: Option<u64>,
     /// Percent of the clients of `slow` that never read.
-    pub(crate) deaf_percent: usize,
+    pub(crate) non_reading_percent: usize,
     pub(crate) sampled: usize,
     pub(crate) text_bytes: Option<usize>,
     pub(crate) warm_up: Option<Duration>,
@@ -106,7 +106,7 @@ impl Scenario {
                 sizes
                     .case(
                         format!("clients-{clients}"),
-                        vec![sizes.group(clients, Role::Watch)],
+                        vec![sizes.group(clients, Role::Subscribe)],
                     )
                     .whole_ticks(sizes)
             }),
@@ -204,7 +204,7 @@ fn fanout(sizes: &Sizes) -> Vec<Case> {
 /// The same readers with and without others that never read, so that the difference is theirs.
 fn slow(sizes: &Sizes) -> Vec<Case> {
     let clients = sizes.clients.unwrap_or(50);
-    let deaf = clients * sizes.deaf_percent / 100;
+    let deaf = clients * sizes.non_reading_percent / 100;
     let reading = clients - deaf;
     // Fast enough to fill what the kernel and the server keep for those who do not read.
     let rate_per_s = sizes
@@ -216,7 +216,7 @@ fn slow(sizes: &Sizes) -> Vec<Case> {
             groups.push(Group {
                 clients: deaf,
                 sampled: 0,
-                role: Role::Deaf,
+                role: Role::NonReading,
             });
         }
         let mut case = sizes.case(format!("deaf-{deaf}"), groups);
@@ -288,7 +288,7 @@ fn mixed(sizes: &Sizes) -> Case {
             },
         ),
         sizes.group(share(33), Role::Listen),
-        sizes.group(share(20), Role::Watch),
+        sizes.group(share(20), Role::Subscribe),
         sizes.group(
             share(5),
             Role::Visit {
@@ -300,7 +300,7 @@ fn mixed(sizes: &Sizes) -> Case {
         Group {
             clients: share(2),
             sampled: 0,
-            role: Role::Deaf,
+            role: Role::NonReading,
         },
     ];
     sizes
@@ -411,7 +411,7 @@ mod tests {
             extent,
             clients,
             rate_per_s: None,
-            deaf_percent: 10,
+            non_reading_percent: 10,
             sampled: 32,
             text_bytes: None,
             warm_up: None,

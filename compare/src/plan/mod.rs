@@ -51,13 +51,13 @@ pub(crate) enum Role {
     /// As `Speak`, but faster than the rate limit allows: refusals are what it is there for.
     Spam { rate_per_s: u64 },
     /// Is in the chat room and never reads again; comes again when it is dropped for it.
-    Deaf,
+    NonReading,
     /// Talks to `/ws/echo`, one message in flight.
     Echo { pace: Pace },
     /// Is connected to `/ws/echo` and silent.
     Sit,
     /// Gets every metric of the dashboard.
-    Watch,
+    Subscribe,
     /// Comes to `/ws/echo` during the load, leaves as soon as it is in, and comes again.
     Visit { pace: Pace },
     /// Connects during the load and never ends its request; comes again when it is thrown out.
@@ -81,10 +81,12 @@ pub(crate) const TEXT_BYTES_MAX: usize = 500;
 impl Role {
     pub(crate) fn path(self) -> &'static str {
         match self {
-            Self::Listen | Self::Speak { .. } | Self::Spam { .. } | Self::Deaf | Self::HalfOpen => {
-                "/ws/chat"
-            }
-            Self::Watch => "/ws/dashboard",
+            Self::Listen
+            | Self::Speak { .. }
+            | Self::Spam { .. }
+            | Self::NonReading
+            | Self::HalfOpen => "/ws/chat",
+            Self::Subscribe => "/ws/dashboard",
             Self::Echo { .. } | Self::Sit | Self::Visit { .. } => "/ws/echo",
         }
     }

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::loadgen::{Ends, Outcome, Trouble};
+use crate::loadgen::{Ends, ErrorKind, Outcome};
 use crate::measure::monitor::{Noise, Seen, Used};
 
 /// One run of one scenario against one server.
@@ -39,7 +39,8 @@ pub(crate) struct Figures {
     pub(crate) storm_s: Option<f64>,
     pub(crate) return_ms: Percentiles,
     pub(crate) ends: Ends,
-    pub(crate) troubles: Vec<(Trouble, u64)>,
+    #[serde(rename = "troubles")]
+    pub(crate) errors: Vec<(ErrorKind, u64)>,
     pub(crate) generator: GeneratorFigures,
     pub(crate) server: Option<ServerFigures>,
     pub(crate) machine: Option<Noise>,
@@ -129,7 +130,7 @@ impl Figures {
             storm_s: outcome.storm.map(|storm| storm.as_secs_f64()),
             return_ms: Percentiles::of(&tally.returns),
             ends: tally.ends,
-            troubles: tally.troubles.seen().collect(),
+            errors: tally.errors.seen().collect(),
             generator: GeneratorFigures {
                 late_ms: Percentiles::of(&tally.generator_late),
                 turn_ms: Percentiles::of(&tally.generator_turns),
@@ -153,7 +154,7 @@ impl Figures {
         self.clients_short == 0
             && self.clients_over == 0
             && self.orders <= 1
-            && self.troubles.is_empty()
+            && self.errors.is_empty()
     }
 
     /// What the run was about: messages where there were any, else ticks, else handshakes.

@@ -110,7 +110,7 @@ metrics! {
     };
     UNSENT = "unsent", "Đến hạn mà chưa gửi", "due and not sent", "", Lower, |m| some(m.figures.unsent as f64);
     ERRORS = "errors", "Lỗi", "errors", "", Lower, |m| {
-        Some(m.figures.troubles.iter().map(|&(_, count)| count as f64).sum())
+        Some(m.figures.errors.iter().map(|&(_, count)| count as f64).sum())
     };
     GENERATOR_CPU = "generator_percent", "CPU bộ sinh tải", "generator CPU", "%", Neither,
         |m| m.figures.generator.cpu.map(|cpu| cpu * 100.0);

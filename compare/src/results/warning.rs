@@ -156,9 +156,9 @@ fn of_run(measured: &Measured, at: &Place) -> Vec<Warning> {
     }
     if !figures.is_correct() {
         let errors = figures
-            .troubles
+            .errors
             .iter()
-            .map(|(trouble, count)| format!("{}: {count}", trouble.label()));
+            .map(|(kind, count)| format!("{}: {count}", kind.label()));
         let mut errors: Vec<String> = errors.collect();
         if figures.orders > 1 {
             errors.push(format!("orders heard: {}", figures.orders));

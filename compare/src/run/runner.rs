@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::loadgen::{self, Moment};
-use crate::measure::monitor::Watch;
+use crate::measure::monitor::Monitor;
 use crate::measure::pin::Cores;
 use crate::plan::Plan;
 use crate::plan::case::{Case, Method};
@@ -21,11 +21,11 @@ use crate::results::metric::{Measured, Probe};
 use crate::results::{Results, Run, RunResult};
 use crate::run::progress::Progress;
 use crate::run::server::Server;
-use crate::run::target::Contender;
+use crate::run::target::Target;
 
 /// A comparison to be made.
-pub(crate) struct Campaign {
-    pub(crate) contenders: Vec<Contender>,
+pub(crate) struct Runner {
+    pub(crate) targets: Vec<Target>,
     pub(crate) scenarios: Vec<(Scenario, Vec<Case>)>,
     pub(crate) repeats: usize,
     pub(crate) cores: Option<Cores>,
@@ -37,10 +37,10 @@ pub(crate) struct Campaign {
 
 /// One run to be made.
 #[derive(Debug, Clone, Copy)]
-struct Turn<'a> {
+struct PlannedRun<'a> {
     scenario: Scenario,
     case: &'a Case,
-    contender: usize,
+    target: usize,
     repeat: usize,
 }
 
@@ -55,20 +55,25 @@ const JOINS_PER_S: u32 = 8_000;
 const PROBES_FIRST: u32 = 6;
 const PROBES_LATER: u32 = 3;
 
-impl Campaign {
+impl Runner {
     /// Makes every run, saving as they come. Ends early, without an error, when told to stop.
     pub(crate) fn run(&self, results: &mut Results) {
         let begin = Instant::now();
-        let turns = self.turns();
-        self.progress
-            .begin(turns.iter().map(|turn| Self::estimate(turn)).sum());
-        for turn in &turns {
+        let planned_runs = self.planned_runs();
+        self.progress.begin(
+            planned_runs
+                .iter()
+                .map(|planned| Self::estimate(planned))
+                .sum(),
+        );
+        for planned in &planned_runs {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            self.progress.start(&self.title(turn), Self::estimate(turn));
+            self.progress
+                .start(&self.title(planned), Self::estimate(planned));
             let run_begin = Instant::now();
-            let measured = self.measure(turn, results);
+            let measured = self.measure(planned, results);
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -77,12 +82,12 @@ impl Campaign {
                 Err(error) => RunResult::Failed(format!("{error:#}")),
             };
             self.progress
-                .done(&self.title(turn), turn.scenario, &result);
+                .done(&self.title(planned), planned.scenario, &result);
             results.runs.push(Run {
-                scenario: turn.scenario,
-                case: turn.case.name.clone(),
-                server: self.contenders[turn.contender].name.clone(),
-                repeat: turn.repeat,
+                scenario: planned.scenario,
+                case: planned.case.name.clone(),
+                server: self.targets[planned.target].name.clone(),
+                repeat: planned.repeat,
                 took_s: run_begin.elapsed().as_secs_f64(),
                 result,
             });
@@ -92,43 +97,43 @@ impl Campaign {
                 self.progress.say(&format!("{error:#}"));
             }
         }
-        results.complete = results.runs.len() == turns.len();
+        results.complete = results.runs.len() == planned_runs.len();
         self.progress.end();
     }
 
     /// All runs in order.
-    fn turns(&self) -> Vec<Turn<'_>> {
-        let mut turns = Vec::new();
+    fn planned_runs(&self) -> Vec<PlannedRun<'_>> {
+        let mut planned_runs = Vec::new();
         for (scenario, cases) in &self.scenarios {
             for case in cases {
                 for repeat in 0..self.repeats {
-                    let order = 0..self.contenders.len();
-                    let turn = |contender| Turn {
+                    let order = 0..self.targets.len();
+                    let planned = |target| PlannedRun {
                         scenario: *scenario,
                         case,
-                        contender,
+                        target,
                         repeat,
                     };
                     // A B B A: who went last goes first.
                     if repeat % 2 == 0 {
-                        turns.extend(order.map(turn));
+                        planned_runs.extend(order.map(planned));
                     } else {
-                        turns.extend(order.rev().map(turn));
+                        planned_runs.extend(order.rev().map(planned));
                     }
                 }
             }
         }
-        turns
+        planned_runs
     }
 
-    fn title(&self, turn: &Turn<'_>) -> String {
-        let Turn {
+    fn title(&self, planned: &PlannedRun<'_>) -> String {
+        let PlannedRun {
             scenario,
             case,
-            contender,
+            target,
             repeat,
-        } = turn;
-        let name = &self.contenders[*contender].name;
+        } = planned;
+        let name = &self.targets[*target].name;
         format!(
             "{} {} {name} {}/{}",
             scenario.name(),
@@ -138,26 +143,26 @@ impl Campaign {
         )
     }
 
-    fn estimate(turn: &Turn<'_>) -> Duration {
+    fn estimate(planned: &PlannedRun<'_>) -> Duration {
         let one = |clients: usize| {
-            let plan = &turn.case.plan;
+            let plan = &planned.case.plan;
             let joining =
                 Duration::from_secs(1) * u32::try_from(clients).unwrap_or(u32::MAX) / JOINS_PER_S;
             plan.warm_up + plan.window + joining + RUN_BESIDES
         };
-        match turn.case.method {
-            Method::AsPlanned => one(turn.case.clients()),
-            Method::LargestRoom { .. } if turn.repeat == 0 => {
-                one(2 * turn.case.clients()) * PROBES_FIRST
+        match planned.case.method {
+            Method::AsPlanned => one(planned.case.clients()),
+            Method::LargestRoom { .. } if planned.repeat == 0 => {
+                one(2 * planned.case.clients()) * PROBES_FIRST
             }
-            Method::LargestRoom { .. } => one(2 * turn.case.clients()) * PROBES_LATER,
+            Method::LargestRoom { .. } => one(2 * planned.case.clients()) * PROBES_LATER,
         }
     }
 
-    fn measure(&self, turn: &Turn<'_>, results: &Results) -> Result<Measured> {
-        match turn.case.method {
+    fn measure(&self, planned: &PlannedRun<'_>, results: &Results) -> Result<Measured> {
+        match planned.case.method {
             Method::AsPlanned => {
-                let figures = self.once(turn, &turn.case.plan)?;
+                let figures = self.once(planned, &planned.case.plan)?;
                 Ok(Measured {
                     figures,
                     largest_room: None,
@@ -165,24 +170,24 @@ impl Campaign {
                     probes: Vec::new(),
                 })
             }
-            Method::LargestRoom { .. } => self.search(turn, results),
+            Method::LargestRoom { .. } => self.search(planned, results),
         }
     }
 
     /// One plan against one fresh server.
-    fn once(&self, turn: &Turn<'_>, plan: &Plan) -> Result<Figures> {
-        let contender = &self.contenders[turn.contender];
+    fn once(&self, planned: &PlannedRun<'_>, plan: &Plan) -> Result<Figures> {
+        let target = &self.targets[planned.target];
         let clients = plan.groups.iter().map(|group| group.clients).sum();
         let server = Server::start(
-            contender,
-            turn.case.chat_interval,
+            target,
+            planned.case.chat_interval,
             clients,
             self.cores,
             &self.log,
         )?;
-        let mut watch = Watch::new(server.pid);
+        let mut monitor = Monitor::new(server.pid);
         let mut on_moment = |moment| {
-            watch.look(moment, plan.window);
+            monitor.look(moment, plan.window);
             self.progress.moment(moment == Moment::WindowOpens);
         };
         let outcome = loadgen::run(
@@ -193,23 +198,23 @@ impl Campaign {
             &mut on_moment,
         )
         .with_context(|| format!("{} clients", crate::results::text::number(clients as f64)))?;
-        Ok(Figures::new(clients, &outcome, watch.into_seen()))
+        Ok(Figures::new(clients, &outcome, monitor.into_seen()))
     }
 
     /// The largest room that keeps its promise; beginning where an earlier repeat ended.
-    fn search(&self, turn: &Turn<'_>, results: &Results) -> Result<Measured> {
+    fn search(&self, planned: &PlannedRun<'_>, results: &Results) -> Result<Measured> {
         let Method::LargestRoom {
             grid,
             guess,
             stride,
             p99_max_ms,
-        } = turn.case.method
+        } = planned.case.method
         else {
             unreachable!("asked of searches only")
         };
-        let contender = &self.contenders[turn.contender];
+        let target = &self.targets[planned.target];
         let earlier = results
-            .measured(turn.scenario, &turn.case.name, &contender.name)
+            .measured(planned.scenario, &planned.case.name, &target.name)
             .find_map(|measured| measured.largest_room);
         let mut search = match earlier {
             Some(size) => Search::new(grid, size, 1),
@@ -218,16 +223,16 @@ impl Campaign {
         let mut probes = Vec::new();
         let mut best: Option<Figures> = None;
         while let Some(clients) = search.next() {
-            let mut plan = turn.case.room_plan(clients);
+            let mut plan = planned.case.room_plan(clients);
             plan.drain_max = PROBE_DRAIN_MAX;
-            let figures = match self.once(turn, &plan) {
+            let figures = match self.once(planned, &plan) {
                 Ok(figures) => figures,
                 Err(error) if best.is_none() || self.stop.load(Ordering::Relaxed) => {
                     return Err(error);
                 }
                 Err(_) => {
                     // A server that runs already is not started again for the next size.
-                    contender.find()?;
+                    target.find()?;
                     // A room it cannot even fill is too large.
                     search.learn(false);
                     continue;

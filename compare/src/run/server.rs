@@ -16,7 +16,7 @@ use {anyhow::ensure, std::convert::Infallible, std::ffi::OsString};
 
 use crate::loadgen::Endpoint;
 use crate::measure::pin::{self, Cores, PinnedProcess};
-use crate::run::target::{Contender, Start};
+use crate::run::target::{Start, Target};
 
 /// How long a server may take until it listens.
 const START_MAX: Duration = Duration::from_secs(15);
@@ -49,21 +49,21 @@ struct Held {
 }
 
 impl Server {
-    /// Starts `contender`; its standard error goes to `log`.
+    /// Starts `target`; its standard error goes to `log`.
     pub(crate) fn start(
-        contender: &Contender,
+        target: &Target,
         chat_interval: Duration,
         clients: usize,
         cores: Option<Cores>,
         log: &File,
     ) -> Result<Self> {
-        if let Start::Running { target, pid } = &contender.start {
+        if let Start::Running { url, pid } = &target.start {
             let pid = *pid;
             let pinned = pid
                 .zip(cores)
                 .and_then(|(pid, cores)| PinnedProcess::pin(pid, cores.server).ok());
             return Ok(Self {
-                endpoint: target.find()?,
+                endpoint: url.find()?,
                 pid,
                 pinned: pinned.is_some(),
                 child: None,
@@ -73,7 +73,7 @@ impl Server {
                 },
             });
         }
-        let command = contender
+        let command = target
             .command(chat_interval, clients)
             .context("it cannot be started")?;
         let mut command = tied(&command);

@@ -35,7 +35,7 @@ pub(crate) enum Known {
 
 /// A server that takes part.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Contender {
+pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) start: Start,
 }
@@ -50,12 +50,12 @@ pub(crate) enum Start {
     /// This program as a server with known faults.
     Fake(Vec<String>),
     /// It runs already.
-    Running { target: Target, pid: Option<u32> },
+    Running { url: ServerUrl, pid: Option<u32> },
 }
 
 /// A running server by its name, and all addresses that the name has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct ServerUrl {
     authority: String,
     addresses: Vec<SocketAddr>,
 }
@@ -90,7 +90,7 @@ impl Known {
     }
 
     /// Makes it ready to start, or says what is missing.
-    pub(crate) fn prepare(self) -> Result<Contender> {
+    pub(crate) fn prepare(self) -> Result<Target> {
         let start = match self {
             Self::Evloop | Self::Thread => {
                 Start::Binary(built(&format!("{}-server", self.name()))?)
@@ -98,14 +98,14 @@ impl Known {
             Self::Bare => Start::Fake(Vec::new()),
             Self::Python | Self::Node | Self::Bun | Self::Tokio => Start::Peer(peer(self.name())?),
         };
-        Ok(Contender {
+        Ok(Target {
             name: self.name().to_owned(),
             start,
         })
     }
 }
 
-impl FromStr for Target {
+impl FromStr for ServerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -124,7 +124,7 @@ impl FromStr for Target {
     }
 }
 
-impl Target {
+impl ServerUrl {
     /// Whether a load on it stays on this machine.
     pub(crate) fn is_loopback(&self) -> bool {
         self.addresses
@@ -150,17 +150,17 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ServerUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "ws://{}", self.authority)
     }
 }
 
-impl Contender {
+impl Target {
     /// Finds a server that runs already; nothing to find of one that is started for each run.
     pub(crate) fn find(&self) -> Result<()> {
         match &self.start {
-            Start::Running { target, .. } => target.find().map(drop),
+            Start::Running { url, .. } => url.find().map(drop),
             Start::Binary(_) | Start::Peer(_) | Start::Fake(_) => Ok(()),
         }
     }
@@ -202,7 +202,7 @@ impl Contender {
     /// The same as a line for a shell, for the report.
     pub(crate) fn command_line(&self) -> String {
         match (&self.start, self.command(Duration::ZERO, 0)) {
-            (Start::Running { target, .. }, _) => target.to_string(),
+            (Start::Running { url, .. }, _) => url.to_string(),
             (_, None) => String::new(),
             (_, Some(command)) => {
                 let program = Path::new(command.get_program());
@@ -303,17 +303,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let listening = listener.local_addr().unwrap();
         let deaf = SocketAddr::from(([127, 0, 0, 1], 1));
-        let mut target = Target {
+        let mut url = ServerUrl {
             authority: "name:80".to_owned(),
             addresses: vec![deaf, listening],
         };
-        let found = target.find().unwrap();
+        let found = url.find().unwrap();
         assert_eq!(
             (found.address, found.authority.as_str()),
             (listening, "name:80")
         );
-        target.addresses = vec![deaf, SocketAddr::from(([127, 0, 0, 1], 2))];
-        let said = target.find().unwrap_err().to_string();
+        url.addresses = vec![deaf, SocketAddr::from(([127, 0, 0, 1], 2))];
+        let said = url.find().unwrap_err().to_string();
         for part in ["ws://name:80", "127.0.0.1:1", "127.0.0.1:2"] {
             assert!(said.contains(part), "{said}");
         }
