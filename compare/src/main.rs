@@ -27,10 +27,11 @@ use measure::environment::Environment;
 use measure::pin::{self, Cores};
 use plan::case::Case;
 use plan::scenario::Scenario;
-use results::{Participant, Results, RunResult};
+use results::runs::Participant;
+use results::{Results, Skipped};
 use run::progress::Progress;
 use run::runner::Runner;
-use run::target::{Skipped, Target};
+use run::target::Target;
 use run::{fake, server};
 
 /// As shells have it: ended by Ctrl+C.
@@ -61,15 +62,11 @@ fn compare(args: &Args) -> Result<ExitCode> {
 
     let out = args.out.clone().map_or_else(default_out, Ok)?;
     fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
-    let mut results = Results::new(environment, args.repeats());
-    results.servers = targets
-        .iter()
-        .map(|target| Participant {
-            name: target.name.clone(),
-            command: target.command_line(),
-        })
-        .collect();
-    results.skipped = skipped;
+    let servers = targets.iter().map(|target| Participant {
+        name: target.name.clone(),
+        command: target.command_line(),
+    });
+    let mut results = Results::new(environment, args.repeats(), servers.collect(), skipped);
     let log = out.join("servers.log");
     let runner = Runner {
         targets,
@@ -90,12 +87,7 @@ fn compare(args: &Args) -> Result<ExitCode> {
 
 /// Draws the conclusions, shows them and decides the exit status.
 fn conclude(args: &Args, results: &mut Results, out: &Path) -> Result<ExitCode> {
-    results.conclude();
-    results.assertions = args
-        .assertions
-        .iter()
-        .map(|assertion| assertion.check(results))
-        .collect();
+    results.conclude(&args.assertions);
     let saved = results.save(&out.join("results.json"));
     let written = report::write_all(results, args.lang, out);
     let mut shown = vec![report::terminal::render(results, args.lang)];
@@ -104,10 +96,8 @@ fn conclude(args: &Args, results: &mut Results, out: &Path) -> Result<ExitCode> 
         shown.push(format!("{}\n", out.join("report.html").display()));
     }
     show(&shown.concat()).and(saved).and(written)?;
-    let measured = results
-        .runs
-        .iter()
-        .any(|run| matches!(run.result, RunResult::Measured(_)));
+    let runs = &results.runs.all;
+    let measured = runs.iter().any(|run| run.result.measured().is_some());
     Ok(if !results.complete {
         ExitCode::from(INTERRUPTED)
     } else if measured && results.assertions.iter().all(|verdict| verdict.holds) {

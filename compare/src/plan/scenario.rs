@@ -1,9 +1,7 @@
 //! The scenarios: the questions that are asked of a server. The loads that answer them are in [`case`](crate::plan::case).
 
 use clap::ValueEnum;
-
-use crate::results::metric::{self, Metric};
-use crate::results::text::Text;
+use serde::{Serialize, Serializer};
 
 /// What is asked of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -59,81 +57,10 @@ impl Scenario {
             Self::Mixed => "mixed",
         }
     }
+}
 
-    pub(crate) fn title(self) -> Text {
-        let (vi, en) = match self {
-            Self::Idle => (
-                "Client nhàn rỗi tốn bao nhiêu?",
-                "What does an idle client cost?",
-            ),
-            Self::Connect => ("Bắt tay nhanh đến đâu?", "How fast are handshakes?"),
-            Self::Echo => ("Một vòng đi về mất bao lâu?", "How long is a round trip?"),
-            Self::Room => (
-                "Phòng lớn nhất mà ai cũng nói mỗi giây một câu (p99 ≤ 100 ms)",
-                "The largest room where everyone speaks once a second (p99 ≤ 100 ms)",
-            ),
-            Self::Fanout => (
-                "Một phòng, tin nhắn mỗi lúc một dày",
-                "One room, messages come faster and faster",
-            ),
-            Self::Dashboard => (
-                "Nhịp dashboard trễ bao nhiêu?",
-                "How late do dashboard ticks come?",
-            ),
-            Self::Slow => (
-                "Vài client không bao giờ đọc: người khác thấy gì?",
-                "Some never read: what do the others feel?",
-            ),
-            Self::Spam => (
-                "Spam vượt giới hạn: người khác thấy gì?",
-                "Spam over the limit: what do the others feel?",
-            ),
-            Self::Stall => (
-                "Bắt tay dở dang: người đến sau có phải chờ?",
-                "Half-open handshakes: do newcomers have to wait?",
-            ),
-            Self::Mixed => ("Một ngày bình thường", "A day in the life"),
-        };
-        Text::new(vi, en)
-    }
-
-    /// The figures that answer its question, the most telling first.
-    pub(crate) fn headlines(self) -> &'static [&'static Metric] {
-        use metric as m;
-        match self {
-            Self::Idle => &[
-                &m::RESIDENT_PER_CLIENT,
-                &m::KERNEL_PER_CLIENT,
-                &m::THREADS,
-                &m::CPU,
-            ],
-            Self::Connect => &[
-                &m::HANDSHAKES,
-                &m::CPU_PER_VISIT,
-                &m::CPU_PER_JOIN,
-                &m::STORM,
-                &m::P99,
-            ],
-            Self::Echo => &[
-                &m::P50,
-                &m::P99,
-                &m::DELIVERIES,
-                &m::CPU_PER_DELIVERY,
-                &m::SWITCHES,
-            ],
-            Self::Room => &[
-                &m::LARGEST_ROOM,
-                &m::DELIVERIES,
-                &m::P99,
-                &m::CPU_PER_DELIVERY,
-                &m::SWITCHES,
-            ],
-            Self::Fanout => &[&m::P50, &m::P99, &m::DELIVERIES, &m::CPU_PER_DELIVERY],
-            Self::Dashboard => &[&m::P99, &m::MAX, &m::CPU],
-            Self::Slow => &[&m::P99, &m::P50, &m::RESIDENT],
-            Self::Spam => &[&m::P99, &m::REFUSED, &m::CPU],
-            Self::Stall => &[&m::P99, &m::HANDSHAKES, &m::CPU_PER_VISIT],
-            Self::Mixed => &[&m::P99, &m::TICK_P99, &m::CPU, &m::RESIDENT],
-        }
+impl Serialize for Scenario {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }

@@ -1,25 +1,26 @@
-//! Which charts the report has, and the figures in each.
+//! The choice of charts in the report, and the figures in each.
 
-use super::svg::{Axis, Bar, Scale, Series, bars, lines};
+use std::collections::BTreeMap;
+
+use maud::Markup;
+
+use super::svg::{Axis, Bar, Dots, Scale, Series, bars, lines};
 use super::table;
 use crate::plan::case::ROOM_P99_MAX_MS;
 use crate::plan::scenario::Scenario;
-use crate::results::Results;
+use crate::results::figures::Figures;
 use crate::results::metric::{self as m, Metric};
-use crate::results::text::{Text, number};
+use crate::results::runs::{Participant, Runs};
+use crate::results::stats::Summary;
+use crate::results::text::{Text, number, text};
 
 /// A drawing and what it shows.
 pub(crate) struct Chart {
     pub(crate) title: Text,
     pub(crate) note: Text,
-    pub(crate) svg: String,
-}
-
-impl Chart {
     /// A chart of lines is, one of bars is not.
-    pub(crate) fn is_tall(&self) -> bool {
-        self.svg.contains("<polyline")
-    }
+    pub(crate) is_tall: bool,
+    pub(crate) svg: Markup,
 }
 
 /// Points on a percentile curve, and how far it goes into the nines.
@@ -27,7 +28,7 @@ const CURVE_STEPS: u32 = 60;
 const NINES_MAX: f64 = 4.0;
 
 /// The latency curve of each scenario that has one.
-pub(crate) fn latencies(results: &Results) -> Vec<Chart> {
+pub(crate) fn latencies(runs: &Runs) -> Vec<Chart> {
     let scenarios = [
         Scenario::Echo,
         Scenario::Room,
@@ -36,64 +37,88 @@ pub(crate) fn latencies(results: &Results) -> Vec<Chart> {
         Scenario::Slow,
         Scenario::Stall,
     ];
-    scenarios
-        .into_iter()
-        .filter_map(|scenario| latency(results, scenario))
+    let charts = scenarios.into_iter();
+    charts
+        .filter_map(|scenario| latency(runs, scenario))
         .collect()
 }
 
-fn latency(results: &Results, scenario: Scenario) -> Option<Chart> {
-    let case = *results.cases_of(scenario).last()?;
+fn latency(runs: &Runs, scenario: Scenario) -> Option<Chart> {
+    let case = runs.last_case(scenario)?;
+    let with_uncorrected = matches!(scenario, Scenario::Echo | Scenario::Fanout);
     let mut series = Vec::new();
-    for (colour, server) in results.servers.iter().enumerate() {
-        let measured: Vec<_> = results.measured(scenario, case, &server.name).collect();
-        let corrected = curve(
-            measured
-                .iter()
-                .flat_map(|run| run.figures.latency_pairs().iter().copied()),
-        );
-        let uncorrected = curve(
-            measured
-                .iter()
-                .flat_map(|run| run.figures.histograms.uncorrected_ns.iter().copied()),
-        );
-        if scenario == Scenario::Echo || scenario == Scenario::Fanout {
+    for (colour, server) in runs.servers.iter().enumerate() {
+        let figures = || {
+            let measured = runs.measured(scenario, case, &server.name);
+            measured.map(|measured| &measured.figures)
+        };
+        let uncorrected = figures().flat_map(|figures| &figures.histograms.uncorrected_ns);
+        if with_uncorrected {
             series.push(Series {
                 colour,
                 dashed: true,
-                dots: false,
-                points: uncorrected,
+                dots: Dots::None,
+                points: curve(uncorrected.copied()),
             });
         }
+        let corrected = figures().flat_map(Figures::latency_pairs);
         series.push(Series {
             colour,
             dashed: false,
-            dots: false,
-            points: corrected,
+            dots: Dots::None,
+            points: curve(corrected.copied()),
         });
     }
-    let title = Text::new(
-        format!("{} · {case}", scenario.name()),
-        format!("{} · {case}", scenario.name()),
-    );
-    let x = Axis {
-        scale: Scale::Nines,
-        unit: "",
-    };
-    let svg = lines(
-        &title.en,
-        x,
-        Axis {
-            scale: Scale::Log,
-            unit: "ms",
-        },
+    line_chart(
+        Text::same(format!("{} · {case}", scenario.name())),
+        table::title(scenario),
+        (Scale::Nines, ""),
+        (Scale::Log, "ms"),
         &series,
-    );
-    (!svg.is_empty()).then(|| Chart {
+    )
+}
+
+fn line_chart(
+    title: Text,
+    note: Text,
+    (x_scale, x_unit): (Scale, &str),
+    (y_scale, y_unit): (Scale, &str),
+    series: &[Series],
+) -> Option<Chart> {
+    let x = Axis {
+        scale: x_scale,
+        unit: x_unit,
+    };
+    let y = Axis {
+        scale: y_scale,
+        unit: y_unit,
+    };
+    Some(Chart {
+        svg: lines(&title.en, x, y, series)?,
         title,
-        note: scenario.title(),
-        svg,
+        note,
+        is_tall: true,
     })
+}
+
+fn bar_chart(title: Text, note: Text, drawn: &[Bar]) -> Option<Chart> {
+    Some(Chart {
+        svg: bars(&title.en, drawn)?,
+        title,
+        note,
+        is_tall: false,
+    })
+}
+
+/// A line with a dot for each point, for each server.
+fn dotted<'a>(runs: &'a Runs, points: impl Fn(&'a str) -> Vec<(f64, f64)>) -> Vec<Series> {
+    let series = |(colour, server): (usize, &'a Participant)| Series {
+        colour,
+        dashed: false,
+        dots: Dots::Each,
+        points: points(&server.name),
+    };
+    runs.servers.iter().enumerate().map(series).collect()
 }
 
 /// The value at each quantile, of pairs of nanoseconds and counts.
@@ -121,45 +146,41 @@ fn curve(pairs: impl Iterator<Item = (u64, u64)>) -> Vec<(f64, f64)> {
 }
 
 /// The largest room of each server.
-pub(crate) fn capacity(results: &Results) -> Option<Chart> {
-    let title = Text::new(
-        "Phòng lớn nhất có p99 ≤ 100 ms",
-        "The largest room with p99 ≤ 100 ms",
-    );
-    let svg = bars(
-        &title.en,
-        &metric_bars(results, Scenario::Room, &m::LARGEST_ROOM),
-    );
-    let note = Text::new(
-        "Ai cũng nói mỗi giây một câu: phòng N người là N² lần giao mỗi giây.",
-        "Everyone speaks once a second: a room of N is N² deliveries a second.",
-    );
-    (!svg.is_empty()).then_some(Chart { title, note, svg })
+pub(crate) fn capacity(runs: &Runs) -> Option<Chart> {
+    bar_chart(
+        text!(
+            "Phòng lớn nhất có p99 ≤ 100 ms",
+            "The largest room with p99 ≤ 100 ms"
+        ),
+        text!(
+            "Ai cũng nói mỗi giây một câu: phòng N người là N² lần giao mỗi giây.",
+            "Everyone speaks once a second: a room of N is N² deliveries a second."
+        ),
+        &room_bars(runs, &m::LARGEST_ROOM),
+    )
 }
 
 /// Deliveries a second in that room.
-pub(crate) fn deliveries(results: &Results) -> Option<Chart> {
-    let title = Text::new(
-        "Số lần giao mỗi giây trong phòng đó",
-        "Deliveries a second in that room",
-    );
-    let svg = bars(
-        &title.en,
-        &metric_bars(results, Scenario::Room, &m::DELIVERIES),
-    );
-    let note = Text::new(
-        "Mọi tin đến đủ, đúng thứ tự.",
-        "Every message arrived, in order.",
-    );
-    (!svg.is_empty()).then_some(Chart { title, note, svg })
+pub(crate) fn deliveries(runs: &Runs) -> Option<Chart> {
+    bar_chart(
+        text!(
+            "Số lần giao mỗi giây trong phòng đó",
+            "Deliveries a second in that room"
+        ),
+        text!(
+            "Mọi tin đến đủ, đúng thứ tự.",
+            "Every message arrived, in order."
+        ),
+        &room_bars(runs, &m::DELIVERIES),
+    )
 }
 
-fn metric_bars(results: &Results, scenario: Scenario, metric: &Metric) -> Vec<Bar> {
-    let Some(&case) = results.cases_of(scenario).last() else {
+fn room_bars(runs: &Runs, metric: &Metric) -> Vec<Bar> {
+    let Some(case) = runs.last_case(Scenario::Room) else {
         return Vec::new();
     };
-    let bar = |(colour, server): (usize, &crate::results::Participant)| {
-        let summary = results.summary(scenario, case, &server.name, metric)?;
+    let bar = |(colour, server): (usize, &Participant)| {
+        let summary = runs.summary(Scenario::Room, case, &server.name, metric)?;
         Some(Bar {
             colour,
             label: server.name.clone(),
@@ -168,158 +189,100 @@ fn metric_bars(results: &Results, scenario: Scenario, metric: &Metric) -> Vec<Ba
             says: number(summary.median),
         })
     };
-    results.servers.iter().enumerate().filter_map(bar).collect()
+    runs.servers.iter().enumerate().filter_map(bar).collect()
 }
 
 /// The p99 of every size that the search tried.
-pub(crate) fn search(results: &Results) -> Option<Chart> {
-    let case = *results.cases_of(Scenario::Room).last()?;
-    let mut series = Vec::new();
-    for (colour, server) in results.servers.iter().enumerate() {
-        let probes = results
-            .measured(Scenario::Room, case, &server.name)
-            .flat_map(|run| run.probes.iter());
-        let mut sizes: Vec<(usize, Vec<f64>)> = Vec::new();
-        for probe in probes.filter(|probe| probe.p99_ms > 0.0) {
-            match sizes
-                .iter_mut()
-                .find(|(clients, _)| *clients == probe.clients)
-            {
-                Some((_, all)) => all.push(probe.p99_ms),
-                None => sizes.push((probe.clients, vec![probe.p99_ms])),
-            }
-        }
-        sizes.sort_by_key(|(clients, _)| *clients);
-        let median = |all: &[f64]| {
-            crate::results::stats::Summary::of(all).map_or(0.0, |summary| summary.median)
-        };
-        let points = sizes
-            .iter()
-            .map(|(clients, all)| (*clients as f64, median(all)))
-            .collect();
-        series.push(Series {
-            colour,
-            dashed: false,
-            dots: true,
-            points,
-        });
-    }
-    let title = Text::new("p99 theo cỡ phòng", "p99 against the size of the room");
-    let x = Axis {
-        scale: Scale::Log,
-        unit: "clients",
-    };
-    let svg = lines(
-        &title.en,
-        x,
-        Axis {
-            scale: Scale::Log,
-            unit: "ms",
-        },
-        &series,
-    );
+pub(crate) fn search(runs: &Runs) -> Option<Chart> {
+    let case = runs.last_case(Scenario::Room)?;
     let limit = number(ROOM_P99_MAX_MS);
-    let note = Text::new(
-        format!("Mỗi chấm là một cỡ đã thử; quá {limit} ms là không đạt."),
-        format!("Each dot is a size that was tried; above {limit} ms it fails."),
-    );
-    (!svg.is_empty()).then_some(Chart { title, note, svg })
+    line_chart(
+        text!("p99 theo cỡ phòng", "p99 against the size of the room"),
+        text!(
+            "Mỗi chấm là một cỡ đã thử; quá {limit} ms là không đạt.",
+            "Each dot is a size that was tried; above {limit} ms it fails."
+        ),
+        (Scale::Log, "clients"),
+        (Scale::Log, "ms"),
+        &dotted(runs, |server| p99_by_size(runs, case, server)),
+    )
+}
+
+fn p99_by_size(runs: &Runs, case: &str, server: &str) -> Vec<(f64, f64)> {
+    let mut sizes: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    let measured = runs.measured(Scenario::Room, case, server);
+    for probe in measured.flat_map(|run| &run.probes) {
+        if probe.p99_ms > 0.0 {
+            sizes.entry(probe.clients).or_default().push(probe.p99_ms);
+        }
+    }
+    let point =
+        |(clients, all): (usize, Vec<f64>)| Some((clients as f64, Summary::of(&all)?.median));
+    sizes.into_iter().filter_map(point).collect()
 }
 
 /// How a figure grows with the number of idle clients.
-pub(crate) fn growth(results: &Results) -> Vec<Chart> {
-    let memory = Text::new(
-        "Bộ nhớ theo số client nhàn rỗi",
-        "Memory against idle clients",
+pub(crate) fn growth(runs: &Runs) -> Vec<Chart> {
+    let memory = line_chart(
+        text!(
+            "Bộ nhớ theo số client nhàn rỗi",
+            "Memory against idle clients"
+        ),
+        text!(
+            "Bộ nhớ thường trú của tiến trình máy chủ.",
+            "Resident memory of the server's process."
+        ),
+        (Scale::Linear, "clients"),
+        (Scale::Linear, "MiB"),
+        &dotted(runs, |server| by_idle_clients(runs, server, &m::RESIDENT)),
     );
-    let memory_note = Text::new(
-        "Bộ nhớ thường trú của tiến trình máy chủ.",
-        "Resident memory of the server's process.",
+    let threads = line_chart(
+        text!(
+            "Luồng theo số client nhàn rỗi",
+            "Threads against idle clients"
+        ),
+        text!(
+            "Luồng của tiến trình máy chủ.",
+            "Threads of the server's process."
+        ),
+        (Scale::Linear, "clients"),
+        // From one to thousands.
+        (Scale::Log, ""),
+        &dotted(runs, |server| by_idle_clients(runs, server, &m::THREADS)),
     );
-    let threads = Text::new(
-        "Luồng theo số client nhàn rỗi",
-        "Threads against idle clients",
-    );
-    let threads_note = Text::new(
-        "Luồng của tiến trình máy chủ.",
-        "Threads of the server's process.",
-    );
-    [
-        (memory, memory_note, &m::RESIDENT, "MiB"),
-        (threads, threads_note, &m::THREADS, ""),
-    ]
-    .into_iter()
-    .filter_map(|(title, note, metric, unit)| {
-        let svg = growth_of(results, &title, metric, unit);
-        (!svg.is_empty()).then_some(Chart { title, note, svg })
-    })
-    .collect()
+    [memory, threads].into_iter().flatten().collect()
 }
 
-fn growth_of(results: &Results, title: &Text, metric: &Metric, unit: &str) -> String {
-    let mut series = Vec::new();
-    for (colour, server) in results.servers.iter().enumerate() {
-        let point = |case: &str| {
-            let clients = results
-                .measured(Scenario::Idle, case, &server.name)
-                .next()?
-                .figures
-                .clients;
-            Some((
-                clients as f64,
-                results
-                    .summary(Scenario::Idle, case, &server.name, metric)?
-                    .median,
-            ))
-        };
-        let points = results
-            .cases_of(Scenario::Idle)
-            .into_iter()
-            .filter_map(point)
-            .collect();
-        series.push(Series {
-            colour,
-            dashed: false,
-            dots: true,
-            points,
-        });
-    }
-    let x = Axis {
-        scale: Scale::Linear,
-        unit: "clients",
+fn by_idle_clients(runs: &Runs, server: &str, metric: &Metric) -> Vec<(f64, f64)> {
+    let point = |case: &str| {
+        let measured = runs.measured(Scenario::Idle, case, server).next()?;
+        let summary = runs.summary(Scenario::Idle, case, server, metric)?;
+        Some((measured.figures.clients as f64, summary.median))
     };
-    // Threads go from one to thousands.
-    let scale = if unit.is_empty() {
-        Scale::Log
-    } else {
-        Scale::Linear
-    };
-    lines(&title.en, x, Axis { scale, unit }, &series)
+    let cases = runs.cases_of(Scenario::Idle);
+    cases.into_iter().filter_map(point).collect()
 }
 
 /// Where the server's CPU time went, in the last case of each scenario under load.
-pub(crate) fn cpu(results: &Results) -> Vec<Chart> {
+pub(crate) fn cpu(runs: &Runs) -> Vec<Chart> {
     let scenarios = [
         Scenario::Echo,
         Scenario::Room,
         Scenario::Fanout,
         Scenario::Mixed,
     ];
-    scenarios
-        .into_iter()
-        .filter_map(|scenario| cpu_of(results, scenario))
+    let charts = scenarios.into_iter();
+    charts
+        .filter_map(|scenario| cpu_of(runs, scenario))
         .collect()
 }
 
-fn cpu_of(results: &Results, scenario: Scenario) -> Option<Chart> {
-    let case = *results.cases_of(scenario).last()?;
-    let bar = |(colour, server): (usize, &crate::results::Participant)| {
+fn cpu_of(runs: &Runs, scenario: Scenario) -> Option<Chart> {
+    let case = runs.last_case(scenario)?;
+    let bar = |(colour, server): (usize, &Participant)| {
         let of = |metric: &Metric| {
-            Some(
-                results
-                    .summary(scenario, case, &server.name, metric)?
-                    .median,
-            )
+            let summary = runs.summary(scenario, case, &server.name, metric)?;
+            Some(summary.median)
         };
         let (each, user) = (of(&m::CPU_PER_DELIVERY)?, of(&m::USER_SHARE)? / 100.0);
         Some(Bar {
@@ -330,18 +293,12 @@ fn cpu_of(results: &Results, scenario: Scenario) -> Option<Chart> {
             says: format!("{} µs · {:.0}% user", number(each), user * 100.0),
         })
     };
-    let title = Text::same(format!("{} · {case}", scenario.name()));
-    let svg = bars(
-        &title.en,
-        &results
-            .servers
-            .iter()
-            .enumerate()
-            .filter_map(bar)
-            .collect::<Vec<_>>(),
-    );
-    let note = table::heading(&m::CPU_PER_DELIVERY);
-    (!svg.is_empty()).then_some(Chart { title, note, svg })
+    let drawn: Vec<Bar> = runs.servers.iter().enumerate().filter_map(bar).collect();
+    bar_chart(
+        Text::same(format!("{} · {case}", scenario.name())),
+        table::heading(&m::CPU_PER_DELIVERY),
+        &drawn,
+    )
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! A chart knows nothing of servers or scenarios: it gets series of points or groups of bars.
 
-use std::fmt::Write as _;
+use maud::{Markup, html};
 
 use crate::results::text::number;
 
@@ -11,8 +11,15 @@ pub(crate) struct Series {
     /// Which of the page's series colours.
     pub(crate) colour: usize,
     pub(crate) dashed: bool,
-    pub(crate) dots: bool,
+    pub(crate) dots: Dots,
     pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// Whether points are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dots {
+    Each,
+    None,
 }
 
 /// How values become places.
@@ -53,46 +60,21 @@ const BAR_GAP: f64 = 10.0;
 const BAR_LEFT: f64 = 70.0;
 const BAR_RIGHT: f64 = 136.0;
 
-/// A chart of lines; nothing where there are no points.
-pub(crate) fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) -> String {
-    let points = || {
-        series
-            .iter()
-            .flat_map(|series| series.points.iter().copied())
-    };
-    let Some(x_range) = Range::of(points().map(|point| point.0), x.scale) else {
-        return String::new();
-    };
-    let Some(y_range) = Range::of(points().map(|point| point.1), y.scale) else {
-        return String::new();
-    };
-    let mut out = open(title, HEIGHT);
+/// A chart of lines; none where there are no points.
+pub(crate) fn lines(title: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series]) -> Option<Markup> {
+    let points = || series.iter().flat_map(|series| &series.points);
     let plane = Plane {
-        x: x_range,
-        y: y_range,
+        x: Range::of(points().map(|point| point.0), x.scale)?,
+        y: Range::of(points().map(|point| point.1), y.scale)?,
     };
-    plane.grid(&mut out);
-    element(
-        &mut out,
-        format_args!(
-            r#"<text class="unit" x="6" y="13">{}</text>"#,
-            escape(y.unit)
-        ),
-    );
-    element(
-        &mut out,
-        format_args!(
-            r#"<text class="unit end" x="{:.0}" y="{:.0}">{}</text>"#,
-            WIDTH - RIGHT,
-            HEIGHT - 4.0,
-            escape(x.unit)
-        ),
-    );
-    for series in series {
-        plane.curve(&mut out, series);
-    }
-    out.push_str("</svg>");
-    out
+    Some(html! {
+        svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(title) {
+            (plane.grid())
+            text.unit x="6" y="13" { (y.unit) }
+            text.unit.end x=(WIDTH - RIGHT) y=(HEIGHT - 4.0) { (x.unit) }
+            @for series in series { (plane.curve(series)) }
+        }
+    })
 }
 
 /// Where values lie in a chart of lines.
@@ -110,172 +92,111 @@ impl Plane {
         HEIGHT - BOTTOM - self.y.share(value) * (HEIGHT - TOP - BOTTOM)
     }
 
-    fn grid(&self, out: &mut String) {
-        for tick in self.y.ticks() {
-            let y = self.place_y(tick);
-            element(
-                out,
-                format_args!(
-                    r#"<line class="grid" x1="{LEFT}" x2="{:.0}" y1="{y:.1}" y2="{y:.1}"/>"#,
-                    WIDTH - RIGHT
-                ),
-            );
-            element(
-                out,
-                format_args!(
-                    r#"<text class="tick end" x="{:.0}" y="{:.1}">{}</text>"#,
-                    LEFT - 6.0,
-                    y + 4.0,
-                    short(tick)
-                ),
-            );
-        }
-        for tick in self.x.ticks() {
-            let x = self.place_x(tick);
-            let bottom = HEIGHT - BOTTOM;
-            element(
-                out,
-                format_args!(
-                    r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{TOP}" y2="{bottom:.0}"/>"#
-                ),
-            );
-            let label = if self.x.scale == Scale::Nines {
-                percentile(tick)
-            } else {
-                short(tick)
-            };
-            element(
-                out,
-                format_args!(
-                    r#"<text class="tick middle" x="{x:.1}" y="{:.0}">{label}</text>"#,
-                    bottom + 16.0
-                ),
-            );
+    fn grid(&self) -> Markup {
+        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let label = |tick: f64| match self.x.scale {
+            Scale::Nines => percentile(tick),
+            Scale::Linear | Scale::Log => short(tick),
+        };
+        html! {
+            @for tick in self.y.ticks() {
+                @let y = self.place_y(tick);
+                line.grid x1=(LEFT) x2=(right) y1=(tenth(y)) y2=(tenth(y)) {}
+                text.tick.end x=(LEFT - 6.0) y=(tenth(y + 4.0)) { (short(tick)) }
+            }
+            @for tick in self.x.ticks() {
+                @let x = tenth(self.place_x(tick));
+                line.grid x1=(x) x2=(x) y1=(TOP) y2=(bottom) {}
+                text.tick.middle x=(x) y=(bottom + 16.0) { (label(tick)) }
+            }
         }
     }
 
-    fn curve(&self, out: &mut String, series: &Series) {
+    fn curve(&self, series: &Series) -> Markup {
+        let colour = series.colour;
+        let place = |&(x, y): &(f64, f64)| (tenth(self.place_x(x)), tenth(self.place_y(y)));
         let path: Vec<String> = series
             .points
             .iter()
-            .map(|&(x, y)| format!("{:.1},{:.1}", self.place_x(x), self.place_y(y)))
+            .map(|point| {
+                let (x, y) = place(point);
+                format!("{x},{y}")
+            })
             .collect();
         let class = if series.dashed { "line dashed" } else { "line" };
-        let colour = series.colour;
-        element(
-            out,
-            format_args!(
-                r#"<polyline class="{class} s{colour}" points="{}"/>"#,
-                path.join(" ")
-            ),
-        );
-        if series.dots {
-            for &(x, y) in &series.points {
-                let says = format!("{}: {}", number(x), number(y));
-                let (x, y) = (self.place_x(x), self.place_y(y));
-                element(
-                    out,
-                    format_args!(
-                        r#"<circle class="dot s{colour}" cx="{x:.1}" cy="{y:.1}" r="3.5"><title>{says}</title></circle>"#
-                    ),
-                );
+        html! {
+            polyline class={ (class) " s" (colour) } points=(path.join(" ")) {}
+            @if series.dots == Dots::Each {
+                @for point in &series.points {
+                    @let (x, y) = place(point);
+                    circle class={ "dot s" (colour) } cx=(x) cy=(y) r="3.5" {
+                        title { (number(point.0)) ": " (number(point.1)) }
+                    }
+                }
             }
         }
     }
 }
 
-/// Horizontal bars, from zero.
-pub(crate) fn bars(title: &str, bars: &[Bar]) -> String {
-    let total = |bar: &Bar| bar.parts.iter().sum::<f64>();
-    let most = bars
-        .iter()
-        .map(|bar| {
-            bar.spread
-                .map_or(total(bar), |(_, high)| high.max(total(bar)))
-        })
-        .fold(0.0, f64::max);
+/// Horizontal bars, from zero; none where they have no length.
+pub(crate) fn bars(title: &str, bars: &[Bar]) -> Option<Markup> {
+    let most = bars.iter().map(Bar::end).fold(0.0, f64::max);
     if most <= 0.0 {
-        return String::new();
+        return None;
     }
-    let height = bars.len() as f64 * (BAR_HEIGHT + BAR_GAP) + BAR_GAP;
-    let mut out = open(title, height);
-    let length = |value: f64| value / most * (WIDTH - BAR_LEFT - BAR_RIGHT);
-    for (number, bar) in bars.iter().enumerate() {
-        let y = BAR_GAP + number as f64 * (BAR_HEIGHT + BAR_GAP);
+    let step = BAR_HEIGHT + BAR_GAP;
+    let height = bars.len() as f64 * step + BAR_GAP;
+    let per_unit = (WIDTH - BAR_LEFT - BAR_RIGHT) / most;
+    Some(html! {
+        svg viewBox=(format!("0 0 {WIDTH} {height}")) role="img" aria-label=(title) {
+            @for (number, bar) in bars.iter().enumerate() {
+                (bar.draw(BAR_GAP + number as f64 * step, per_unit))
+            }
+        }
+    })
+}
+
+impl Bar {
+    fn total(&self) -> f64 {
+        self.parts.iter().sum()
+    }
+
+    /// The value at which it ends, its spread included.
+    fn end(&self) -> f64 {
+        self.spread
+            .map_or(self.total(), |(_, high)| high.max(self.total()))
+    }
+
+    fn draw(&self, y: f64, per_unit: f64) -> Markup {
+        let place = |value: f64| BAR_LEFT + value * per_unit;
         let middle = y + BAR_HEIGHT / 2.0;
-        let Bar {
-            colour,
-            label,
-            parts,
-            spread,
-            says,
-        } = bar;
-        let baseline = middle + 4.5;
-        element(
-            &mut out,
-            format_args!(
-                r#"<text class="name end" x="{:.0}" y="{baseline:.1}">{}</text>"#,
-                BAR_LEFT - 8.0,
-                escape(label)
-            ),
-        );
-        let mut x = BAR_LEFT;
-        for (part, &value) in parts.iter().enumerate() {
-            let width = length(value);
-            element(
-                &mut out,
-                format_args!(
-                    r#"<rect class="bar s{colour} part{part}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{BAR_HEIGHT}" rx="3"/>"#
-                ),
-            );
-            x += width;
+        let baseline = tenth(middle + 4.5);
+        let whisker = self.spread.filter(|(low, high)| high > low);
+        let whisker = whisker.map(|(low, high)| {
+            let (from, to, top) = (tenth(place(low)), tenth(place(high)), tenth(middle - 4.0));
+            let middle = tenth(middle);
+            format!("M{from} {middle}H{to}M{from} {top}v8M{to} {top}v8")
+        });
+        let ends = self.parts.iter().scan(0.0, |end, part| {
+            *end += part;
+            Some(*end)
+        });
+        html! {
+            text.name.end x=(BAR_LEFT - 8.0) y=(baseline) { (self.label) }
+            @for (number, (part, end)) in self.parts.iter().zip(ends).enumerate() {
+                rect class={ "bar s" (self.colour) " part" (number) }
+                    x=(tenth(place(end - part))) y=(tenth(y))
+                    width=(tenth(part * per_unit)) height=(BAR_HEIGHT) rx="3" {}
+            }
+            @if let Some(path) = whisker { path.whisker d=(path) {} }
+            text.value x=(tenth(place(self.end()) + 8.0)) y=(baseline) { (self.says) }
         }
-        let mut end = x;
-        if let Some((low, high)) = spread
-            && high > low
-        {
-            let (from, to) = (BAR_LEFT + length(*low), BAR_LEFT + length(*high));
-            element(
-                &mut out,
-                format_args!(
-                    r#"<path class="whisker" d="M{from:.1} {middle:.1}H{to:.1}M{from:.1} {:.1}v8M{to:.1} {:.1}v8"/>"#,
-                    middle - 4.0,
-                    middle - 4.0
-                ),
-            );
-            end = end.max(to);
-        }
-        element(
-            &mut out,
-            format_args!(
-                r#"<text class="value" x="{:.1}" y="{baseline:.1}">{}</text>"#,
-                end + 8.0,
-                escape(says)
-            ),
-        );
     }
-    out.push_str("</svg>");
-    out
 }
 
-fn open(title: &str, height: f64) -> String {
-    format!(
-        r#"<svg viewBox="0 0 {WIDTH} {height:.0}" role="img" aria-label="{}">"#,
-        escape(title)
-    )
-}
-
-fn element(out: &mut String, arguments: std::fmt::Arguments<'_>) {
-    out.write_fmt(arguments)
-        .expect("writing to memory does not fail");
-}
-
-/// Text for HTML and SVG.
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+/// A place in a drawing, to a tenth of its unit.
+fn tenth(place: f64) -> String {
+    format!("{place:.1}")
 }
 
 /// What an axis spans, in the terms of its scale.
@@ -416,7 +337,7 @@ mod tests {
             spread: None,
             says: "\"1\"".into(),
         };
-        let drawn = bars("a & b", &[bar]);
+        let drawn = bars("a & b", &[bar]).unwrap().into_string();
         assert!(!drawn.contains("<b>") && drawn.contains("a &amp; b"));
     }
 
@@ -426,7 +347,7 @@ mod tests {
             scale: Scale::Log,
             unit: "",
         };
-        assert_eq!(lines("t", axis, axis, &[]), "");
-        assert_eq!(bars("t", &[]), "");
+        assert!(lines("t", axis, axis, &[]).is_none());
+        assert!(bars("t", &[]).is_none());
     }
 }

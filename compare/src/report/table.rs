@@ -1,10 +1,14 @@
 //! A scenario's figures as a table, and comparisons as sentences, for all forms of the report.
 
+use comfy_table::{CellAlignment, ContentArrangement};
+
 use crate::plan::scenario::Scenario;
-use crate::results::metric::Metric;
+use crate::results::Results;
+use crate::results::comparison::{Comparison, between};
+use crate::results::metric::{Metric, headlines};
+use crate::results::runs::Runs;
 use crate::results::stats::{Lead, Summary};
-use crate::results::text::{Text, number};
-use crate::results::{Comparison, Results};
+use crate::results::text::{Lang, Text, number, text};
 
 /// Rows of figures under their names.
 pub(crate) struct Table {
@@ -26,64 +30,65 @@ pub(crate) struct Row {
 /// One server against another in one case.
 pub(crate) struct RatioRow {
     pub(crate) case: String,
-    pub(crate) name: String,
+    pub(crate) first: String,
+    pub(crate) second: String,
     /// For each figure of the table its ratio, and which server is ahead.
     pub(crate) cells: Vec<Option<(String, Option<String>)>>,
 }
 
+/// Where a drawn table is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Medium {
+    Terminal,
+    Markdown,
+}
+
 /// A scenario's headline figures.
 pub(crate) fn of(results: &Results, scenario: Scenario) -> Table {
-    let metrics: Vec<&Metric> = scenario
-        .headlines()
-        .iter()
-        .copied()
-        .filter(|metric| {
-            results
-                .summaries
-                .iter()
-                .any(|line| line.scenario == scenario && line.metric == metric.name)
-        })
-        .collect();
-    let mut header = vec![
-        Text::new("trường hợp", "case"),
-        Text::new("máy chủ", "server"),
-    ];
+    let runs = &results.runs;
+    let was_measured = |metric: &&Metric| {
+        results
+            .summaries
+            .iter()
+            .any(|line| line.scenario == scenario && line.metric == metric.name)
+    };
+    let metrics = headlines(scenario).iter().copied();
+    let metrics: Vec<&Metric> = metrics.filter(was_measured).collect();
+    let mut header = vec![text!("trường hợp", "case"), text!("máy chủ", "server")];
     header.extend(metrics.iter().map(|metric| heading(metric)));
     let mut rows = Vec::new();
-    for case in results.cases_of(scenario) {
-        for server in &results.servers {
+    for case in runs.cases_of(scenario) {
+        for server in &runs.servers {
             let cell = |metric: &&Metric| {
-                results
-                    .summary(scenario, case, &server.name, metric)
-                    .map_or_else(|| "–".to_owned(), |s| spread(&s))
+                let summary = runs.summary(scenario, case, &server.name, metric);
+                summary.map_or_else(|| "–".to_owned(), |summary| spread(&summary))
             };
+            let mut warnings = results.warnings.iter().map(|warned| &warned.warning);
             rows.push(Row {
                 case: case.to_owned(),
                 server: server.name.clone(),
                 cells: metrics.iter().map(cell).collect(),
-                doubtful: results
-                    .warnings
-                    .iter()
-                    .any(|warned| warned.warning.concerns(&server.name, scenario, case)),
+                doubtful: warnings.any(|warning| warning.concerns(&server.name, scenario, case)),
             });
         }
     }
     Table {
         header,
         rows,
-        ratios: ratio_rows(results, scenario, &metrics),
+        ratios: ratio_rows(runs, scenario, &metrics),
     }
 }
 
-fn ratio_rows(results: &Results, scenario: Scenario, metrics: &[&Metric]) -> Vec<RatioRow> {
-    let Some((first, others)) = results.servers.split_first() else {
+fn ratio_rows(runs: &Runs, scenario: Scenario, metrics: &[&Metric]) -> Vec<RatioRow> {
+    let Some((first, others)) = runs.servers.split_first() else {
         return Vec::new();
     };
     let mut rows = Vec::new();
-    for case in results.cases_of(scenario) {
+    for case in runs.cases_of(scenario) {
         for second in others {
             let cell = |metric: &&Metric| {
-                let line = results.comparison(scenario, case, metric, &first.name, &second.name)?;
+                let pair = (&*first.name, &*second.name);
+                let line = between(runs, scenario, case, metric, pair)?;
                 let ahead = match line.ratio.lead {
                     Lead::First => Some(line.first.clone()),
                     Lead::Second => Some(line.second.clone()),
@@ -93,12 +98,73 @@ fn ratio_rows(results: &Results, scenario: Scenario, metrics: &[&Metric]) -> Vec
             };
             rows.push(RatioRow {
                 case: case.to_owned(),
-                name: format!("{} / {}", first.name, second.name),
+                first: first.name.clone(),
+                second: second.name.clone(),
                 cells: metrics.iter().map(cell).collect(),
             });
         }
     }
     rows
+}
+
+impl Table {
+    /// The rows without the ratios; `mark` is put behind a server's name where the row is doubtful.
+    pub(crate) fn draw(self, medium: Medium, lang: Lang, mark: &str) -> comfy_table::Table {
+        let mut drawn = medium.table();
+        drawn.set_header(self.header.iter().map(|text| text.get(lang)));
+        for row in self.rows {
+            let mark = if row.doubtful { mark } else { "" };
+            drawn.add_row([row.case, row.server + mark].into_iter().chain(row.cells));
+        }
+        for column in drawn.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        drawn
+    }
+}
+
+/// The table of the guide.
+pub(crate) fn draw_claims(results: &Results, medium: Medium, lang: Lang) -> comfy_table::Table {
+    let line_break = match medium {
+        Medium::Terminal => "\n",
+        Medium::Markdown => "<br>",
+    };
+    let mut drawn = medium.table();
+    let header = [
+        text!("Đồng bộ", "Synchronous"),
+        text!("Bất đồng bộ", "Asynchronous"),
+        text!("Đo được", "Measured"),
+        text!("Kết luận", "Verdict"),
+    ];
+    drawn.set_header(header.iter().map(|text| text.get(lang)));
+    for claim in &results.claims {
+        let figures = claim.figures.iter();
+        let figures: Vec<String> = figures
+            .map(|evidence| format!("{}: {}", evidence.server, evidence.shows.get(lang)))
+            .collect();
+        drawn.add_row([
+            claim.synchronous.get(lang),
+            claim.asynchronous.get(lang),
+            &figures.join(line_break),
+            claim.says.get(lang),
+        ]);
+    }
+    drawn
+}
+
+impl Medium {
+    fn table(self) -> comfy_table::Table {
+        const WIDTH: u16 = 118;
+        let mut table = comfy_table::Table::new();
+        match self {
+            Self::Terminal => table
+                .load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY)
+                .set_content_arrangement(ContentArrangement::Dynamic)
+                .set_width(WIDTH),
+            Self::Markdown => table.load_style(comfy_table::presets::ASCII_MARKDOWN),
+        };
+        table
+    }
 }
 
 /// A figure's name with its unit.
@@ -177,4 +243,42 @@ pub(crate) fn sentence(comparison: &Comparison) -> Text {
         format!("{first} / {second} = {times}{}", with(vi)),
         format!("{first} / {second} = {times}{}", with(en)),
     )
+}
+
+/// A scenario's question.
+pub(crate) fn title(scenario: Scenario) -> Text {
+    let (vi, en) = match scenario {
+        Scenario::Idle => (
+            "Client nhàn rỗi tốn bao nhiêu?",
+            "What does an idle client cost?",
+        ),
+        Scenario::Connect => ("Bắt tay nhanh đến đâu?", "How fast are handshakes?"),
+        Scenario::Echo => ("Một vòng đi về mất bao lâu?", "How long is a round trip?"),
+        Scenario::Room => (
+            "Phòng lớn nhất mà ai cũng nói mỗi giây một câu (p99 ≤ 100 ms)",
+            "The largest room where everyone speaks once a second (p99 ≤ 100 ms)",
+        ),
+        Scenario::Fanout => (
+            "Một phòng, tin nhắn mỗi lúc một dày",
+            "One room, messages come faster and faster",
+        ),
+        Scenario::Dashboard => (
+            "Nhịp dashboard trễ bao nhiêu?",
+            "How late do dashboard ticks come?",
+        ),
+        Scenario::Slow => (
+            "Vài client không bao giờ đọc: người khác thấy gì?",
+            "Some never read: what do the others feel?",
+        ),
+        Scenario::Spam => (
+            "Spam vượt giới hạn: người khác thấy gì?",
+            "Spam over the limit: what do the others feel?",
+        ),
+        Scenario::Stall => (
+            "Bắt tay dở dang: người đến sau có phải chờ?",
+            "Half-open handshakes: do newcomers have to wait?",
+        ),
+        Scenario::Mixed => ("Một ngày bình thường", "A day in the life"),
+    };
+    Text::new(vi, en)
 }

@@ -9,10 +9,10 @@ use std::str::FromStr;
 use clap::ValueEnum as _;
 use serde::Serialize;
 
+use super::metric::{self, Metric};
+use super::runs::Runs;
+use super::text::number;
 use crate::plan::scenario::Scenario;
-use crate::results::Results;
-use crate::results::metric::{self, Metric};
-use crate::results::text::number;
 
 /// A condition.
 #[derive(Clone)]
@@ -104,11 +104,13 @@ impl FromStr for Assertion {
 
 impl Assertion {
     /// Holds the condition against what was measured.
-    pub(crate) fn check(&self, results: &Results) -> Verdict {
-        let cases = results.cases_of(self.scenario);
-        let case = self.case.as_deref().or(cases.last().copied());
+    pub(crate) fn check(&self, runs: &Runs) -> Verdict {
+        let case = self
+            .case
+            .as_deref()
+            .or_else(|| runs.last_case(self.scenario));
         let of = |server: &str| {
-            let summary = results.summary(self.scenario, case?, server, self.metric)?;
+            let summary = runs.summary(self.scenario, case?, server, self.metric)?;
             Some(summary.median)
         };
         let value = match &self.by {
@@ -124,9 +126,8 @@ impl Assertion {
             Relation::Above => value > self.limit,
         });
         let mut servers = std::iter::once(&self.server).chain(&self.by);
-        let correct = case.is_some_and(|case| {
-            servers.all(|server| results.is_correct(self.scenario, case, server))
-        });
+        let correct = case
+            .is_some_and(|case| servers.all(|server| runs.is_correct(self.scenario, case, server)));
         Verdict {
             assertion: self.text.clone(),
             value,

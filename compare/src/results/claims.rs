@@ -3,10 +3,10 @@
 
 use serde::Serialize;
 
+use super::metric::{self as m, Metric};
+use super::runs::Runs;
+use super::text::{Text, number};
 use crate::plan::scenario::Scenario;
-use crate::results::Results;
-use crate::results::metric::{self as m, Metric};
-use crate::results::text::{Text, number};
 
 /// One row of the table.
 #[derive(Debug, Clone, Serialize)]
@@ -40,8 +40,8 @@ pub(crate) enum Held {
 }
 
 /// The server on an event loop, and the one with a thread a client.
-pub(crate) const ASYNC: &str = "evloop";
-pub(crate) const SYNC: &str = "thread";
+const ASYNC: &str = "evloop";
+const SYNC: &str = "thread";
 /// From here on others are said to feel it.
 const FELT_FACTOR: f64 = 2.0;
 /// Latencies below this differ by chance.
@@ -51,13 +51,19 @@ const WAITING_MS: f64 = 500.0;
 const DEARER_FACTOR: f64 = 1.5;
 const THOUSANDS: f64 = 1_000.0;
 
+/// Whether both sides of the table took part.
+pub(crate) fn has_both_models(runs: &Runs) -> bool {
+    let took_part = |name: &str| runs.servers.iter().any(|server| server.name == name);
+    took_part(ASYNC) && took_part(SYNC)
+}
+
 /// All rows, as far as the runs can tell.
-pub(crate) fn judge(results: &Results) -> Vec<Claim> {
+pub(crate) fn judge(runs: &Runs) -> Vec<Claim> {
     vec![
-        one_at_a_time(results),
-        blocking_waits(results),
-        thread_a_client(results),
-        thousands_on_one_thread(results),
+        one_at_a_time(runs),
+        blocking_waits(runs),
+        thread_a_client(runs),
+        thousands_on_one_thread(runs),
     ]
 }
 
@@ -70,13 +76,13 @@ struct Change {
 
 impl Change {
     /// Between the first and the last case of a scenario.
-    fn of(results: &Results, scenario: Scenario, server: &str, metric: &Metric) -> Option<Self> {
-        let cases = results.cases_of(scenario);
+    fn of(runs: &Runs, scenario: Scenario, server: &str, metric: &Metric) -> Option<Self> {
+        let cases = runs.cases_of(scenario);
         let (first, last) = (cases.first()?, cases.last()?);
         if first == last {
             return None;
         }
-        let median = |case: &str| Some(results.summary(scenario, case, server, metric)?.median);
+        let median = |case: &str| Some(runs.summary(scenario, case, server, metric)?.median);
         Some(Self {
             without: median(first)?,
             with: median(last)?,
@@ -88,9 +94,9 @@ impl Change {
     }
 }
 
-fn one_at_a_time(results: &Results) -> Claim {
-    let of = |server: &str, metric: &Metric| Change::of(results, Scenario::Stall, server, metric);
-    let figures = evidence(results, |server| {
+fn one_at_a_time(runs: &Runs) -> Claim {
+    let of = |server: &str, metric: &Metric| Change::of(runs, Scenario::Stall, server, metric);
+    let figures = evidence(runs, |server| {
         let (p99, rate) = (of(server, &m::P99)?, of(server, &m::HANDSHAKES)?);
         let [without, with, per_s] = [p99.without, p99.with, rate.with].map(number);
         Some(Text::new(
@@ -148,12 +154,12 @@ fn one_at_a_time(results: &Results) -> Claim {
     }
 }
 
-fn blocking_waits(results: &Results) -> Claim {
-    let of = |server: &str| Change::of(results, Scenario::Slow, server, &m::P99);
-    let figures = evidence(results, |server| {
+fn blocking_waits(runs: &Runs) -> Claim {
+    let of = |server: &str| Change::of(runs, Scenario::Slow, server, &m::P99);
+    let figures = evidence(runs, |server| {
         let change = of(server)?;
         let [without, with] = [change.without, change.with].map(number);
-        let switches = results
+        let switches = runs
             .median(Scenario::Echo, server, &m::SWITCHES)
             .map_or_else(
                 || Text::same(""),
@@ -239,16 +245,16 @@ fn waits_sentence(held: Held, sync: Change, asynchronous: Change) -> Text {
     }
 }
 
-fn thread_a_client(results: &Results) -> Claim {
+fn thread_a_client(runs: &Runs) -> Claim {
     let memory = |server: &str| {
-        let resident = results.median(Scenario::Idle, server, &m::RESIDENT_PER_CLIENT)?;
-        let kernel = results
+        let resident = runs.median(Scenario::Idle, server, &m::RESIDENT_PER_CLIENT)?;
+        let kernel = runs
             .median(Scenario::Idle, server, &m::KERNEL_PER_CLIENT)
             .unwrap_or(0.0);
         Some((resident, kernel))
     };
-    let threads = |server: &str| results.median(Scenario::Idle, server, &m::THREADS);
-    let figures = evidence(results, |server| {
+    let threads = |server: &str| runs.median(Scenario::Idle, server, &m::THREADS);
+    let figures = evidence(runs, |server| {
         let (resident, kernel) = memory(server)?;
         let [resident, kernel] = [resident, kernel].map(number);
         let threads = threads_text(threads(server)?);
@@ -274,7 +280,7 @@ fn thread_a_client(results: &Results) -> Claim {
                 (Held::Refuted, "Không thấy", "Not seen")
             };
             let factor = number(factor);
-            let why = why(results);
+            let why = why(runs);
             (
                 held,
                 Text::new(
@@ -308,9 +314,9 @@ fn thread_a_client(results: &Results) -> Claim {
 
 /// Where the difference in CPU comes from, as far as the figures tell: an echo each, or a delivery in a room of one size
 /// at one rate.
-fn why(results: &Results) -> Text {
+fn why(runs: &Runs) -> Text {
     let pair = |scenario: Scenario, metric: &Metric| {
-        let of = |server: &str| results.median(scenario, server, metric);
+        let of = |server: &str| runs.median(scenario, server, metric);
         let (sync, asynchronous) = of(SYNC).zip(of(ASYNC))?;
         Some([sync, asynchronous, sync / asynchronous].map(number))
     };
@@ -334,7 +340,7 @@ fn why(results: &Results) -> Text {
             &format!(" In a room of the same size at the same rate a delivery costs {s} against {a} µs, {times} times as much."),
         );
     }
-    if let Some(change) = Change::of(results, Scenario::Fanout, ASYNC, &m::CPU_PER_DELIVERY)
+    if let Some(change) = Change::of(runs, Scenario::Fanout, ASYNC, &m::CPU_PER_DELIVERY)
         && change.with < change.without
     {
         let [one, many] = [change.without, change.with].map(number);
@@ -351,14 +357,14 @@ fn why(results: &Results) -> Text {
     why
 }
 
-fn thousands_on_one_thread(results: &Results) -> Claim {
+fn thousands_on_one_thread(runs: &Runs) -> Claim {
     let room = |server: &str| {
-        let size = results.median(Scenario::Room, server, &m::LARGEST_ROOM)?;
-        let threads = results.median(Scenario::Room, server, &m::THREADS)?;
-        let rate = results.median(Scenario::Room, server, &m::DELIVERIES)?;
+        let size = runs.median(Scenario::Room, server, &m::LARGEST_ROOM)?;
+        let threads = runs.median(Scenario::Room, server, &m::THREADS)?;
+        let rate = runs.median(Scenario::Room, server, &m::DELIVERIES)?;
         Some((size, threads, rate))
     };
-    let figures = evidence(results, |server| {
+    let figures = evidence(runs, |server| {
         let (size, threads, rate) = room(server)?;
         let (threads, [size, rate]) = (threads_text(threads), [size, rate].map(number));
         Some(Text::new(
@@ -427,15 +433,14 @@ fn threads_text(count: f64) -> Text {
     Text::new(format!("{shown} luồng"), format!("{shown} thread{plural}"))
 }
 
-fn evidence(results: &Results, of: impl Fn(&str) -> Option<Text>) -> Vec<Evidence> {
+fn evidence(runs: &Runs, of: impl Fn(&str) -> Option<Text>) -> Vec<Evidence> {
     let shown = |name: &String| {
         Some(Evidence {
             server: name.clone(),
             shows: of(name)?,
         })
     };
-    results
-        .servers
+    runs.servers
         .iter()
         .filter_map(|server| shown(&server.name))
         .collect()

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use crate::results::figures::{Figures, ServerFigures};
-use crate::results::stats::Better;
+use super::figures::{Figures, Percentiles, ServerFigures};
+use super::stats::Better;
+use crate::plan::scenario::Scenario;
 
 const KIB: f64 = 1024.0;
 
@@ -116,14 +117,33 @@ metrics! {
         |m| m.figures.generator.cpu.map(|cpu| cpu * 100.0);
 }
 
+/// The figures that answer a scenario's question, the most telling first.
+pub(crate) fn headlines(scenario: Scenario) -> &'static [&'static Metric] {
+    match scenario {
+        Scenario::Idle => &[&RESIDENT_PER_CLIENT, &KERNEL_PER_CLIENT, &THREADS, &CPU],
+        Scenario::Connect => &[&HANDSHAKES, &CPU_PER_VISIT, &CPU_PER_JOIN, &STORM, &P99],
+        Scenario::Echo => &[&P50, &P99, &DELIVERIES, &CPU_PER_DELIVERY, &SWITCHES],
+        Scenario::Room => &[
+            &LARGEST_ROOM,
+            &DELIVERIES,
+            &P99,
+            &CPU_PER_DELIVERY,
+            &SWITCHES,
+        ],
+        Scenario::Fanout => &[&P50, &P99, &DELIVERIES, &CPU_PER_DELIVERY],
+        Scenario::Dashboard => &[&P99, &MAX, &CPU],
+        Scenario::Slow => &[&P99, &P50, &RESIDENT],
+        Scenario::Spam => &[&P99, &REFUSED, &CPU],
+        Scenario::Stall => &[&P99, &HANDSHAKES, &CPU_PER_VISIT],
+        Scenario::Mixed => &[&P99, &TICK_P99, &CPU, &RESIDENT],
+    }
+}
+
 fn some(value: f64) -> Option<f64> {
     (value > 0.0).then_some(value)
 }
 
-fn latency(
-    measured: &Measured,
-    pick: fn(&crate::results::figures::Percentiles) -> f64,
-) -> Option<f64> {
+fn latency(measured: &Measured, pick: fn(&Percentiles) -> f64) -> Option<f64> {
     let percentiles = measured.figures.latency();
     (percentiles.count > 0).then(|| pick(percentiles))
 }

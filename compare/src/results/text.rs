@@ -48,6 +48,14 @@ impl Text {
     }
 }
 
+/// A [`Text`] of two format strings that take their values from the variables around them.
+macro_rules! text {
+    ($vi:literal, $en:literal) => {
+        $crate::results::text::Text::new(format!($vi), format!($en))
+    };
+}
+pub(crate) use text;
+
 /// A number with as many digits as mean something: `25 M`, `1,234`, `83.4`, `0.0312`.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();

@@ -1,32 +1,40 @@
-//! What to doubt about the figures, and what to do about it.
+//! The search for everything in the runs that is to be doubted.
 
 use serde::Serialize;
 
+use super::metric::{self, Measured, Metric};
+use super::runs::{RunResult, Runs};
+use super::stats::Summary;
+use crate::measure::environment::Environment;
+use crate::measure::monitor::Noise;
 use crate::plan::scenario::Scenario;
-use crate::results::metric::{Measured, Metric};
-use crate::results::stats::Summary;
-use crate::results::text::{Text, number};
-use crate::results::{Results, Run, RunResult};
 
-/// A doubt.
+/// A doubt, and where it arose.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Warning {
+    #[serde(flatten)]
+    pub(crate) doubt: Doubt,
+    /// None where it is about all of the comparison.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<Place>,
+}
+
+/// What there is to doubt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub(crate) enum Warning {
+pub(crate) enum Doubt {
     /// What was measured may have been the generator.
     GeneratorSaturated {
-        at: Place,
         cpu_percent: f64,
         late_p99_ms: f64,
     },
     /// The repeats of a headline figure lie far apart.
     RunsDisagree {
-        at: Place,
         metric: &'static str,
         spread_percent: f64,
     },
     /// A search that ended at its largest size, which passed.
     SearchEnded {
-        at: Place,
         clients: usize,
     },
     /// Something else was running.
@@ -38,7 +46,6 @@ pub(crate) enum Warning {
     },
     /// A p99 from so few is an anecdote.
     TooFewSamples {
-        at: Place,
         samples: u64,
     },
     /// Nothing was repeated, so no spread is known.
@@ -54,22 +61,20 @@ pub(crate) enum Warning {
     },
     /// A server that drops is fast.
     NotCorrect {
-        at: Place,
         clients_short: usize,
         clients_over: usize,
         errors: String,
     },
     Failed {
-        at: Place,
         reason: String,
     },
 }
 
-/// Where something was seen.
+/// A server in a case of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Place {
     pub(crate) server: String,
-    pub(crate) scenario: &'static str,
+    pub(crate) scenario: Scenario,
     pub(crate) case: String,
 }
 
@@ -86,116 +91,118 @@ const STEAL_MAX: f64 = 0.02;
 const SAMPLES_LEAST: u64 = 1_000;
 
 /// Looks for everything to doubt in the runs so far.
-pub(crate) fn find(results: &Results) -> Vec<Warning> {
+pub(crate) fn find(runs: &Runs, environment: &Environment) -> Vec<Warning> {
+    let mut warnings = of_each_run(runs);
+    warnings.extend(disagreements(runs));
+    let descriptors = environment.descriptors_missing;
+    let of_all = [
+        noise(runs),
+        (runs.repeats == 1 && !runs.all.is_empty()).then_some(Doubt::OneRunOnly),
+        (environment.not_pinned.clone()).map(|reason| Doubt::NotPinned { reason }),
+        descriptors.map(|(wanted, limit)| Doubt::DescriptorLimit { wanted, limit }),
+    ];
+    let of_all = of_all.into_iter().flatten();
+    warnings.extend(of_all.map(|doubt| Warning { doubt, at: None }));
+    warnings
+}
+
+/// One repeat of a case is enough to doubt it, and to say so once.
+fn of_each_run(runs: &Runs) -> Vec<Warning> {
     let mut warnings: Vec<Warning> = Vec::new();
-    for run in &results.runs {
-        let place = Place {
+    for run in &runs.all {
+        let at = Some(Place {
             server: run.server.clone(),
-            scenario: run.scenario.name(),
+            scenario: run.scenario,
             case: run.case.clone(),
-        };
-        let found = match &run.result {
-            RunResult::Failed(reason) => vec![Warning::Failed {
-                at: place,
+        });
+        let doubts = match &run.result {
+            RunResult::Failed(reason) => vec![Doubt::Failed {
                 reason: reason.clone(),
             }],
-            RunResult::Measured(measured) => of_run(measured, &place),
+            RunResult::Measured(measured) => of_run(measured),
         };
-        for warning in found {
-            // One repeat is enough to say it.
-            if !warnings.iter().any(|earlier| earlier.same_matter(&warning)) {
-                warnings.push(warning);
+        for doubt in doubts {
+            let kind = std::mem::discriminant(&doubt);
+            let same =
+                |other: &Warning| std::mem::discriminant(&other.doubt) == kind && other.at == at;
+            if !warnings.iter().any(same) {
+                let at = at.clone();
+                warnings.push(Warning { doubt, at });
             }
         }
-    }
-    warnings.extend(disagreements(results));
-    warnings.extend(noise(&results.runs));
-    if results.repeats == 1 && !results.runs.is_empty() {
-        warnings.push(Warning::OneRunOnly);
-    }
-    if let Some(reason) = &results.environment.not_pinned {
-        warnings.push(Warning::NotPinned {
-            reason: reason.clone(),
-        });
-    }
-    if let Some((wanted, limit)) = results.environment.descriptors_missing {
-        warnings.push(Warning::DescriptorLimit { wanted, limit });
     }
     warnings
 }
 
-fn of_run(measured: &Measured, at: &Place) -> Vec<Warning> {
-    let figures = &measured.figures;
-    let latency = figures.latency();
-    let mut found = Vec::new();
-    let late_p99_ms = figures.generator.late_ms.p99;
-    let late = late_p99_ms > GENERATOR_LATE_MS_LEAST
-        && late_p99_ms > latency.p99 * GENERATOR_LATE_SHARE_MAX;
-    // A generator that has to wait for its core is as short of it as one that has used it up.
-    let cpu = figures.generator.cpu.unwrap_or(0.0) + figures.generator.waited.unwrap_or(0.0);
-    if late || cpu > GENERATOR_CPU_MAX {
-        found.push(Warning::GeneratorSaturated {
-            at: at.clone(),
-            cpu_percent: cpu * 100.0,
-            late_p99_ms,
-        });
-    }
-    if latency.count > 0 && latency.count < SAMPLES_LEAST {
-        found.push(Warning::TooFewSamples {
-            at: at.clone(),
-            samples: latency.count,
-        });
-    }
-    if let Some(clients) = measured.largest_room
-        && measured.open_ended
-    {
-        found.push(Warning::SearchEnded {
-            at: at.clone(),
-            clients,
-        });
-    }
-    if !figures.is_correct() {
-        let errors = figures
-            .errors
-            .iter()
-            .map(|(kind, count)| format!("{}: {count}", kind.label()));
-        let mut errors: Vec<String> = errors.collect();
-        if figures.orders > 1 {
-            errors.push(format!("orders heard: {}", figures.orders));
-        }
-        found.push(Warning::NotCorrect {
-            at: at.clone(),
-            clients_short: figures.clients_short,
-            clients_over: figures.clients_over,
-            errors: errors.join(", "),
-        });
-    }
-    found
+fn of_run(measured: &Measured) -> Vec<Doubt> {
+    let samples = measured.figures.latency().count;
+    let doubts = [
+        generator_saturated(measured),
+        (samples > 0 && samples < SAMPLES_LEAST).then_some(Doubt::TooFewSamples { samples }),
+        (measured.largest_room)
+            .filter(|_| measured.open_ended)
+            .map(|clients| Doubt::SearchEnded { clients }),
+        not_correct(measured),
+    ];
+    doubts.into_iter().flatten().collect()
 }
 
-fn disagreements(results: &Results) -> Vec<Warning> {
+fn generator_saturated(measured: &Measured) -> Option<Doubt> {
+    let generator = &measured.figures.generator;
+    let late_p99_ms = generator.late_ms.p99;
+    let late = late_p99_ms > GENERATOR_LATE_MS_LEAST
+        && late_p99_ms > measured.figures.latency().p99 * GENERATOR_LATE_SHARE_MAX;
+    // A generator that has to wait for its core is as short of it as one that has used it up.
+    let cpu = generator.cpu.unwrap_or(0.0) + generator.waited.unwrap_or(0.0);
+    (late || cpu > GENERATOR_CPU_MAX).then_some(Doubt::GeneratorSaturated {
+        cpu_percent: cpu * 100.0,
+        late_p99_ms,
+    })
+}
+
+fn not_correct(measured: &Measured) -> Option<Doubt> {
+    let figures = &measured.figures;
+    if figures.is_correct() {
+        return None;
+    }
+    let each = figures.errors.iter();
+    let mut errors: Vec<String> = each
+        .map(|(kind, count)| format!("{}: {count}", kind.label()))
+        .collect();
+    if figures.orders > 1 {
+        errors.push(format!("orders heard: {}", figures.orders));
+    }
+    Some(Doubt::NotCorrect {
+        clients_short: figures.clients_short,
+        clients_over: figures.clients_over,
+        errors: errors.join(", "),
+    })
+}
+
+fn disagreements(runs: &Runs) -> Vec<Warning> {
     let mut found = Vec::new();
-    for (scenario, case) in results.cases() {
-        for server in &results.servers {
-            let place = || Place {
-                server: server.name.clone(),
-                scenario: scenario.name(),
-                case: case.to_owned(),
+    for (scenario, case) in runs.cases() {
+        for server in &runs.servers {
+            let summary = |metric: &&'static Metric| {
+                let summary = runs.summary(scenario, case, &server.name, metric)?;
+                Some((metric.name, summary))
             };
-            let spread = |metric: &&&Metric| results.summary(scenario, case, &server.name, metric);
-            let headline = scenario
-                .headlines()
-                .iter()
-                .find(|metric| spread(metric).is_some());
-            if let Some(metric) = headline
-                && let Some(summary) = spread(&metric)
-                && disagrees(scenario, &summary)
-            {
+            let headline = metric::headlines(scenario).iter().find_map(summary);
+            let Some((metric, summary)) = headline else {
+                continue;
+            };
+            if disagrees(scenario, &summary) {
                 let spread_percent = summary.spread() * 100.0;
-                found.push(Warning::RunsDisagree {
-                    at: place(),
-                    metric: metric.name,
-                    spread_percent,
+                found.push(Warning {
+                    doubt: Doubt::RunsDisagree {
+                        metric,
+                        spread_percent,
+                    },
+                    at: Some(Place {
+                        server: server.name.clone(),
+                        scenario,
+                        case: case.to_owned(),
+                    }),
                 });
             }
         }
@@ -213,20 +220,15 @@ fn disagrees(scenario: Scenario, summary: &Summary) -> bool {
     summary.repeats > 1 && summary.spread() > allowed
 }
 
-fn noise(runs: &[Run]) -> Option<Warning> {
-    let measured = runs.iter().filter_map(|run| match &run.result {
-        RunResult::Measured(measured) => measured.figures.machine,
-        RunResult::Failed(_) => None,
-    });
-    let all: Vec<_> = measured.collect();
+fn noise(runs: &Runs) -> Option<Doubt> {
+    let measured = runs.all.iter().filter_map(|run| run.result.measured());
+    let all: Vec<Noise> = measured.filter_map(|run| run.figures.machine).collect();
     let noisy = all
         .iter()
         .filter(|noise| noise.others > OTHERS_CPU_MAX || noise.steal > STEAL_MAX);
-    let worst = |pick: fn(&crate::measure::monitor::Noise) -> f64| {
-        all.iter().map(pick).fold(0.0, f64::max) * 100.0
-    };
+    let worst = |pick: fn(&Noise) -> f64| all.iter().map(pick).fold(0.0, f64::max) * 100.0;
     let runs = noisy.count();
-    (runs > 0).then(|| Warning::MachineNoisy {
+    (runs > 0).then(|| Doubt::MachineNoisy {
         runs,
         of: all.len(),
         others_percent: worst(|noise| noise.others),
@@ -234,188 +236,11 @@ fn noise(runs: &[Run]) -> Option<Warning> {
     })
 }
 
-impl Place {
-    fn show(&self) -> String {
-        format!("{} · {} · {}", self.server, self.scenario, self.case)
-    }
-}
-
 impl Warning {
-    fn at(&self) -> Option<&Place> {
-        match self {
-            Self::GeneratorSaturated { at, .. }
-            | Self::RunsDisagree { at, .. }
-            | Self::SearchEnded { at, .. }
-            | Self::TooFewSamples { at, .. }
-            | Self::NotCorrect { at, .. }
-            | Self::Failed { at, .. } => Some(at),
-            Self::MachineNoisy { .. }
-            | Self::OneRunOnly
-            | Self::DescriptorLimit { .. }
-            | Self::NotPinned { .. } => None,
-        }
-    }
-
-    /// Whether two say the same of the same place.
-    fn same_matter(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other) && self.at() == other.at()
-    }
-
     /// Whether it is about this row.
     pub(crate) fn concerns(&self, server: &str, scenario: Scenario, case: &str) -> bool {
-        self.at().is_some_and(|at| {
-            at.server == server && at.scenario == scenario.name() && at.case == case
-        })
-    }
-
-    /// What is doubtful.
-    pub(crate) fn says(&self) -> Text {
-        match self {
-            Self::GeneratorSaturated {
-                at,
-                cpu_percent,
-                late_p99_ms,
-            } => Text::new(
-                format!(
-                    "{}: bộ sinh tải cần {} % một lõi, gửi trễ p99 {} ms – có thể đang đo chính nó.",
-                    at.show(),
-                    number(*cpu_percent),
-                    number(*late_p99_ms)
-                ),
-                format!(
-                    "{}: the generator needed {}% of a core and sent up to {} ms late (p99); it may be what was measured.",
-                    at.show(),
-                    number(*cpu_percent),
-                    number(*late_p99_ms)
-                ),
-            ),
-            Self::RunsDisagree {
-                at,
-                metric,
-                spread_percent,
-            } => Text::new(
-                format!(
-                    "{}: các lần đo {metric} chênh nhau {} %.",
-                    at.show(),
-                    number(*spread_percent)
-                ),
-                format!(
-                    "{}: the runs of {metric} differ by {}%.",
-                    at.show(),
-                    number(*spread_percent)
-                ),
-            ),
-            Self::SearchEnded { at, clients } => {
-                let clients = number(*clients as f64);
-                Text::new(
-                    format!(
-                        "{}: ít nhất {clients} client; cỡ lớn hơn không được thử.",
-                        at.show()
-                    ),
-                    format!(
-                        "{}: at least {clients} clients; no larger size was tried.",
-                        at.show()
-                    ),
-                )
-            }
-            Self::MachineNoisy {
-                runs,
-                of,
-                others_percent,
-                steal_percent,
-            } => Text::new(
-                format!(
-                    "Máy không yên: {runs}/{of} lần đo có tiến trình khác dùng tới {} % một lõi, máy ảo khác lấy tới {} %.",
-                    number(*others_percent),
-                    number(*steal_percent)
-                ),
-                format!(
-                    "The machine was busy: in {runs} of {of} runs others used up to {}% of a core, other virtual machines up to {}%.",
-                    number(*others_percent),
-                    number(*steal_percent)
-                ),
-            ),
-            Self::TooFewSamples { at, samples } => Text::new(
-                format!("{}: p99 chỉ từ {samples} mẫu.", at.show()),
-                format!("{}: this p99 comes from {samples} samples only.", at.show()),
-            ),
-            Self::OneRunOnly => Text::new(
-                "Mỗi phép đo chỉ chạy một lần: không biết độ phân tán nên không nêu bên nào hơn.",
-                "Everything was measured once: no spread is known, so no winner is named.",
-            ),
-            Self::DescriptorLimit { wanted, limit } => Text::new(
-                format!("Giới hạn tệp mở là {limit}, cần {wanted}: bỏ qua những cỡ lớn nhất."),
-                format!(
-                    "The limit of open files is {limit}, {wanted} are needed: the largest sizes were left out."
-                ),
-            ),
-            Self::NotPinned { reason } => Text::new(
-                format!("Máy chủ và bộ sinh tải không được ghim vào lõi riêng ({reason})."),
-                format!("Server and generator are not pinned to cores of their own ({reason})."),
-            ),
-            Self::NotCorrect {
-                at,
-                clients_short,
-                clients_over,
-                errors,
-            } => Text::new(
-                format!(
-                    "{}: {clients_short} client thiếu tin, {clients_over} client thừa tin. {errors}",
-                    at.show()
-                ),
-                format!(
-                    "{}: {clients_short} clients lack messages, {clients_over} have too many. {errors}",
-                    at.show()
-                ),
-            ),
-            Self::Failed { at, reason } => Text::same(format!("{}: {reason}", at.show())),
-        }
-    }
-
-    /// What to do.
-    pub(crate) fn advice(&self) -> Text {
-        let (vi, en) = match self {
-            Self::GeneratorSaturated { .. } => (
-                "Máy chủ có thể nhanh hơn con số này: hãy so CPU mỗi lần giao, giảm --rate hoặc --clients, hoặc dùng lõi nhanh hơn.",
-                "The server may be better than this figure: compare the CPU a delivery, lower --rate or --clients, or use faster cores.",
-            ),
-            Self::RunsDisagree { .. } => (
-                "Đóng chương trình khác, rồi chạy lại với --repeats lớn hơn hoặc --window dài hơn.",
-                "Close other programs, then run again with more --repeats or a longer --window.",
-            ),
-            Self::SearchEnded { .. } => (
-                "Bỏ --quick, hoặc đo cỡ lớn hơn bằng --clients.",
-                "Leave out --quick, or measure a larger size with --clients.",
-            ),
-            Self::MachineNoisy { .. } => (
-                "Đóng chương trình khác (trình duyệt, trình biên dịch) rồi chạy lại; trên máy ảo, chọn giờ vắng.",
-                "Close other programs (browsers, compilers) and run again; on a virtual machine choose a quiet hour.",
-            ),
-            Self::TooFewSamples { .. } => (
-                "Tăng --window hoặc --sampled.",
-                "Use a longer --window, or more --sampled clients.",
-            ),
-            Self::OneRunOnly => (
-                "Bỏ --quick, hoặc dùng --repeats 3 trở lên.",
-                "Leave out --quick, or use --repeats 3 or more.",
-            ),
-            Self::DescriptorLimit { .. } => (
-                "Chạy `ulimit -n 65536` trước.",
-                "Run `ulimit -n 65536` first.",
-            ),
-            Self::NotPinned { .. } => (
-                "Hai bên tranh nhau CPU: chạy trên Linux với ít nhất hai lõi, bỏ --no-pin.",
-                "They compete for the CPU: run on Linux with two cores or more, without --no-pin.",
-            ),
-            Self::NotCorrect { .. } => (
-                "Đừng so sánh dòng này: máy chủ bỏ sót thì lúc nào cũng nhanh. Giảm tải rồi đo lại.",
-                "Do not compare this row: a server that drops is fast. Measure again with less load.",
-            ),
-            Self::Failed { .. } => (
-                "Xem servers.log trong thư mục báo cáo.",
-                "See servers.log in the report's directory.",
-            ),
-        };
-        Text::new(vi, en)
+        self.at
+            .as_ref()
+            .is_some_and(|at| at.server == server && at.scenario == scenario && at.case == case)
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::plan::scenario::Scenario;
-use crate::results::RunResult;
+use crate::results::metric::headlines;
+use crate::results::runs::RunResult;
 use crate::results::text::{Lang, number};
 
 /// The bar, or nothing.
@@ -88,7 +89,7 @@ impl Progress {
         let outcome = match result {
             RunResult::Failed(reason) => format!("✗ {reason}"),
             RunResult::Measured(measured) => {
-                let shown = scenario.headlines().iter().filter_map(|metric| {
+                let shown = headlines(scenario).iter().filter_map(|metric| {
                     let value = metric.of(measured)?;
                     Some(
                         format!("{} {} {}", metric.name, number(value), metric.unit)

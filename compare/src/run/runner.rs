@@ -16,9 +16,10 @@ use crate::plan::Plan;
 use crate::plan::case::{Case, Method};
 use crate::plan::scenario::Scenario;
 use crate::plan::search::Search;
+use crate::results::Results;
 use crate::results::figures::Figures;
 use crate::results::metric::{Measured, Probe};
-use crate::results::{Results, Run, RunResult};
+use crate::results::runs::{Run, RunResult};
 use crate::run::progress::Progress;
 use crate::run::server::Server;
 use crate::run::target::Target;
@@ -83,7 +84,7 @@ impl Runner {
             };
             self.progress
                 .done(&self.title(planned), planned.scenario, &result);
-            results.runs.push(Run {
+            results.runs.all.push(Run {
                 scenario: planned.scenario,
                 case: planned.case.name.clone(),
                 server: self.targets[planned.target].name.clone(),
@@ -97,7 +98,7 @@ impl Runner {
                 self.progress.say(&format!("{error:#}"));
             }
         }
-        results.complete = results.runs.len() == planned_runs.len();
+        results.complete = results.runs.all.len() == planned_runs.len();
         self.progress.end();
     }
 
@@ -214,6 +215,7 @@ impl Runner {
         };
         let target = &self.targets[planned.target];
         let earlier = results
+            .runs
             .measured(planned.scenario, &planned.case.name, &target.name)
             .find_map(|measured| measured.largest_room);
         let mut search = match earlier {

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
-use serde::Serialize;
 
 use crate::loadgen::Endpoint;
 
@@ -58,13 +57,6 @@ pub(crate) enum Start {
 pub(crate) struct ServerUrl {
     authority: String,
     addresses: Vec<SocketAddr>,
-}
-
-/// A server that does not take part, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Skipped {
-    pub(crate) server: String,
-    pub(crate) reason: String,
 }
 
 /// How long an address may take to answer before the next one is tried.
