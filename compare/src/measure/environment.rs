@@ -1,4 +1,4 @@
-//! Where a comparison was made: without it nobody can repeat it, or see that they did not.
+//! The place of a comparison: without it nobody can repeat it, or see that they did not.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -7,7 +7,8 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use crate::measure::pin::Cores;
+use super::pin::Cores;
+use super::procstat;
 
 /// The machine, its limits, and what was run on it.
 #[derive(Debug, Clone, Serialize)]
@@ -64,13 +65,11 @@ impl Environment {
             commit: commit(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             kernel: line("/proc/sys/kernel/osrelease"),
-            cpu: field("/proc/cpuinfo", "model name"),
+            cpu: procstat::processor(),
             cores: std::thread::available_parallelism().map_or(1, Into::into),
             governor: line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-            memory_mib: field("/proc/meminfo", "MemTotal")
-                .and_then(|text| text.split(' ').next()?.parse().ok())
-                .map(|kib: u64| kib / 1024),
-            descriptor_limit: descriptor_limit(),
+            memory_mib: procstat::memory_bytes().map(|bytes| bytes / 1024 / 1024),
+            descriptor_limit: None,
             settings,
             pinned: None,
             not_pinned: None,
@@ -101,13 +100,6 @@ fn quoted(word: &OsStr) -> String {
     }
 }
 
-/// The value behind `name` in a file of `name: value` lines.
-fn field(path: &str, name: &str) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
-
 fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git")
@@ -128,18 +120,6 @@ fn commit() -> Option<String> {
     } else {
         commit
     })
-}
-
-#[cfg(unix)]
-fn descriptor_limit() -> Option<u64> {
-    rlimit::getrlimit(rlimit::Resource::NOFILE)
-        .ok()
-        .map(|(soft, _)| soft)
-}
-
-#[cfg(not(unix))]
-fn descriptor_limit() -> Option<u64> {
-    None
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a process has used, from `/proc`. Elsewhere than on Linux there is nothing to say, and nothing is said.
+//! Readings of `/proc`: what a process and the machine have used. On other systems than Linux each of them is none.
 
 use std::time::Duration;
 
@@ -42,7 +42,8 @@ pub(crate) struct Machine {
 }
 
 pub(crate) use system::{
-    cpu_exactly, machine, own_thread_cpu, own_thread_wait, resident_exactly, switches, usage,
+    cpu_exactly, machine, memory_bytes, own_thread_cpu, own_thread_wait, processor,
+    resident_exactly, switches, usage,
 };
 
 #[cfg(target_os = "linux")]
@@ -50,7 +51,7 @@ mod system {
     use std::time::Duration;
 
     use procfs::process::Process;
-    use procfs::{CurrentSI as _, KernelStats, Meminfo, ProcResult};
+    use procfs::{CpuInfo, Current as _, CurrentSI as _, KernelStats, Meminfo, ProcResult};
 
     use super::{Machine, Switches, Usage};
 
@@ -101,7 +102,7 @@ mod system {
 
     pub(crate) fn machine() -> Option<Machine> {
         let total = KernelStats::current().ok()?.total;
-        let memory = <Meminfo as procfs::Current>::current().ok()?;
+        let memory = Meminfo::current().ok()?;
         Some(Machine {
             busy: ticks(total.user + total.nice + total.system),
             steal: ticks(total.steal.unwrap_or(0)),
@@ -109,6 +110,16 @@ mod system {
                 + memory.kernel_stack.unwrap_or(0)
                 + memory.page_tables.unwrap_or(0),
         })
+    }
+
+    /// The model of the first core.
+    pub(crate) fn processor() -> Option<String> {
+        let processors = CpuInfo::current().ok()?;
+        Some(processors.model_name(0)?.to_owned())
+    }
+
+    pub(crate) fn memory_bytes() -> Option<u64> {
+        Some(Meminfo::current().ok()?.mem_total)
     }
 
     fn ticks(count: u64) -> Duration {
@@ -194,6 +205,14 @@ mod system {
     use super::{Duration, Machine, Switches, Usage};
 
     pub(crate) fn machine() -> Option<Machine> {
+        None
+    }
+
+    pub(crate) fn processor() -> Option<String> {
+        None
+    }
+
+    pub(crate) fn memory_bytes() -> Option<u64> {
         None
     }
 

@@ -10,7 +10,7 @@ use crate::results::claims::{Claim, Held, has_both_models};
 use crate::results::comparison::Comparison;
 use crate::results::runs::Runs;
 use crate::results::stats::Lead;
-use crate::results::text::{Lang, Text, number, text};
+use crate::results::text::{Lang, Text, isolated, number, text};
 use crate::results::{Results, Skipped};
 
 const STYLE: &str = include_str!("report.css");
@@ -181,8 +181,7 @@ fn card(results: &Results, scenario: Scenario) -> Markup {
 /// As in the terminal, but what is true of every card is said once above them.
 fn lead_text(line: &Comparison) -> Text {
     if line.ratio.lead == Lead::OneRun {
-        let ratio = table::ratio(line);
-        return Text::same(format!("{} / {} = {ratio}", line.first, line.second));
+        return Text::same(table::equation(line));
     }
     table::sentence(line)
 }
@@ -396,6 +395,7 @@ fn doubts(results: &Results) -> Markup {
                 li { (warned.says) " " span.dim { (warned.advice) } }
             }
             @for Skipped { server, reason } in &results.skipped {
+                @let server = isolated(server);
                 li {
                     (text!("{server} không tham gia", "{server} did not take part"))
                     ": " code { (reason) }

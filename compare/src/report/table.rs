@@ -8,7 +8,7 @@ use crate::results::comparison::{Comparison, between};
 use crate::results::metric::{Metric, headlines};
 use crate::results::runs::Runs;
 use crate::results::stats::{Lead, Summary};
-use crate::results::text::{Lang, Text, number, text};
+use crate::results::text::{Lang, Text, isolated, number, text};
 
 /// Rows of figures under their names.
 pub(crate) struct Table {
@@ -206,43 +206,37 @@ pub(crate) fn ratio(comparison: &Comparison) -> String {
     )
 }
 
+/// The ratio with its names: `evloop / thread = 3.10 ± 0.20`.
+pub(crate) fn equation(comparison: &Comparison) -> String {
+    let [first, second] = [&comparison.first, &comparison.second].map(|name| isolated(name));
+    format!("{first} / {second} = {}", ratio(comparison))
+}
+
 /// The comparison in words.
 pub(crate) fn sentence(comparison: &Comparison) -> Text {
-    let Comparison {
-        first,
-        second,
-        ratio: of,
-        ..
-    } = comparison;
-    let times = ratio(comparison);
-    let (vi, en) = match of.lead {
-        Lead::First => (format!("{first} hơn"), format!("{first} is ahead")),
-        Lead::Second => (format!("{second} hơn"), format!("{second} is ahead")),
-        Lead::Overlap => (
-            "chưa phân được hơn kém (các khoảng đo chồng nhau)".into(),
-            "no winner: the intervals overlap".into(),
-        ),
-        Lead::OneRun => (
-            "chưa kết luận (mỗi bên đo một lần)".into(),
-            "no winner named: measured once each".into(),
-        ),
-        Lead::Neither => (String::new(), String::new()),
-        Lead::NotCorrect => (
-            "không so sánh (có bên giao thiếu)".into(),
-            "not compared: one did not deliver everything".into(),
-        ),
+    let equation = equation(comparison);
+    let ahead = |name: &str| {
+        let name = isolated(name);
+        text!("{name} hơn", "{name} is ahead")
     };
-    let with = |words: String| {
-        if words.is_empty() {
-            String::new()
-        } else {
-            format!(" – {words}")
-        }
+    let Text { vi, en } = match comparison.ratio.lead {
+        Lead::First => ahead(&comparison.first),
+        Lead::Second => ahead(&comparison.second),
+        Lead::Overlap => text!(
+            "chưa phân được hơn kém (các khoảng đo chồng nhau)",
+            "no winner: the intervals overlap"
+        ),
+        Lead::OneRun => text!(
+            "chưa kết luận (mỗi bên đo một lần)",
+            "no winner named: measured once each"
+        ),
+        Lead::NotCorrect => text!(
+            "không so sánh (có bên giao thiếu)",
+            "not compared: one did not deliver everything"
+        ),
+        Lead::Neither => return Text::same(equation),
     };
-    Text::new(
-        format!("{first} / {second} = {times}{}", with(vi)),
-        format!("{first} / {second} = {times}{}", with(en)),
-    )
+    text!("{equation} – {vi}", "{equation} – {en}")
 }
 
 /// A scenario's question.

@@ -158,45 +158,56 @@ impl Figures {
     }
 
     /// What the run was about: messages where there were any, else ticks, else handshakes.
-    pub(crate) fn latency(&self) -> &Percentiles {
+    fn latency_kind(&self) -> LatencyKind {
         let kinds = [
-            &self.corrected_ms,
-            &self.tick_late_ms,
-            &self.visit_ms,
-            &self.return_ms,
+            (LatencyKind::Messages, &self.corrected_ms),
+            (LatencyKind::Ticks, &self.tick_late_ms),
+            (LatencyKind::Visits, &self.visit_ms),
+            (LatencyKind::Returns, &self.return_ms),
         ];
         kinds
             .into_iter()
-            .find(|percentiles| percentiles.count > 0)
-            .unwrap_or(&self.corrected_ms)
+            .find(|(_, percentiles)| percentiles.count > 0)
+            .map_or(LatencyKind::Messages, |(kind, _)| kind)
+    }
+
+    /// The latency that the run was about.
+    pub(crate) fn latency(&self) -> &Percentiles {
+        match self.latency_kind() {
+            LatencyKind::Messages => &self.corrected_ms,
+            LatencyKind::Ticks => &self.tick_late_ms,
+            LatencyKind::Visits => &self.visit_ms,
+            LatencyKind::Returns => &self.return_ms,
+        }
     }
 
     /// The same without correction for coordinated omission.
     pub(crate) fn uncorrected(&self) -> &Percentiles {
-        if self.corrected_ms.count > 0 {
-            &self.uncorrected_ms
-        } else if self.tick_late_ms.count > 0 {
-            &self.tick_delivery_ms
-        } else {
-            self.latency()
+        match self.latency_kind() {
+            LatencyKind::Messages => &self.uncorrected_ms,
+            LatencyKind::Ticks => &self.tick_delivery_ms,
+            LatencyKind::Visits | LatencyKind::Returns => self.latency(),
         }
     }
 
     /// The raw histogram behind [`Self::latency`].
     pub(crate) fn latency_pairs(&self) -> &[(u64, u64)] {
-        let Histograms {
-            corrected_ns,
-            tick_late_ns,
-            visit_ns,
-            return_ns,
-            ..
-        } = &self.histograms;
-        let kinds = [corrected_ns, tick_late_ns, visit_ns, return_ns];
-        kinds
-            .into_iter()
-            .find(|pairs| !pairs.is_empty())
-            .unwrap_or(corrected_ns)
+        match self.latency_kind() {
+            LatencyKind::Messages => &self.histograms.corrected_ns,
+            LatencyKind::Ticks => &self.histograms.tick_late_ns,
+            LatencyKind::Visits => &self.histograms.visit_ns,
+            LatencyKind::Returns => &self.histograms.return_ns,
+        }
     }
+}
+
+/// What a latency is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LatencyKind {
+    Messages,
+    Ticks,
+    Visits,
+    Returns,
 }
 
 impl ServerFigures {

@@ -56,6 +56,17 @@ macro_rules! text {
 }
 pub(crate) use text;
 
+/// A name within a sentence: written from right to left, it must not turn the words and numbers around it.
+pub(crate) fn isolated(name: &str) -> String {
+    const FIRST_STRONG_ISOLATE: char = '\u{2068}';
+    const POP_DIRECTIONAL_ISOLATE: char = '\u{2069}';
+    if name.is_ascii() {
+        name.to_owned()
+    } else {
+        format!("{FIRST_STRONG_ISOLATE}{name}{POP_DIRECTIONAL_ISOLATE}")
+    }
+}
+
 /// A number with as many digits as mean something: `25 M`, `1,234`, `83.4`, `0.0312`.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();

@@ -1,6 +1,6 @@
 //! The words of each warning: what is doubtful, and what to do about it.
 
-use super::text::{Text, number, text};
+use super::text::{Text, isolated, number, text};
 use super::warning::{Doubt, Warning};
 
 impl Warning {
@@ -9,8 +9,11 @@ impl Warning {
         let Text { vi, en } = self.doubt.says();
         match &self.at {
             Some(at) => {
-                let place = format!("{} · {} · {}", at.server, at.scenario.name(), at.case);
-                text!("{place}: {vi}", "{place}: {en}")
+                let (server, scenario, case) = (isolated(&at.server), at.scenario.name(), &at.case);
+                text!(
+                    "{server} · {scenario} · {case}: {vi}",
+                    "{server} · {scenario} · {case}: {en}"
+                )
             }
             None => Text { vi, en },
         }

@@ -266,6 +266,31 @@ fn report_that_cannot_be_written_is_named_and_the_table_is_shown() {
     }
 }
 
+/// A name may be written from right to left; what stands around it must stay where it is.
+#[test]
+fn names_are_isolated_in_the_report() {
+    const NAME: &str = "שרת (2)";
+    let report = Report::new();
+    let fakes = [&format!("{NAME}="), "other="];
+    let output = report.command(&fakes, &SHORT).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let page = fs::read_to_string(report.directory.join("report.html")).unwrap();
+    let isolated = page.matches(&format!("<bdi>{NAME}</bdi>")).count();
+    // The legends, the card, the rows of figures and ratios, the commands.
+    assert!(isolated >= 5, "{isolated}");
+    // Elements of their own, which the style isolates.
+    let drawn = page.matches(&format!(">{NAME}</text>")).count();
+    let quoted = page.matches(&format!("'{NAME}='")).count();
+    // The rest stands in sentences, between the marks that Unicode has for it.
+    let marked = page.matches(&format!("\u{2068}{NAME}\u{2069}")).count();
+    assert!(marked > 0);
+    assert_eq!(
+        page.matches(NAME).count(),
+        isolated + drawn + quoted + marked,
+        "{page}"
+    );
+}
+
 /// A limit on the length of files is a disk that is full early; the kernel sends a signal along.
 #[cfg(target_os = "linux")]
 #[test]
