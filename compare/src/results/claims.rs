@@ -1,11 +1,11 @@
 //! The table of the user's guide, synchronous against asynchronous: each of its claims beside what was measured, and
-//! a sentence, made from the figures, whether it held and why.
+//! whether it held, in a sentence that is made from the figures.
 
 use serde::Serialize;
 
 use super::metric::{self as m, Metric};
 use super::runs::Runs;
-use super::text::{Text, number};
+use super::text::{Text, number, text};
 use crate::plan::scenario::Scenario;
 
 /// One row of the table.
@@ -99,54 +99,45 @@ fn one_at_a_time(runs: &Runs) -> Claim {
     let figures = evidence(runs, |server| {
         let (p99, rate) = (of(server, &m::P99)?, of(server, &m::HANDSHAKES)?);
         let [without, with, per_s] = [p99.without, p99.with, rate.with].map(number);
-        Some(Text::new(
-            format!("bắt tay p99 {without} → {with} ms, vẫn {per_s} lượt/s"),
-            format!("handshake p99 {without} → {with} ms, still {per_s}/s"),
+        Some(text!(
+            "bắt tay p99 {without} → {with} ms, vẫn {per_s} lượt/s",
+            "handshake p99 {without} → {with} ms, still {per_s}/s"
         ))
     });
     let (held, says) = match of(SYNC, &m::P99).zip(of(ASYNC, &m::P99)) {
         None => not_measured(),
-        Some((sync, _)) if sync.with > WAITING_MS => (
-            Held::Confirmed,
-            Text::new(
-                format!(
-                    "Đúng: người đến sau phải chờ tới {} ms sau những yêu cầu dở dang.",
-                    number(sync.with)
-                ),
-                format!(
-                    "Held: newcomers waited up to {} ms behind unfinished requests.",
-                    number(sync.with)
-                ),
-            ),
-        ),
+        Some((sync, _)) if sync.with > WAITING_MS => {
+            let waited = number(sync.with);
+            let says = text!(
+                "Đúng: người đến sau phải chờ tới {waited} ms sau những yêu cầu dở dang.",
+                "Held: newcomers waited up to {waited} ms behind unfinished requests."
+            );
+            (Held::Confirmed, says)
+        }
         Some((sync, asynchronous)) => {
             let [s, a] = [sync.with, asynchronous.with].map(number);
             (
                 Held::Refuted,
-                Text::new(
-                    format!(
-                        "Không đúng với mô hình một luồng mỗi client: một LUỒNG xử lý một client một lúc, nhưng máy chủ có \
+                text!(
+                    "Không đúng với mô hình một luồng mỗi client: một LUỒNG xử lý một client một lúc, nhưng máy chủ có \
                          nhiều luồng. Trong khi các yêu cầu dở dang vẫn treo, người mới vào được với p99 {s} ms (luồng) \
-                         và {a} ms (vòng lặp sự kiện). Câu này chỉ đúng với máy chủ đồng bộ một luồng."
-                    ),
-                    format!(
-                        "Did not hold for a thread per client: one THREAD handles one client at a time, but the server has \
+                         và {a} ms (vòng lặp sự kiện). Câu này chỉ đúng với máy chủ đồng bộ một luồng.",
+                    "Did not hold for a thread per client: one THREAD handles one client at a time, but the server has \
                          many. While unfinished requests stood, newcomers got in with a p99 of {s} ms (threads) and {a} ms \
                          (event loop). The claim is true only of a synchronous server with a single thread."
-                    ),
                 ),
             )
         }
     };
     Claim {
-        synchronous: Text::new("Xử lý 1 request/lần", "Handles 1 request at a time"),
-        asynchronous: Text::new(
+        synchronous: text!("Xử lý 1 request/lần", "Handles 1 request at a time"),
+        asynchronous: text!(
             "Xử lý nhiều request đồng thời",
-            "Handles many requests at once",
+            "Handles many requests at once"
         ),
-        measured: Text::new(
+        measured: text!(
             "stall: bắt tay mới khi có các bắt tay dở dang",
-            "stall: handshakes while others hang half-open",
+            "stall: handshakes while others hang half-open"
         ),
         figures,
         held,
@@ -159,22 +150,18 @@ fn blocking_waits(runs: &Runs) -> Claim {
     let figures = evidence(runs, |server| {
         let change = of(server)?;
         let [without, with] = [change.without, change.with].map(number);
-        let switches = runs
-            .median(Scenario::Echo, server, &m::SWITCHES)
-            .map_or_else(
-                || Text::same(""),
-                |count| {
-                    let count = number(count);
-                    Text::new(
-                        format!("; {count} lần chuyển ngữ cảnh / 1000 vòng echo"),
-                        format!("; {count} context switches in 1,000 echoes"),
-                    )
-                },
-            );
-        Some(Text::new(
-            format!("p99 của người khác {without} → {with} ms{}", switches.vi),
-            format!("the others' p99 {without} → {with} ms{}", switches.en),
-        ))
+        let mut shows = text!(
+            "p99 của người khác {without} → {with} ms",
+            "the others' p99 {without} → {with} ms"
+        );
+        if let Some(count) = runs.median(Scenario::Echo, server, &m::SWITCHES) {
+            let count = number(count);
+            shows.push(&text!(
+                "; {count} lần chuyển ngữ cảnh / 1000 vòng echo",
+                "; {count} context switches in 1,000 echoes"
+            ));
+        }
+        Some(shows)
     });
     let (held, says) = match of(SYNC).zip(of(ASYNC)) {
         None => not_measured(),
@@ -188,14 +175,14 @@ fn blocking_waits(runs: &Runs) -> Claim {
         }
     };
     Claim {
-        synchronous: Text::new("Blocking I/O → chờ đợi", "Blocking I/O → waits"),
-        asynchronous: Text::new(
+        synchronous: text!("Blocking I/O → chờ đợi", "Blocking I/O → waits"),
+        asynchronous: text!(
             "Non-blocking I/O → không chờ",
-            "Non-blocking I/O → does not wait",
+            "Non-blocking I/O → does not wait"
         ),
-        measured: Text::new(
+        measured: text!(
             "slow: độ trễ của người khác khi có client không bao giờ đọc",
-            "slow: the others' latency while some never read",
+            "slow: the others' latency while some never read"
         ),
         figures,
         held,
@@ -212,35 +199,23 @@ fn waits_sentence(held: Held, sync: Change, asynchronous: Change) -> Text {
     ]
     .map(number);
     match held {
-        Held::Confirmed => Text::new(
-            format!(
-                "Đúng: luồng ghi cho client không đọc phải chờ, và người khác chờ theo (p99 {s0} → {s1} ms); vòng lặp sự \
-                 kiện để phần chưa gửi trong hàng đợi rồi đi tiếp ({a0} → {a1} ms)."
-            ),
-            format!(
-                "Held: a thread that writes to a client that never reads waits, and others wait with it (p99 {s0} → {s1} ms); \
+        Held::Confirmed => text!(
+            "Đúng: luồng ghi cho client không đọc phải chờ, và người khác chờ theo (p99 {s0} → {s1} ms); vòng lặp sự \
+                 kiện để phần chưa gửi trong hàng đợi rồi đi tiếp ({a0} → {a1} ms).",
+            "Held: a thread that writes to a client that never reads waits, and others wait with it (p99 {s0} → {s1} ms); \
                  the event loop leaves what is unsent in a queue and goes on ({a0} → {a1} ms)."
-            ),
         ),
-        Held::Partly => Text::new(
-            format!(
-                "Đúng một nửa: ở cả hai, người khác đều thấy chậm đi (luồng {s0} → {s1} ms, vòng lặp {a0} → {a1} ms)."
-            ),
-            format!(
-                "Held in part: the others felt it on both (threads {s0} → {s1} ms, event loop {a0} → {a1} ms)."
-            ),
+        Held::Partly => text!(
+            "Đúng một nửa: ở cả hai, người khác đều thấy chậm đi (luồng {s0} → {s1} ms, vòng lặp {a0} → {a1} ms).",
+            "Held in part: the others felt it on both (threads {s0} → {s1} ms, event loop {a0} → {a1} ms)."
         ),
-        Held::Refuted | Held::Unknown => Text::new(
-            format!(
-                "Không thấy: luồng có chờ, nhưng chỉ luồng của client đó; hàng đợi gửi có giới hạn và thời hạn gửi giữ cho \
+        Held::Refuted | Held::Unknown => text!(
+            "Không thấy: luồng có chờ, nhưng chỉ luồng của client đó; hàng đợi gửi có giới hạn và thời hạn gửi giữ cho \
                  người khác không phải chờ (luồng {s0} → {s1} ms, vòng lặp {a0} → {a1} ms). Chờ ở đâu là do thiết kế hàng đợi, \
-                 không chỉ do kiểu I/O."
-            ),
-            format!(
-                "Not seen: a thread does wait, but only its own client's; a bounded outbox and a send timeout keep the others \
+                 không chỉ do kiểu I/O.",
+            "Not seen: a thread does wait, but only its own client's; a bounded outbox and a send timeout keep the others \
                  from waiting (threads {s0} → {s1} ms, event loop {a0} → {a1} ms). Who waits is a matter of the queue's \
                  design, not of the kind of I/O alone."
-            ),
         ),
     }
 }
@@ -280,31 +255,23 @@ fn thread_a_client(runs: &Runs) -> Claim {
                 (Held::Refuted, "Không thấy", "Not seen")
             };
             let factor = number(factor);
-            let why = why(runs);
-            (
-                held,
-                Text::new(
-                    format!(
-                        "{vi}: một client nhàn rỗi tốn gấp {factor} lần bộ nhớ, kể cả ngăn xếp của luồng trong nhân.{}",
-                        why.vi
-                    ),
-                    format!(
-                        "{en}: an idle client costs {factor} times the memory, its thread's kernel stack included.{}",
-                        why.en
-                    ),
-                ),
-            )
+            let mut says = text!(
+                "{vi}: một client nhàn rỗi tốn gấp {factor} lần bộ nhớ, kể cả ngăn xếp của luồng trong nhân.",
+                "{en}: an idle client costs {factor} times the memory, its thread's kernel stack included."
+            );
+            says.push(&why(runs));
+            (held, says)
         }
     };
     Claim {
-        synchronous: Text::new(
+        synchronous: text!(
             "1 thread/client → tốn tài nguyên",
-            "1 thread a client → costs resources",
+            "1 thread a client → costs resources"
         ),
-        asynchronous: Text::new("Event loop → hiệu quả cao", "Event loop → efficient"),
-        measured: Text::new(
+        asynchronous: text!("Event loop → hiệu quả cao", "Event loop → efficient"),
+        measured: text!(
             "idle: bộ nhớ và luồng; echo, fanout: CPU mỗi lần giao",
-            "idle: memory and threads; echo, fanout: CPU a delivery",
+            "idle: memory and threads; echo, fanout: CPU a delivery"
         ),
         figures,
         held,
@@ -322,37 +289,27 @@ fn why(runs: &Runs) -> Text {
     };
     let mut why = Text::same("");
     if let Some([s, a, times]) = pair(Scenario::Echo, &m::CPU_PER_DELIVERY) {
-        why.push(
-            &format!(" Một vòng echo tốn {s} µs CPU (luồng) so với {a} µs (vòng lặp), gấp {times} lần"),
-            &format!(" An echo costs {s} µs of CPU on threads and {a} µs on the loop, {times} times as much"),
-        );
+        why.push(&text!(
+            " Một vòng echo tốn {s} µs CPU (luồng) so với {a} µs (vòng lặp), gấp {times} lần",
+            " An echo costs {s} µs of CPU on threads and {a} µs on the loop, {times} times as much"
+        ));
         if let Some([s, a, _]) = pair(Scenario::Echo, &m::SWITCHES) {
-            why.push(
-                &format!(": {s} lần chuyển ngữ cảnh trong 1000 vòng so với {a}"),
-                &format!(": {s} context switches in 1,000 echoes against {a}"),
-            );
+            why.push(&text!(
+                ": {s} lần chuyển ngữ cảnh trong 1000 vòng so với {a}",
+                ": {s} context switches in 1,000 echoes against {a}"
+            ));
         }
-        why.push(".", ".");
+        why.push(&Text::same("."));
     }
     if let Some([s, a, times]) = pair(Scenario::Fanout, &m::CPU_PER_DELIVERY) {
-        why.push(
-            &format!(" Trong phòng cùng cỡ, cùng nhịp tin, mỗi lần giao tốn {s} so với {a} µs, gấp {times} lần."),
-            &format!(" In a room of the same size at the same rate a delivery costs {s} against {a} µs, {times} times as much."),
-        );
+        why.push(&text!(" Trong phòng cùng cỡ, cùng nhịp tin, mỗi lần giao tốn {s} so với {a} µs, gấp {times} lần.", " In a room of the same size at the same rate a delivery costs {s} against {a} µs, {times} times as much."));
     }
     if let Some(change) = Change::of(runs, Scenario::Fanout, ASYNC, &m::CPU_PER_DELIVERY)
         && change.with < change.without
     {
         let [one, many] = [change.without, change.with].map(number);
-        why.push(
-            &format!(
-                " Mỗi lần ghi mang theo mọi tin từ lần trước: tin dày lên, mỗi lần giao trên vòng lặp rẻ đi từ {one} xuống {many} µs."
-            ),
-            &format!(
-                " A write carries all that was said since the last: as messages come faster, a delivery on the loop falls \
-                 from {one} to {many} µs."
-            ),
-        );
+        why.push(&text!(" Mỗi lần ghi mang theo mọi tin từ lần trước: tin dày lên, mỗi lần giao trên vòng lặp rẻ đi từ {one} xuống {many} µs.", " A write carries all that was said since the last: as messages come faster, a delivery on the loop falls \
+                 from {one} to {many} µs."));
     }
     why
 }
@@ -386,40 +343,30 @@ fn thousands_on_one_thread(runs: &Runs) -> Claim {
             } else {
                 ("Không đúng", "Did not hold")
             };
-            let against = room(SYNC).map_or_else(
-                || Text::same(""),
-                |(size, threads, _)| {
-                    let [size, threads] = [size, threads].map(number);
-                    Text::new(
-                        format!(" Một luồng mỗi client: {size} client với {threads} luồng."),
-                        format!(" A thread a client: {size} clients on {threads} threads."),
-                    )
-                },
+            let (threads_vi, threads_en) = (threads.vi, threads.en);
+            let mut says = text!(
+                "{vi}: {size} client cùng nói mỗi giây một câu trên {threads_vi}, p99 không quá 100 ms.",
+                "{en}: {size} clients, each speaking once a second, on {threads_en} with p99 at most 100 ms."
             );
-            (
-                held,
-                Text::new(
-                    format!(
-                        "{vi}: {size} client cùng nói mỗi giây một câu trên {}, p99 không quá 100 ms.{}",
-                        threads.vi, against.vi
-                    ),
-                    format!(
-                        "{en}: {size} clients, each speaking once a second, on {} with p99 at most 100 ms.{}",
-                        threads.en, against.en
-                    ),
-                ),
-            )
+            if let Some((size, threads, _)) = room(SYNC) {
+                let [size, threads] = [size, threads].map(number);
+                says.push(&text!(
+                    " Một luồng mỗi client: {size} client với {threads} luồng.",
+                    " A thread per client: {size} clients on {threads} threads."
+                ));
+            }
+            (held, says)
         }
     };
     Claim {
-        synchronous: Text::new("– (mỗi client một luồng)", "– (a thread for each)"),
-        asynchronous: Text::new(
+        synchronous: text!("– (mỗi client một luồng)", "– (a thread for each)"),
+        asynchronous: text!(
             "Hàng ngàn connections đồng thời trên 1 thread",
-            "Thousands of connections at once on 1 thread",
+            "Thousands of connections at once on 1 thread"
         ),
-        measured: Text::new(
+        measured: text!(
             "room: phòng lớn nhất có p99 ≤ 100 ms",
-            "room: the largest with p99 ≤ 100 ms",
+            "room: the largest with p99 ≤ 100 ms"
         ),
         figures,
         held,
@@ -430,7 +377,7 @@ fn thousands_on_one_thread(runs: &Runs) -> Claim {
 fn threads_text(count: f64) -> Text {
     let shown = number(count);
     let plural = if count > 1.0 { "s" } else { "" };
-    Text::new(format!("{shown} luồng"), format!("{shown} thread{plural}"))
+    text!("{shown} luồng", "{shown} thread{plural}")
 }
 
 fn evidence(runs: &Runs, of: impl Fn(&str) -> Option<Text>) -> Vec<Evidence> {
@@ -447,9 +394,9 @@ fn evidence(runs: &Runs, of: impl Fn(&str) -> Option<Text>) -> Vec<Evidence> {
 }
 
 fn not_measured() -> (Held, Text) {
-    let says = Text::new(
+    let says = text!(
         "Chưa đo đủ: cần cả evloop và thread, và kịch bản của hàng này.",
-        "Not measured: it takes both evloop and thread, and this row's scenario.",
+        "Not measured: it takes both evloop and thread, and this row's scenario."
     );
     (Held::Unknown, says)
 }

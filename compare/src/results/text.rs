@@ -1,4 +1,4 @@
-//! What is said to people, in Vietnamese and in English.
+//! Sayings for people, in Vietnamese and in English, and numbers as people read them.
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -35,9 +35,9 @@ impl Text {
     }
 
     /// Goes on with another sentence.
-    pub(crate) fn push(&mut self, vi: &str, en: &str) {
-        self.vi.push_str(vi);
-        self.en.push_str(en);
+    pub(crate) fn push(&mut self, more: &Self) {
+        self.vi.push_str(&more.vi);
+        self.en.push_str(&more.en);
     }
 
     pub(crate) fn get(&self, lang: Lang) -> &str {
