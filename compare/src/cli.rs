@@ -12,9 +12,9 @@ use crate::plan::{TEXT_BYTES_MAX, TEXT_BYTES_MIN};
 use crate::results::assertion::Assertion;
 use crate::results::text::Lang;
 use crate::run::fake::Faults;
-#[cfg(target_os = "linux")]
-use crate::run::server::Tied;
 use crate::run::target::{Known, ServerUrl, Start, Target};
+#[cfg(target_os = "linux")]
+use crate::run::tied::Tied;
 
 const REPEATS_QUICK: usize = 1;
 const REPEATS_THOROUGH: usize = 3;
@@ -119,7 +119,7 @@ pub(crate) enum Command {
     /// A server with known faults, to test this program against
     #[command(hide = true)]
     FakeServer(Faults),
-    /// Becomes a server that ends when this program's parent does
+    /// A server that ends when the program that started it does
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Tied(Tied),

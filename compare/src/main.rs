@@ -1,4 +1,4 @@
-//! The stress test: the same load on each server, and what came of it.
+//! The stress test: the same load on each server, and the report of what came of it.
 //!
 //! In reading order: [`cli`] is what can be asked; [`plan`] makes loads of it, which are data; [`run`] starts each
 //! server and puts each load on it; [`loadgen`] carries a load out, while [`measure`] looks at the server's process;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let done = match args.command {
         Some(Command::FakeServer(faults)) => fake::run(faults).map(|()| ExitCode::SUCCESS),
         #[cfg(target_os = "linux")]
-        Some(Command::Tied(server)) => server.become_it().map(|never| match never {}),
+        Some(Command::Tied(server)) => server.exec().map(|never| match never {}),
         None => compare(&args),
     };
     done.unwrap_or_else(|error| {
@@ -149,7 +149,7 @@ fn targets(args: &Args) -> Result<(Vec<Target>, Vec<Skipped>)> {
     Ok((ready, skipped))
 }
 
-/// Descriptors the program needs besides one a client.
+/// Descriptors the program needs besides one per client.
 const DESCRIPTORS_BESIDES: u64 = 64;
 
 /// The cases that the limit of open files has room for.
@@ -195,7 +195,7 @@ fn raise_descriptor_limit(wanted: u64) -> Result<u64> {
     Ok(wanted)
 }
 
-/// Holds this thread on a core; tells which one is left to the servers, if it can be held.
+/// Holds this thread on a core, if that can be done; the servers get another.
 fn pin_generator(args: &Args, environment: &mut Environment) -> Option<Cores> {
     let pinned = match pin::choose() {
         _ if args.no_pin => Err("--no-pin".to_owned()),

@@ -1,4 +1,4 @@
-//! Wakes the poll at a time, to the microsecond where the system can.
+//! A timer that wakes the poll, to the microsecond where the system can.
 //!
 //! mio rounds its timeout up to whole milliseconds, which would be added to every latency. On Linux a timerfd
 //! does better and still leaves the core idle in between, but for a moment after work (`busy_poll`).

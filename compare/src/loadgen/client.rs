@@ -1,4 +1,4 @@
-//! One client's socket: connect, upgrade, then bytes in and out. What the bytes mean is `clients`'s business.
+//! One client's connection: connect, upgrade, then bytes in and out, whatever they mean.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -23,7 +23,7 @@ const RESPONSE_HEADERS_MAX: usize = 32;
 #[cfg(target_os = "linux")]
 const CLIENTS_PER_SOURCE_ADDRESS: usize = 1_000;
 
-/// A client of the clients.
+/// One client.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) group: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Client {
     pub(crate) order_check: Option<Box<OrderCheck>>,
 }
 
-/// Where a client stands. Time only goes down this list; who comes again begins anew.
+/// The stage of a client's connection. Time only goes down this list; a client that reconnects begins anew.
 #[derive(Debug)]
 pub(crate) enum Stage {
     Waiting,
@@ -287,7 +287,7 @@ impl Client {
         self.in_flight = None;
     }
 
-    /// Stops hearing of anything to read: a client that does not read.
+    /// Asks for no more events of anything to read: a client that does not read.
     pub(crate) fn stop_reading(&mut self, index: usize, poll: &Registry) -> io::Result<()> {
         let Stage::Open { stream } = &mut self.stage else {
             return Ok(());

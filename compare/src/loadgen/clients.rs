@@ -1,4 +1,4 @@
-//! The clients: how they come, hear, answer and go. `mod` decides when; here is what happens then.
+//! All clients of a load: how they join, receive, answer and leave. The module above decides when.
 
 use std::ops::Range;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -28,7 +28,7 @@ pub(crate) struct Clients {
     pub(crate) workloads: Vec<Workload>,
     pub(crate) tally: Tally,
     pub(crate) ticks: Ticks,
-    /// Of those that stay.
+    /// Clients that stay and have joined.
     pub(crate) joined: usize,
     /// Clients lost on the way: refused, closed, reset.
     pub(crate) lost: usize,
@@ -75,7 +75,7 @@ impl Clients {
         clients
     }
 
-    /// Lines the clients up in the order in which they will join: the groups mixed evenly.
+    /// Lines the clients up in the order in which they will join, the groups mixed evenly.
     fn gather(&mut self, groups: &[Group]) {
         let sizes: Vec<usize> = groups.iter().map(|group| group.clients).collect();
         self.workloads = groups
@@ -113,7 +113,7 @@ impl Clients {
         }
     }
 
-    /// Nanoseconds since this clients was made: the clock of everything in it.
+    /// Nanoseconds since the clients were made: the clock of everything here.
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_nanos()).expect("a run lasts less than 584 years")
@@ -194,7 +194,7 @@ impl Clients {
         self.read(index, ReadUntil::WouldBlock)
     }
 
-    /// Of a client that only waits for the server to close: when it has, the client comes again.
+    /// Reads until the server closes, which is all that this client waits for; then it reconnects.
     fn await_end(&mut self, index: usize) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let outcome = loop {
@@ -213,7 +213,7 @@ impl Clients {
         self.come_again(index);
     }
 
-    /// A client whose connection has ended begins anew: at once, or when its next visit is due.
+    /// Begins a new connection after one has ended: at once, or when the next visit is due.
     fn come_again(&mut self, index: usize) {
         self.all[index].drop_connection();
         let paced = matches!(
@@ -367,20 +367,20 @@ impl Clients {
         }
     }
 
-    /// Those that are there before the load begins.
+    /// The clients that are there before the load begins.
     pub(crate) fn staying(&self) -> Vec<usize> {
         (0..self.all.len())
             .filter(|&index| self.role(&self.all[index]).stays())
             .collect()
     }
 
-    /// Every connection goes at once; the clients have it before them to come back.
+    /// Drops every connection at once; the clients have yet to come back.
     pub(crate) fn drop_connections(&mut self) {
         self.joined = 0;
         self.all.iter_mut().for_each(Client::drop_connection);
     }
 
-    /// Whether it is the answers that set the pace.
+    /// Whether answers set the pace of the messages.
     pub(crate) fn is_closed_loop(&self) -> bool {
         self.workloads
             .iter()
@@ -407,7 +407,7 @@ impl Clients {
         self.workloads[client.group].group.role
     }
 
-    /// A client is out; the others go on.
+    /// Counts a client out; the others go on.
     pub(crate) fn lose(&mut self, index: usize, kind: ErrorKind) {
         let client = &self.all[index];
         if self.role(client) == Role::NonReading && client.is_open() {
@@ -434,7 +434,7 @@ impl Clients {
         }
     }
 
-    /// Gives up on all who have not joined.
+    /// Gives up on all clients that have not joined.
     pub(crate) fn lose_the_late(&mut self) {
         for index in self.staying() {
             if !matches!(self.all[index].stage, Stage::Open { .. } | Stage::Gone) {
@@ -472,7 +472,7 @@ fn unix_ns() -> u64 {
     u64::try_from(since.as_nanos()).expect("the year is below 2554")
 }
 
-/// Spreads a group's samples evenly over its members: who joined late may be served last.
+/// Spreads a group's samples evenly over its members: a client that joined late may be served last.
 fn is_sampled(member: usize, group: &Group) -> bool {
     let quota = |members: usize| members * group.sampled.min(group.clients) / group.clients;
     quota(member) < quota(member + 1)

@@ -64,7 +64,7 @@ pub(crate) enum FrameError {
     ControlTooLong,
 }
 
-/// Who is at the other end: RFC 6455, 5.1 has clients mask and servers not.
+/// The sender of the frames: RFC 6455, 5.1 has clients mask and servers not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
     Server,

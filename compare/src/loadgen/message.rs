@@ -1,4 +1,4 @@
-//! The messages the generator sends, and the stamp by which a receiver knows one again.
+//! The generator's messages, and the stamp by which a receiver recognises each.
 //!
 //! A stamp names the group and the slot, nothing else: when the message was due follows from the schedule, and
 //! when it was sent is in the generator's own log, so no clock reading has to travel.

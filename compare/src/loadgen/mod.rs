@@ -1,9 +1,9 @@
 //! The load generator: one mio loop, thousands of clients, lean enough not to be what is measured.
 //!
 //! In reading order: [`frames`] finds frames and skips payloads; [`message`] stamps what is sent; [`tally`]
-//! counts; [`ticks`] is the dashboard's time; [`workload`] logs the open loop; [`client`] is one socket; [`hearing`]
-//! is what a read brings; [`clients`] is all clients, [`sending`] what they say, [`reckoning`] what they must have;
-//! [`alarm`] wakes the loop in time, [`busy_poll`] keeps it awake; here, a plan is carried out phase by phase.
+//! counts; [`ticks`] is the dashboard's time; [`workload`] logs the open loop; [`client`] is one connection; [`receive`]
+//! is what a read brings; [`clients`] is all of them, [`send`] what they say, [`verify`] what they must have; [`alarm`]
+//! wakes the loop in time, [`busy_poll`] keeps it awake; here, a plan is carried out phase by phase.
 
 mod alarm;
 mod busy_poll;
@@ -78,10 +78,10 @@ impl Endpoint {
 pub(crate) struct Outcome {
     /// The window as it really was.
     pub(crate) window: Duration,
-    /// Messages due in the window, and those of them that were never sent.
+    /// Messages due in the window, and how many of them were never sent.
     pub(crate) due: u64,
     pub(crate) unsent: u64,
-    /// Deliveries the window asked for, and those made within it.
+    /// Deliveries the window asked for, and deliveries made within it.
     pub(crate) deliveries_due: u64,
     pub(crate) deliveries: u64,
     /// Bytes received within the window, frame headers included.
@@ -125,7 +125,7 @@ pub(crate) fn run(
 ) -> Result<Outcome> {
     let mut generator = Generator::new(plan, target, owns_core, Arc::clone(stop))?;
     let joining = generator.join(JOINING_MAX, plan.join_max)?;
-    generator.ensure_nobody_is_lost()?;
+    generator.ensure_all_joined()?;
     generator.settle(plan.join_max)?;
     on_moment(Moment::Joined);
 
@@ -195,7 +195,7 @@ impl Generator {
             bail!("interrupted");
         }
         let begin_ns = self.clients.now_ns();
-        let timeout = if self.busy_poll.is_kept(begin_ns) {
+        let timeout = if self.busy_poll.is_on(begin_ns) {
             Duration::ZERO
         } else {
             let wake_ns = until_ns.min(self.clients.next_due_ns());
@@ -220,7 +220,7 @@ impl Generator {
             self.clients.note_turn(woke_ns);
         }
         self.busy_poll
-            .turned(begin_ns, self.clients.now_ns(), worked);
+            .end_turn(begin_ns, self.clients.now_ns(), worked);
         Ok(())
     }
 
@@ -231,7 +231,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Brings everyone who stays in, a limited number at a time.
+    /// Brings in every client that stays, a limited number at a time.
     fn join(&mut self, at_once_max: usize, join_max: Duration) -> Result<Duration> {
         let begin_ns = self.clients.now_ns();
         let deadline_ns = begin_ns + nanos(join_max);
@@ -255,8 +255,8 @@ impl Generator {
         Ok(Duration::from_nanos(self.clients.now_ns() - begin_ns))
     }
 
-    /// A load that some are missing from is another load than was asked for.
-    fn ensure_nobody_is_lost(&self) -> Result<()> {
+    /// A load without some of its clients is another load than was asked for.
+    fn ensure_all_joined(&self) -> Result<()> {
         let Clients {
             tally, lost, all, ..
         } = &self.clients;
@@ -283,7 +283,7 @@ impl Generator {
         Ok(took)
     }
 
-    /// Waits until the notices of all those arrivals are through.
+    /// Waits until the notices of all arrivals are through.
     fn settle(&mut self, settle_max: Duration) -> Result<()> {
         let deadline_ns = self.clients.now_ns() + nanos(settle_max);
         loop {
@@ -314,7 +314,7 @@ impl Generator {
             delivered: self.clients.tally.delivered,
             bytes: self.clients.tally.bytes,
             own_cpu: procstat::own_thread_cpu()
-                .map(|used| used.saturating_sub(self.busy_poll.awake_for_nothing())),
+                .map(|used| used.saturating_sub(self.busy_poll.wasted())),
             own_wait: procstat::own_thread_wait(),
         }
     }

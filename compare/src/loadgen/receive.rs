@@ -1,4 +1,4 @@
-//! What one read brought one client: told apart, counted, and on sampled clients held against what was sent.
+//! The yield of one read: frames told apart, counted, and on sampled clients held against what was sent.
 
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 

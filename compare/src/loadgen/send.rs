@@ -1,4 +1,4 @@
-//! What is due is sent: by the schedule in the open loop, by the last answer in the closed one.
+//! The sending of what is due: by the schedule in the open loop, by the last answer in the closed one.
 
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 

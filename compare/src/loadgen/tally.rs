@@ -1,4 +1,4 @@
-//! What the clients saw: counts of everything, latencies from the sampled ones.
+//! Counts of everything the clients saw, and latencies from the sampled ones.
 
 use std::io;
 
@@ -15,7 +15,7 @@ pub(crate) fn latency_histogram() -> Histogram<u64> {
         .expect("the bounds are in order")
 }
 
-/// What can go wrong with a client, each counted apart.
+/// An error on a client's side of the connection; each kind is counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ErrorKind {
@@ -85,7 +85,7 @@ impl ErrorCounts {
         self.0[kind as usize]
     }
 
-    /// Those that came at least once.
+    /// The kinds that came at least once.
     pub(crate) fn seen(&self) -> impl Iterator<Item = (ErrorKind, u64)> {
         ErrorKind::ALL
             .into_iter()
@@ -151,7 +151,7 @@ pub(crate) struct Tally {
     pub(crate) latency: Latency,
     /// From the first SYN to the 101, each client that stays.
     pub(crate) joins: Histogram<u64>,
-    /// The same for those that came within the window, and for the return after a storm.
+    /// The same for visitors within the window, and for the return after a storm.
     pub(crate) visits: Histogram<u64>,
     pub(crate) returns: Histogram<u64>,
     pub(crate) ends: Ends,
@@ -179,7 +179,7 @@ impl Tally {
     }
 }
 
-/// A sampled client's memory of the room: nobody's message twice, none before an earlier one of the same sender.
+/// A sampled client's check of the room's order: no message twice, none before an earlier one of the same sender.
 #[derive(Debug, Clone)]
 pub(crate) struct OrderCheck {
     /// For each group and member, one more than the last slot received; 0 for none yet.

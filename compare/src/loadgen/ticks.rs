@@ -1,4 +1,4 @@
-//! The dashboard's ticks as its subscribers got them: which tick each metric belongs to, and how late it came.
+//! The dashboard's ticks as its subscribers received them: the tick of each metric, and how late it came.
 //!
 //! A tick is told by the `ts` in its messages. Lateness is counted twice: from the time at which the tick should
 //! have been, which is the grid of whole intervals that fits its earliest ticks, and from the `ts` itself, which a

@@ -1,4 +1,4 @@
-//! What was asked for, what every client must have, and what it has: the check that comes before all speed.
+//! The check that comes before all speed: what was asked for, what every client must have, and what it has.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ impl Clients {
         let due = self.due_to_each();
         let mut exactness = Exactness::default();
         let mut orders = BTreeSet::new();
-        // What reached those who do not read is nobody's business.
+        // What reached a client that does not read proves nothing.
         for client in self
             .all
             .iter()

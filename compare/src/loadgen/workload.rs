@@ -1,4 +1,4 @@
-//! A group at work: its members' places in the clients, its schedule, and the log of what was sent when.
+//! A group at work: its members, its schedule, and the log of what was sent when.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ const UNSENT: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Workload {
     pub(crate) group: Group,
-    /// Each member's index in the clients.
+    /// Each member's index among all clients.
     pub(crate) members: Vec<usize>,
     pub(crate) work: Work,
 }

@@ -1,4 +1,4 @@
-//! The server's process and the machine around it, looked at before, during and after a load.
+//! A monitor of the server's process and of the machine around it: looks before, during and after a load.
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub(crate) struct Noise {
     pub(crate) steal: f64,
 }
 
-/// Before the load; looking takes time that nobody is waiting for then.
+/// Before the load, when there is time for a look that takes long.
 #[derive(Debug, Clone, Copy, Default)]
 struct Idle {
     resident: Option<u64>,

@@ -1,4 +1,4 @@
-//! Server and generator on a core each: on a small machine they would otherwise take turns in each other's way.
+//! The cores of server and generator: on a small machine the two would otherwise be in each other's way.
 
 use serde::Serialize;
 

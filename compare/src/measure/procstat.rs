@@ -30,7 +30,7 @@ impl Switches {
     }
 }
 
-/// What the whole machine has done since it started, and what its kernel holds for everybody.
+/// What the whole machine has done since it started, and what its kernel holds for all processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Machine {
     /// CPU time of processes, all cores together; interrupts are left out, since nobody can be named for them.
@@ -91,7 +91,7 @@ mod system {
     }
 
     /// CPU time of all threads to the nanosecond, where [`Usage`] has hundredths of a second. Its cost grows with the
-    /// threads; those that have ended are not in it.
+    /// threads; threads that have ended are not in it.
     pub(crate) fn cpu_exactly(pid: u32) -> Option<Duration> {
         let tasks = process(pid).ok()?.tasks().ok()?;
         // A thread that ends while it is looked at is no error; a kernel that does not tell says nothing of any.
@@ -193,7 +193,7 @@ mod system {
         }
 
         #[test]
-        fn nobody_has_no_figures() {
+        fn process_that_does_not_exist_has_no_figures() {
             assert_eq!(usage(u32::MAX), None);
             assert_eq!(switches(u32::MAX), None);
         }

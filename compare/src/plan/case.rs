@@ -62,12 +62,12 @@ const JOIN_MAX: Duration = Duration::from_mins(1);
 const TEXT_BYTES: usize = 16;
 const SLOW_TEXT_BYTES: usize = 500;
 const SLOW_RATE_PER_S: u64 = 4_000;
-/// Until the buffers of those who do not read are full.
+/// Until the buffers of the clients that do not read are full.
 const SLOW_WARM_UP: Duration = Duration::from_secs(2);
 const VISITORS: usize = 64;
 /// In a large room it takes a while until every socket has the buffers it needs.
 const ROOM_WARM_UP: Duration = Duration::from_secs(1);
-/// A large room sums up who has come a second later; that is not what its idle members cost.
+/// A large room tells of its arrivals in a summary a second later; that is not what its idle members cost.
 const CALM_AFTER: Duration = Duration::from_millis(1_200);
 const ROOM_LEAST: usize = 20;
 const ROOM_MOST: usize = 16_000;
@@ -206,7 +206,7 @@ fn slow(sizes: &Sizes) -> Vec<Case> {
     let clients = sizes.clients.unwrap_or(50);
     let deaf = clients * sizes.non_reading_percent / 100;
     let reading = clients - deaf;
-    // Fast enough to fill what the kernel and the server keep for those who do not read.
+    // Fast enough to fill what the kernel and the server keep for clients that do not read.
     let rate_per_s = sizes
         .rate_per_s
         .unwrap_or(SLOW_RATE_PER_S.max(reading as u64));

@@ -1,4 +1,7 @@
-//! What a load is: groups of clients, what each does, and for how long. Data only; `loadgen` carries it out.
+//! A load as data: groups of clients, what each does, and for how long. [`loadgen`](crate::loadgen) carries it out.
+//!
+//! In reading order: a [`scenario`] is a question to a server, its [`case`]s are the loads that answer it; [`search`] finds
+//! the largest of them; [`schedule`] says when each message is due.
 
 pub(crate) mod case;
 pub(crate) mod scenario;

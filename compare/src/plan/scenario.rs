@@ -6,11 +6,11 @@ use serde::{Serialize, Serializer};
 /// What is asked of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Scenario {
-    /// All clients in the chat room, nobody speaks: memory and threads a client
+    /// All clients in the chat room, nobody speaks: memory and threads per client
     Idle,
     /// Handshakes a second; and a storm: all connections drop, all clients come back at once
     Connect,
-    /// Round trips to /ws/echo, one message in flight a client: closed loop, or paced with --rate
+    /// Round trips to /ws/echo, one message in flight per client: closed loop, or paced with --rate
     Echo,
     /// One room, everyone in it speaks once a second: the largest with p99 at most 100 ms
     Room,

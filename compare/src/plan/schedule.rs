@@ -1,4 +1,4 @@
-//! When each message is due: a pure function of its number.
+//! The time at which each message is due: a pure function of its number.
 //!
 //! The load is an open loop. Message `slot` of a group is due at a time that depends on nothing but `slot`, so
 //! a slow server cannot slow the schedule down and hide its own delay (coordinated omission). Nothing here

@@ -1,4 +1,4 @@
-//! The search for the largest room that keeps its promise: which size to try next, given what was seen.
+//! The search for the largest room that keeps its promise: the size to try next, given what was seen.
 //!
 //! Sizes lie on a geometric grid, so that a step means the same share everywhere. From the first guess the search
 //! goes up or down in strides until one size passes and a larger one fails, then halves the gap.

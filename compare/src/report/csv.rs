@@ -1,4 +1,4 @@
-//! The summaries, a line each.
+//! The summaries as CSV, one line for each.
 
 use std::fmt::Write as _;
 

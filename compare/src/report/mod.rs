@@ -1,5 +1,5 @@
-//! The results shown: [`table`] is what every form of the report has in common, [`terminal`], [`markdown`] and
-//! [`csv`] are short; [`html`] is the whole report in one file, with [`charts`] drawn by [`svg`].
+//! The forms of the report: [`table`] is what all of them have in common, [`terminal`], [`markdown`] and [`csv`] are
+//! short; [`html`] is the whole report in one file, with [`charts`] drawn by [`svg`].
 
 mod charts;
 mod csv;

@@ -39,7 +39,7 @@ pub(crate) enum Held {
     Unknown,
 }
 
-/// The server on an event loop, and the one with a thread a client.
+/// The server on an event loop, and the one with a thread per client.
 const ASYNC: &str = "evloop";
 const SYNC: &str = "thread";
 /// From here on others are said to feel it.
@@ -239,7 +239,7 @@ fn thread_a_client(runs: &Runs) -> Claim {
                 threads.vi
             ),
             format!(
-                "{resident} KiB a client (+ {kernel} KiB in the kernel, both ends), {}",
+                "{resident} KiB per client (+ {kernel} KiB in the kernel, both ends), {}",
                 threads.en
             ),
         ))
@@ -266,12 +266,12 @@ fn thread_a_client(runs: &Runs) -> Claim {
     Claim {
         synchronous: text!(
             "1 thread/client → tốn tài nguyên",
-            "1 thread a client → costs resources"
+            "1 thread per client → costs resources"
         ),
         asynchronous: text!("Event loop → hiệu quả cao", "Event loop → efficient"),
         measured: text!(
             "idle: bộ nhớ và luồng; echo, fanout: CPU mỗi lần giao",
-            "idle: memory and threads; echo, fanout: CPU a delivery"
+            "idle: memory and threads; echo, fanout: CPU per delivery"
         ),
         figures,
         held,

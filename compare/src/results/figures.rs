@@ -1,4 +1,4 @@
-//! What came of one run, in numbers. Units are in each name.
+//! The figures of one run. Units are in each name.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! The figures that are compared, by name: what each means, which way it is better, and where it is found in a run.
+//! The figures that are compared, by name: the meaning of each, which way it is better, and where a run has it.
 
 use serde::Serialize;
 
@@ -88,14 +88,14 @@ metrics! {
     USER_SHARE = "user_percent", "CPU trong không gian người dùng", "of it in user space", "%", Neither, |m| {
         server(m, |s| (s.cpu > 0.0).then_some(s.user_share * 100.0))
     };
-    CPU_PER_DELIVERY = "cpu_us_per_delivery", "CPU mỗi lần giao", "CPU a delivery", "µs", Lower,
+    CPU_PER_DELIVERY = "cpu_us_per_delivery", "CPU mỗi lần giao", "CPU per delivery", "µs", Lower,
         |m| server(m, |s| s.cpu_us_per_delivery);
-    CPU_PER_VISIT = "cpu_us_per_visit", "CPU mỗi lượt ghé (vào rồi ra)", "CPU a visit (in and out)", "µs", Lower,
+    CPU_PER_VISIT = "cpu_us_per_visit", "CPU mỗi lượt ghé (vào rồi ra)", "CPU per visit (in and out)", "µs", Lower,
         |m| server(m, |s| s.cpu_us_per_visit);
-    CPU_PER_JOIN = "cpu_us_per_join", "CPU mỗi lần vào", "CPU a join", "µs", Lower, |m| server(m, |s| s.cpu_us_per_join);
-    RESIDENT_PER_CLIENT = "resident_kib_per_client", "Bộ nhớ mỗi client", "memory a client", "KiB", Lower,
+    CPU_PER_JOIN = "cpu_us_per_join", "CPU mỗi lần vào", "CPU per join", "µs", Lower, |m| server(m, |s| s.cpu_us_per_join);
+    RESIDENT_PER_CLIENT = "resident_kib_per_client", "Bộ nhớ mỗi client", "memory per client", "KiB", Lower,
         |m| server(m, |s| s.resident_per_client_bytes.map(|bytes| bytes / KIB));
-    KERNEL_PER_CLIENT = "kernel_kib_per_client", "Bộ nhớ nhân mỗi client", "kernel memory a client", "KiB", Lower,
+    KERNEL_PER_CLIENT = "kernel_kib_per_client", "Bộ nhớ nhân mỗi client", "kernel memory per client", "KiB", Lower,
         |m| server(m, |s| s.kernel_per_client_bytes.map(|bytes| bytes / KIB));
     RESIDENT = "resident_mib", "Bộ nhớ thường trú", "resident memory", "MiB", Lower,
         |m| server(m, |s| some(s.used.resident_loaded_bytes as f64 / KIB / KIB));

@@ -1,4 +1,4 @@
-//! From repeats to a median with its spread, and from two of those to a ratio with its error.
+//! The median of repeats with its spread, and the ratio of two medians with its error.
 
 use serde::Serialize;
 

@@ -99,7 +99,7 @@ impl Doubt {
         let (vi, en) = match self {
             Self::GeneratorSaturated { .. } => (
                 "Máy chủ có thể nhanh hơn con số này: hãy so CPU mỗi lần giao, giảm --rate hoặc --clients, hoặc dùng lõi nhanh hơn.",
-                "The server may be better than this figure: compare the CPU a delivery, lower --rate or --clients, or use faster cores.",
+                "The server may be better than this figure: compare the CPU per delivery, lower --rate or --clients, or use faster cores.",
             ),
             Self::RunsDisagree { .. } => (
                 "Đóng chương trình khác, rồi chạy lại với --repeats lớn hơn hoặc --window dài hơn.",

@@ -1,6 +1,6 @@
-//! A target whose faults are known: it delays, stalls, drops and swaps as told, so that the tests can tell
-//! whether the figures say so. It speaks as much of the protocol as the generator needs, and fans out in
-//! batches, so that it can also drive the generator to its limit.
+//! A server with known faults: it delays, stalls, drops, doubles and dies as told, so that the tests can tell whether
+//! the figures say so. It speaks as much of the protocol as the generator needs, and fans out in batches, so that it
+//! can also drive the generator to its limit.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};

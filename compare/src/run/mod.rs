@@ -5,3 +5,4 @@ pub(crate) mod progress;
 pub(crate) mod runner;
 pub(crate) mod server;
 pub(crate) mod target;
+pub(crate) mod tied;

@@ -1,4 +1,4 @@
-//! What is told while runs are made: a bar with the time left on a terminal, a line a run elsewhere.
+//! The progress of the runs: a bar with the time left on a terminal, one line per run elsewhere.
 
 use std::cell::Cell;
 use std::io::{self, Write as _};
@@ -16,7 +16,7 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     lang: Lang,
     begin: Instant,
-    /// Estimated time of all runs, of those done, and of the present one.
+    /// Estimated time of all runs, of the finished ones, and of the present one.
     total: Cell<Duration>,
     past: Cell<Duration>,
     present: Cell<Duration>,

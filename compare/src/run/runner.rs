@@ -115,7 +115,7 @@ impl Runner {
                         target,
                         repeat,
                     };
-                    // A B B A: who went last goes first.
+                    // A B B A: the last one goes first.
                     if repeat % 2 == 0 {
                         planned_runs.extend(order.map(planned));
                     } else {

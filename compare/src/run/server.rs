@@ -1,5 +1,4 @@
-//! A server under test: started on a free port of its own core, and always stopped again. On Linux the kernel itself
-//! ends it with this program, which may be killed without a chance to do so.
+//! A server under test: started on a free port of its own core, and always stopped again.
 
 use std::env;
 use std::fs::File;
@@ -11,12 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-#[cfg(target_os = "linux")]
-use {anyhow::ensure, std::convert::Infallible, std::ffi::OsString};
 
 use crate::loadgen::Endpoint;
 use crate::measure::pin::{self, Cores, PinnedProcess};
 use crate::run::target::{Start, Target};
+use crate::run::tied;
 
 /// How long a server may take until it listens.
 const START_MAX: Duration = Duration::from_secs(15);
@@ -76,7 +74,7 @@ impl Server {
         let command = target
             .command(chat_interval, clients)
             .context("it cannot be started")?;
-        let mut command = tied(&command);
+        let mut command = tied::tie(&command);
         // What happens to be set for servers run by hand is not part of the comparison.
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("WSLAB_") {
@@ -202,54 +200,6 @@ fn signal(pid: u32, end: End) {
 /// Elsewhere only the process that started it can end it: see [`stop`].
 #[cfg(not(unix))]
 fn signal(_: u32, _: End) {}
-
-/// A server of which the kernel makes an end when the thread that starts it ends, however that comes about.
-#[cfg(target_os = "linux")]
-#[derive(Debug, clap::Args)]
-pub(crate) struct Tied {
-    parent: u32,
-    program: OsString,
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<OsString>,
-}
-
-/// The same command, started by way of [`Tied`].
-#[cfg(target_os = "linux")]
-fn tied(command: &Command) -> Command {
-    // Also when a new build has taken its place meanwhile.
-    let mut tied = Command::new("/proc/self/exe");
-    tied.args(["tied", &std::process::id().to_string()])
-        .arg(command.get_program())
-        .args(command.get_args());
-    tied
-}
-
-/// Elsewhere a server outlives a program that is killed without warning.
-#[cfg(not(target_os = "linux"))]
-fn tied(command: &Command) -> Command {
-    let mut same = Command::new(command.get_program());
-    same.args(command.get_args());
-    same
-}
-
-#[cfg(target_os = "linux")]
-impl Tied {
-    /// Asks for the end and becomes the server, which keeps the process and what was asked for.
-    pub(crate) fn become_it(self) -> Result<Infallible> {
-        use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-        use std::os::unix::process::CommandExt as _;
-
-        set_parent_process_death_signal(Some(Signal::KILL))
-            .context("cannot be tied to its parent")?;
-        let parent = getppid().map(|pid| Pid::as_raw(Some(pid)).cast_unsigned());
-        ensure!(
-            parent == Some(self.parent),
-            "its parent ended before it began"
-        );
-        let error = Command::new(&self.program).args(self.arguments).exec();
-        Err(error).with_context(|| format!("cannot start {}", self.program.to_string_lossy()))
-    }
-}
 
 /// Ctrl+C in a terminal goes to the whole group; the server is to be stopped by this program alone.
 #[cfg(unix)]

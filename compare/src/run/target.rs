@@ -1,4 +1,4 @@
-//! Who takes part: the lab's two servers, the peers, a server that is already running; and how each is started.
+//! The servers that can take part: the lab's two, the peers, one that is already running; and how each is started.
 
 use std::env;
 use std::fmt;
