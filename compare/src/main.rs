@@ -16,8 +16,6 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
@@ -32,10 +30,7 @@ use results::{Results, Skipped};
 use run::progress::Progress;
 use run::runner::Runner;
 use run::target::Target;
-use run::{fake, server};
-
-/// As shells have it: ended by Ctrl+C.
-const INTERRUPTED: u8 = 130;
+use run::{fake, signals};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -53,8 +48,8 @@ fn main() -> ExitCode {
 }
 
 fn compare(args: &Args) -> Result<ExitCode> {
-    let stop = stop_on_signal()?;
-    leave_no_server_behind();
+    let stop = signals::stop_on_signal()?;
+    signals::leave_no_server_behind();
     let (targets, skipped) = targets(args)?;
     let mut environment = Environment::capture();
     let scenarios = fitting(args, &mut environment)?;
@@ -99,7 +94,7 @@ fn conclude(args: &Args, results: &mut Results, out: &Path) -> Result<ExitCode> 
     let runs = &results.runs.all;
     let measured = runs.iter().any(|run| run.result.measured().is_some());
     Ok(if !results.complete {
-        ExitCode::from(INTERRUPTED)
+        ExitCode::from(signals::INTERRUPTED)
     } else if measured && results.assertions.iter().all(|verdict| verdict.holds) {
         ExitCode::SUCCESS
     } else {
@@ -217,43 +212,4 @@ fn default_out() -> Result<PathBuf> {
         .nth(2)
         .context("a build is in a target directory")?;
     Ok(target.join("compare"))
-}
-
-/// Set by Ctrl+C or SIGTERM; a second one ends the program, and every server, at once.
-fn stop_on_signal() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let stop_set = Arc::clone(&stop);
-    #[cfg(unix)]
-    {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-        use std::sync::atomic::Ordering;
-
-        // Under `ulimit -f` it would end the program; with a handler, writing says what is wrong.
-        signal_hook::flag::register(SIGXFSZ, Arc::default())
-            .context("cannot listen for signals")?;
-
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
-            .context("cannot listen for signals")?;
-        std::thread::spawn(move || {
-            for _ in signals.forever() {
-                if stop_set.swap(true, Ordering::Relaxed) {
-                    server::kill_all();
-                    std::process::exit(i32::from(INTERRUPTED));
-                }
-            }
-        });
-    }
-    #[cfg(not(unix))]
-    signal_hook::flag::register(signal_hook::consts::SIGINT, stop_set)
-        .context("cannot listen for signals")?;
-    Ok(stop)
-}
-
-/// A panic ends the program without dropping anything.
-fn leave_no_server_behind() {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        server::kill_all();
-        usual(info);
-    }));
 }

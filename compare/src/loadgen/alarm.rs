@@ -82,3 +82,8 @@ impl Alarm {
         Ok(())
     }
 }
+
+/// A length of time in the clients' unit.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("a run lasts less than 584 years")
+}

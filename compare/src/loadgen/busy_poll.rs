@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::nanos;
+use super::alarm::nanos;
 
 /// How long after the last event: many times what a server needs from one client to the next.
 const LENGTH: Duration = Duration::from_micros(100);

@@ -23,6 +23,24 @@ const RESPONSE_HEADERS_MAX: usize = 32;
 #[cfg(target_os = "linux")]
 const CLIENTS_PER_SOURCE_ADDRESS: usize = 1_000;
 
+/// A server as the clients reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    /// What they ask for in `Host`: a name, where the server was given by one.
+    pub(crate) authority: String,
+}
+
+impl Endpoint {
+    /// A server without a name.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            authority: address.to_string(),
+        }
+    }
+}
+
 /// One client.
 #[derive(Debug)]
 pub(crate) struct Client {

@@ -7,8 +7,7 @@ use mio::Registry;
 use mio::event::Event;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 
-use super::Endpoint;
-use super::client::{Client, ReadOutcome, Request, Stage, Upgrade};
+use super::client::{Client, Endpoint, ReadOutcome, Request, Stage, Upgrade};
 use super::frames::{self, FrameReader, From};
 use super::receive::{Context, Received};
 use super::tally::{ErrorKind, OrderCheck, Tally};

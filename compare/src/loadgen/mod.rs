@@ -19,7 +19,6 @@ mod verify;
 mod workload;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,13 +27,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use mio::{Events, Poll, Token};
 
 use crate::measure::procstat;
-use crate::plan::{Ending, Plan};
-use alarm::Alarm;
+use crate::plan::{Ending, Moment, Plan};
+use alarm::{Alarm, nanos};
 use busy_poll::BusyPoll;
+pub(crate) use client::Endpoint;
 use clients::Clients;
 pub(crate) use frames::{FrameReader, From, encode};
 use tally::latency_histogram;
 pub(crate) use tally::{Ends, ErrorKind, Latency, Tally};
+use verify::Exactness;
 
 const EVENTS_PER_POLL: usize = 1024;
 /// Clients on their way in at once: below the backlog that servers commonly give to `listen`.
@@ -46,32 +47,6 @@ const HEAD_START: Duration = Duration::from_millis(20);
 /// How often the drain looks whether everything has arrived.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 const ALARM: Token = Token(usize::MAX);
-
-/// The moments of a run at which something outside may want to look, at the server's process for example.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
-    Joined,
-    WindowOpens,
-    WindowCloses,
-}
-
-/// A server as the clients reach it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    pub(crate) address: SocketAddr,
-    /// What they ask for in `Host`: a name, where the server was given by one.
-    pub(crate) authority: String,
-}
-
-impl Endpoint {
-    /// A server without a name.
-    pub(crate) fn at(address: SocketAddr) -> Self {
-        Self {
-            address,
-            authority: address.to_string(),
-        }
-    }
-}
 
 /// What came of a plan.
 #[derive(Debug)]
@@ -99,18 +74,6 @@ pub(crate) struct Outcome {
     /// does not tell.
     pub(crate) generator_cpu: Option<f64>,
     pub(crate) generator_waited: Option<f64>,
-}
-
-/// Whether every client got every message exactly once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Exactness {
-    pub(crate) expected: u64,
-    pub(crate) received: u64,
-    /// Clients with less, or more, than they must have.
-    pub(crate) clients_short: usize,
-    pub(crate) clients_over: usize,
-    /// Orders in which sampled clients that have everything received the room: one is what the protocol promises.
-    pub(crate) orders: usize,
 }
 
 /// Carries out `plan` against the server at `target`, on a core that the caller may have to itself.
@@ -352,8 +315,4 @@ impl Generator {
             tally: self.clients.tally,
         }
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).expect("a run lasts less than 584 years")
 }

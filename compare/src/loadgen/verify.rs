@@ -2,13 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use super::Exactness;
 use super::client::{Client, Stage};
 use super::clients::Clients;
 use super::tally::ErrorKind;
 use super::ticks::METRICS_PER_TICK;
 use super::workload::Workload;
 use crate::plan::Role;
+
+/// Whether every client got every message exactly once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Exactness {
+    pub(crate) expected: u64,
+    pub(crate) received: u64,
+    /// Clients with less, or more, than they must have.
+    pub(crate) clients_short: usize,
+    pub(crate) clients_over: usize,
+    /// Orders in which sampled clients that have everything received the room: one is what the protocol promises.
+    pub(crate) orders: usize,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct DueToEach {

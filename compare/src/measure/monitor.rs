@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::loadgen::Moment;
-use crate::measure::procstat::{self, Machine, Switches, Usage};
+use super::procstat::{self, Machine, Switches, Usage};
+use crate::plan::Moment;
 
 /// Looks at one process, and at the machine, at the moments of a run.
 #[derive(Debug)]

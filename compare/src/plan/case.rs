@@ -79,36 +79,24 @@ impl Scenario {
     /// The loads it consists of.
     pub(crate) fn cases(self, sizes: &Sizes) -> Vec<Case> {
         match self {
-            Self::Idle => {
-                each_size(sizes, [1_000, 5_000], [100, 1_000, 5_000, 10_000]).map_cases(|clients| {
-                    sizes
-                        .case(
-                            format!("clients-{clients}"),
-                            vec![sizes.group(clients, Role::Listen)],
-                        )
-                        .calm(sizes)
-                })
-            }
+            Self::Idle => growth(
+                sizes,
+                &[1_000, 5_000],
+                &[100, 1_000, 5_000, 10_000],
+                |clients| sizes.of_one_group(clients, Role::Listen).calm(sizes),
+            ),
             Self::Connect => connect(sizes),
             Self::Echo => {
                 let pace = sizes
                     .rate_per_s
                     .map_or(Pace::Closed, |group_per_s| Pace::Rate { group_per_s });
-                let clients = sizes.clients.unwrap_or(100);
-                vec![sizes.case(
-                    format!("clients-{clients}"),
-                    vec![sizes.group(clients, Role::Echo { pace })],
-                )]
+                vec![sizes.of_one_group(sizes.clients.unwrap_or(100), Role::Echo { pace })]
             }
             Self::Room => vec![room(sizes)],
             Self::Fanout => fanout(sizes),
-            Self::Dashboard => each_size(sizes, [2_000], [1_000, 5_000]).map_cases(|clients| {
-                sizes
-                    .case(
-                        format!("clients-{clients}"),
-                        vec![sizes.group(clients, Role::Subscribe)],
-                    )
-                    .whole_ticks(sizes)
+            Self::Dashboard => growth(sizes, &[2_000], &[1_000, 5_000], |clients| {
+                let case = sizes.of_one_group(clients, Role::Subscribe);
+                case.whole_ticks(sizes)
             }),
             Self::Slow => slow(sizes),
             Self::Spam => vec![spam(sizes)],
@@ -118,24 +106,17 @@ impl Scenario {
     }
 }
 
-/// Sizes of a scenario that looks at how something grows.
-struct Growth(Vec<usize>);
-
-fn each_size<const Q: usize, const T: usize>(
+/// One case for each size, for a scenario that looks at how something grows.
+fn growth(
     sizes: &Sizes,
-    quick: [usize; Q],
-    thorough: [usize; T],
-) -> Growth {
-    Growth(match (sizes.clients, sizes.extent) {
-        (Some(clients), _) => vec![clients],
-        (None, Extent::Quick) => quick.to_vec(),
-        (None, Extent::Thorough) => thorough.to_vec(),
-    })
-}
-
-impl Growth {
-    fn map_cases(self, case: impl Fn(usize) -> Case) -> Vec<Case> {
-        self.0.into_iter().map(case).collect()
+    quick: &[usize],
+    thorough: &[usize],
+    case: impl Fn(usize) -> Case,
+) -> Vec<Case> {
+    match (sizes.clients, sizes.extent) {
+        (Some(clients), _) => vec![case(clients)],
+        (None, Extent::Quick) => quick.iter().copied().map(case).collect(),
+        (None, Extent::Thorough) => thorough.iter().copied().map(case).collect(),
     }
 }
 
@@ -329,6 +310,13 @@ impl Sizes {
             method: Method::AsPlanned,
             chat_interval: Duration::ZERO,
         }
+    }
+
+    fn of_one_group(&self, clients: usize, role: Role) -> Case {
+        self.case(
+            format!("clients-{clients}"),
+            vec![self.group(clients, role)],
+        )
     }
 
     fn group(&self, clients: usize, role: Role) -> Group {

@@ -35,6 +35,14 @@ pub(crate) enum Ending {
     Storm,
 }
 
+/// The moments of a run at which something outside may want to look, at the server's process for example.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Joined,
+    WindowOpens,
+    WindowCloses,
+}
+
 /// Clients that do the same thing.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Group {

@@ -4,5 +4,6 @@ pub(crate) mod fake;
 pub(crate) mod progress;
 pub(crate) mod runner;
 pub(crate) mod server;
+pub(crate) mod signals;
 pub(crate) mod target;
 pub(crate) mod tied;

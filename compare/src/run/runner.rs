@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::loadgen::{self, Moment};
+use crate::loadgen;
 use crate::measure::monitor::Monitor;
 use crate::measure::pin::Cores;
-use crate::plan::Plan;
 use crate::plan::case::{Case, Method};
 use crate::plan::scenario::Scenario;
 use crate::plan::search::Search;
+use crate::plan::{Moment, Plan};
 use crate::results::Results;
 use crate::results::figures::Figures;
 use crate::results::metric::{Measured, Probe};
