@@ -106,6 +106,21 @@ impl Scenario {
     }
 }
 
+fn speak(rate_per_s: u64) -> Role {
+    Role::Speak { rate_per_s }
+}
+
+impl Group {
+    /// Clients that only count what they receive, if that.
+    fn unsampled(clients: usize, role: Role) -> Self {
+        Self {
+            clients,
+            sampled: 0,
+            role,
+        }
+    }
+}
+
 /// One case for each size, for a scenario that looks at how something grows.
 fn growth(
     sizes: &Sizes,
@@ -113,25 +128,23 @@ fn growth(
     thorough: &[usize],
     case: impl Fn(usize) -> Case,
 ) -> Vec<Case> {
-    match (sizes.clients, sizes.extent) {
-        (Some(clients), _) => vec![case(clients)],
-        (None, Extent::Quick) => quick.iter().copied().map(case).collect(),
-        (None, Extent::Thorough) => thorough.iter().copied().map(case).collect(),
+    match sizes.clients {
+        Some(clients) => vec![case(clients)],
+        None => sizes
+            .pick(quick, thorough)
+            .iter()
+            .copied()
+            .map(case)
+            .collect(),
     }
 }
 
 fn connect(sizes: &Sizes) -> Vec<Case> {
     let visitors = sizes.clients.unwrap_or(VISITORS);
-    let crowd = sizes.clients.unwrap_or(match sizes.extent {
-        Extent::Quick => 1_000,
-        Extent::Thorough => 2_000,
-    });
-    let mut storm = sizes
-        .case(
-            format!("storm-{crowd}"),
-            vec![sizes.group(crowd, Role::Sit)],
-        )
-        .calm(sizes);
+    let dropped = sizes.clients.unwrap_or(sizes.pick(1_000, 2_000));
+    let group = sizes.group(dropped, Role::Sit);
+    let storm = sizes.case(format!("storm-{dropped}"), vec![group]);
+    let mut storm = storm.calm(sizes);
     storm.plan.ending = Ending::Storm;
     vec![
         sizes.case(
@@ -146,10 +159,8 @@ fn room(sizes: &Sizes) -> Case {
     if let Some(clients) = sizes.clients {
         return sizes.case(format!("clients-{clients}"), sizes.room_of(clients));
     }
-    let (steps_per_doubling, guess, most) = match sizes.extent {
-        Extent::Quick => (2, 2_600, ROOM_MOST_QUICK),
-        Extent::Thorough => (6, 1_000, ROOM_MOST),
-    };
+    let (steps_per_doubling, guess, most) =
+        sizes.pick((2, 2_600, ROOM_MOST_QUICK), (6, 1_000, ROOM_MOST));
     let grid = Grid {
         steps_per_doubling,
         least: ROOM_LEAST,
@@ -168,52 +179,39 @@ fn room(sizes: &Sizes) -> Case {
 
 fn fanout(sizes: &Sizes) -> Vec<Case> {
     let clients = sizes.clients.unwrap_or(100);
-    let rates = match (sizes.rate_per_s, sizes.extent) {
-        (Some(rate), _) => vec![rate],
-        (None, Extent::Quick) => vec![100, 2_000],
-        (None, Extent::Thorough) => vec![100, 1_000, 3_000, 10_000],
-    };
     let case = |rate_per_s| {
-        sizes.case(
-            format!("rate-{rate_per_s}"),
-            vec![sizes.group(clients, Role::Speak { rate_per_s })],
-        )
+        let group = sizes.group(clients, Role::Speak { rate_per_s });
+        sizes.case(format!("rate-{rate_per_s}"), vec![group])
     };
-    rates.into_iter().map(case).collect()
+    let rates: &[u64] = sizes.pick(&[100, 2_000], &[100, 1_000, 3_000, 10_000]);
+    match sizes.rate_per_s {
+        Some(rate) => vec![case(rate)],
+        None => rates.iter().copied().map(case).collect(),
+    }
 }
 
 /// The same readers with and without others that never read, so that the difference is theirs.
 fn slow(sizes: &Sizes) -> Vec<Case> {
     let clients = sizes.clients.unwrap_or(50);
-    let deaf = clients * sizes.non_reading_percent / 100;
-    let reading = clients - deaf;
+    let non_reading = clients * sizes.non_reading_percent / 100;
+    let reading = clients - non_reading;
     // Fast enough to fill what the kernel and the server keep for clients that do not read.
     let rate_per_s = sizes
         .rate_per_s
         .unwrap_or(SLOW_RATE_PER_S.max(reading as u64));
-    let case = |deaf: usize| {
-        let mut groups = vec![sizes.group(reading, Role::Speak { rate_per_s })];
-        if deaf > 0 {
-            groups.push(Group {
-                clients: deaf,
-                sampled: 0,
-                role: Role::NonReading,
-            });
-        }
-        let mut case = sizes.case(format!("deaf-{deaf}"), groups);
+    let case = |non_reading: usize| {
+        let groups = vec![
+            sizes.group(reading, Role::Speak { rate_per_s }),
+            Group::unsampled(non_reading, Role::NonReading),
+        ];
+        let mut case = sizes.case(format!("deaf-{non_reading}"), groups);
         case.plan.text_bytes = sizes.text_bytes.unwrap_or(SLOW_TEXT_BYTES);
-        let warm_up = match sizes.extent {
-            Extent::Quick => SLOW_WARM_UP / 2,
-            Extent::Thorough => SLOW_WARM_UP,
-        };
+        let warm_up = sizes.pick(SLOW_WARM_UP / 2, SLOW_WARM_UP);
         case.plan.warm_up = sizes.warm_up.unwrap_or(warm_up);
         case
     };
-    if deaf > 0 {
-        vec![case(0), case(deaf)]
-    } else {
-        vec![case(0)]
-    }
+    let with_some = (non_reading > 0).then(|| case(non_reading));
+    std::iter::once(case(0)).chain(with_some).collect()
 }
 
 fn spam(sizes: &Sizes) -> Case {
@@ -222,19 +220,11 @@ fn spam(sizes: &Sizes) -> Case {
     let rate_per_s = sizes
         .rate_per_s
         .unwrap_or(spammers as u64 * SPAM_MESSAGES_PER_S);
+    // Half as often as they may, so that none of theirs is refused for being a little early.
+    let honest_per_s = (honest as u64 / 2).max(1);
     let groups = vec![
-        // Half as often as they may, so that none of theirs is refused for being a little early.
-        sizes.group(
-            honest,
-            Role::Speak {
-                rate_per_s: (honest as u64 / 2).max(1),
-            },
-        ),
-        Group {
-            clients: spammers,
-            sampled: 0,
-            role: Role::Spam { rate_per_s },
-        },
+        sizes.group(honest, speak(honest_per_s)),
+        Group::unsampled(spammers, Role::Spam { rate_per_s }),
     ];
     let mut case = sizes.case(format!("spammers-{spammers}"), groups);
     case.chat_interval = CHAT_INTERVAL;
@@ -245,14 +235,10 @@ fn spam(sizes: &Sizes) -> Case {
 fn stall(sizes: &Sizes) -> Vec<Case> {
     let half_open = sizes.clients.unwrap_or(1_000);
     let case = |half_open: usize| {
-        let mut groups = vec![sizes.group(VISITORS / 4, Role::Visit { pace: Pace::Closed })];
-        if half_open > 0 {
-            groups.push(Group {
-                clients: half_open,
-                sampled: 0,
-                role: Role::HalfOpen,
-            });
-        }
+        let groups = vec![
+            sizes.group(VISITORS / 4, Role::Visit { pace: Pace::Closed }),
+            Group::unsampled(half_open, Role::HalfOpen),
+        ];
         sizes.case(format!("half-open-{half_open}"), groups)
     };
     vec![case(0), case(half_open)]
@@ -261,40 +247,34 @@ fn stall(sizes: &Sizes) -> Vec<Case> {
 fn mixed(sizes: &Sizes) -> Case {
     let clients = sizes.clients.unwrap_or(500);
     let share = |percent: usize| (clients * percent / 100).max(1);
+    let pace = Pace::Rate {
+        group_per_s: share(5) as u64,
+    };
     let groups = vec![
-        sizes.group(
-            share(40),
-            Role::Speak {
-                rate_per_s: (share(40) as u64 / 5).max(1),
-            },
-        ),
+        sizes.group(share(40), speak((share(40) as u64 / 5).max(1))),
         sizes.group(share(33), Role::Listen),
         sizes.group(share(20), Role::Subscribe),
-        sizes.group(
-            share(5),
-            Role::Visit {
-                pace: Pace::Rate {
-                    group_per_s: share(5) as u64,
-                },
-            },
-        ),
-        Group {
-            clients: share(2),
-            sampled: 0,
-            role: Role::NonReading,
-        },
+        sizes.group(share(5), Role::Visit { pace }),
+        Group::unsampled(share(2), Role::NonReading),
     ];
-    sizes
-        .case(format!("clients-{clients}"), groups)
-        .whole_ticks(sizes)
+    let case = sizes.case(format!("clients-{clients}"), groups);
+    case.whole_ticks(sizes)
 }
 
 impl Sizes {
-    fn case(&self, name: String, groups: Vec<Group>) -> Case {
-        let (warm_up, window) = match self.extent {
-            Extent::Quick => (Duration::from_millis(400), Duration::from_secs(1)),
-            Extent::Thorough => (Duration::from_secs(1), Duration::from_secs(4)),
-        };
+    /// What the comparison's extent asks for.
+    fn pick<T>(&self, quick: T, thorough: T) -> T {
+        match self.extent {
+            Extent::Quick => quick,
+            Extent::Thorough => thorough,
+        }
+    }
+
+    /// A case of the groups that have clients.
+    fn case(&self, name: String, mut groups: Vec<Group>) -> Case {
+        groups.retain(|group| group.clients > 0);
+        let warm_up = self.pick(Duration::from_millis(400), Duration::from_secs(1));
+        let window = self.pick(Duration::from_secs(1), Duration::from_secs(4));
         let plan = Plan {
             groups,
             warm_up: self.warm_up.unwrap_or(warm_up),
@@ -338,10 +318,7 @@ impl Case {
     /// Nothing happens in it that would have to be watched for long.
     fn calm(mut self, sizes: &Sizes) -> Self {
         self.plan.warm_up = sizes.warm_up.unwrap_or(CALM_AFTER);
-        let window = match sizes.extent {
-            Extent::Quick => Duration::from_millis(500),
-            Extent::Thorough => Duration::from_secs(1),
-        };
+        let window = sizes.pick(Duration::from_millis(500), Duration::from_secs(1));
         self.plan.window = sizes.window.unwrap_or(window);
         self
     }
