@@ -176,13 +176,11 @@ impl Clients {
             self.await_end(index);
             return Ok(());
         }
-        if role == Role::NonReading && !self.window_ns.is_empty() {
-            return self.all[index]
-                .stop_reading(index, &self.poll)
-                .map_err(|_| ErrorKind::ConnectionReset);
+        let comes_again = role == Role::NonReading && !self.window_ns.is_empty();
+        if !comes_again {
+            self.joined += 1;
+            self.tally.joins.saturating_record(now_ns - since_ns);
         }
-        self.joined += 1;
-        self.tally.joins.saturating_record(now_ns - since_ns);
         if role == Role::NonReading {
             return self.all[index]
                 .stop_reading(index, &self.poll)
@@ -233,14 +231,12 @@ impl Clients {
         }
         let ending = event.is_read_closed() || event.is_error();
         if event.is_readable() || ending {
-            self.read(
-                index,
-                if ending {
-                    ReadUntil::WouldBlock
-                } else {
-                    ReadUntil::ShortRead
-                },
-            )?;
+            let until = if ending {
+                ReadUntil::WouldBlock
+            } else {
+                ReadUntil::ShortRead
+            };
+            self.read(index, until)?;
         }
         Ok(())
     }
@@ -310,12 +306,9 @@ impl Clients {
             Role::Spam { .. } => tally.ends.spam_refused += received.errors,
             _ => tally.errors.add(ErrorKind::ErrorAnswer, received.errors),
         }
-        tally
-            .errors
-            .add(ErrorKind::WrongContent, received.wrong_content);
-        tally
-            .errors
-            .add(ErrorKind::WrongOrder, received.wrong_order);
+        let errors = &mut tally.errors;
+        errors.add(ErrorKind::WrongContent, received.wrong_content);
+        errors.add(ErrorKind::WrongOrder, received.wrong_order);
         self.answer(index, &received, now_ns)
     }
 
