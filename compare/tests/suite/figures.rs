@@ -218,7 +218,8 @@ fn ratio_of_known_latencies_is_named_with_its_winner() {
         .unwrap();
     assert_between(p50, "/quotient", 0.1, 0.6);
     assert_eq!(p50["lead"], "first");
-    assert!(number(p50, "/error") > 0.0);
+    // Two repeats may have the same median, to the three digits of a histogram; the error is known all the same.
+    assert_between(p50, "/error", 0.0, 0.5);
     let order: Vec<&str> = outcome.results["runs"]
         .as_array()
         .unwrap()
