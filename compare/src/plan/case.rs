@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::plan::scenario::Scenario;
-use crate::plan::search::Grid;
+use crate::plan::search::{Grid, Search};
 use crate::plan::{Ending, Group, Pace, Plan, Role};
 
 /// One load of a scenario.
@@ -23,12 +23,25 @@ pub(crate) enum Method {
     /// The plan as it is.
     AsPlanned,
     /// The largest room in which the plan holds, everyone speaking once a second.
-    LargestRoom {
-        grid: Grid,
-        guess: usize,
-        stride: u16,
-        p99_max_ms: f64,
-    },
+    LargestRoom(RoomSearch),
+}
+
+/// The sizes of a search, and where it begins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RoomSearch {
+    grid: Grid,
+    guess: usize,
+    stride: u16,
+}
+
+impl RoomSearch {
+    /// Begins at the answer of an earlier search, where there is one.
+    pub(crate) fn begin(self, earlier: Option<usize>) -> Search {
+        match earlier {
+            Some(size) => Search::new(self.grid, size, 1),
+            None => Search::new(self.grid, self.guess, self.stride),
+        }
+    }
 }
 
 /// The sizes scenarios are made with; what is set here overrides the scenario's own.
@@ -168,12 +181,11 @@ fn room(sizes: &Sizes) -> Case {
     };
     let mut case = sizes.case("largest".to_owned(), sizes.room_of(guess));
     case.plan.warm_up = sizes.warm_up.unwrap_or(ROOM_WARM_UP);
-    case.method = Method::LargestRoom {
+    case.method = Method::LargestRoom(RoomSearch {
         grid,
         guess,
         stride: steps_per_doubling,
-        p99_max_ms: ROOM_P99_MAX_MS,
-    };
+    });
     case
 }
 
@@ -346,7 +358,7 @@ impl Case {
     pub(crate) fn clients_most(&self) -> usize {
         match self.method {
             Method::AsPlanned => self.clients(),
-            Method::LargestRoom { grid, .. } => grid.most,
+            Method::LargestRoom(search) => search.grid.most,
         }
     }
 
@@ -354,7 +366,7 @@ impl Case {
     pub(crate) fn fit(&mut self, room: usize) -> bool {
         match &mut self.method {
             Method::AsPlanned => self.clients() <= room,
-            Method::LargestRoom { grid, guess, .. } => {
+            Method::LargestRoom(RoomSearch { grid, guess, .. }) => {
                 grid.most = grid.most.min(room);
                 *guess = (*guess).min(room);
                 grid.least < room

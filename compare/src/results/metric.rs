@@ -44,6 +44,20 @@ pub(crate) struct Probe {
     pub(crate) generator_cpu: Option<f64>,
 }
 
+impl Probe {
+    pub(crate) fn of(figures: &Figures, passed: bool) -> Self {
+        Self {
+            clients: figures.clients,
+            passed,
+            p99_ms: figures.corrected_ms.p99,
+            deliveries_per_s: figures.deliveries_per_s,
+            deliveries_due_per_s: figures.deliveries_due_per_s,
+            server_cpu: figures.server.as_ref().map(|server| server.cpu),
+            generator_cpu: figures.generator.cpu,
+        }
+    }
+}
+
 impl Metric {
     /// The figure of one run, where it has one.
     pub(crate) fn of(&self, measured: &Measured) -> Option<f64> {

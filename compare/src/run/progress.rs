@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::plan::scenario::Scenario;
-use crate::results::metric::headlines;
+use crate::results::metric::{Probe, headlines};
 use crate::results::runs::RunResult;
 use crate::results::text::{Lang, number};
 
@@ -73,13 +73,10 @@ impl Progress {
     }
 
     /// A size was tried in a search.
-    pub(crate) fn probe(&self, clients: usize, passed: bool, p99_ms: f64) {
-        let mark = if passed { '✓' } else { '✗' };
-        self.say(&format!(
-            "    {mark} {} clients: p99 {} ms",
-            number(clients as f64),
-            number(p99_ms)
-        ));
+    pub(crate) fn probe(&self, probe: &Probe) {
+        let mark = if probe.passed { '✓' } else { '✗' };
+        let (clients, p99) = (number(probe.clients as f64), number(probe.p99_ms));
+        self.say(&format!("    {mark} {clients} clients: p99 {p99} ms"));
     }
 
     /// A run has ended.

@@ -1,5 +1,5 @@
-//! The order of the runs, and their execution: each scenario's cases, each repeated, the servers in turn A B B A, so
-//! that what drifts (heat, neighbours) hits all of them alike. Every run has a server of its own, freshly started.
+//! The runner: each scenario's cases, each repeated, the servers in turn A B B A, so that what drifts (heat, neighbours)
+//! hits all of them alike. Every run has a server of its own, freshly started.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::loadgen;
 use crate::measure::monitor::Monitor;
 use crate::measure::pin::Cores;
-use crate::plan::case::{Case, Method};
+use crate::plan::case::{Case, Method, ROOM_P99_MAX_MS};
 use crate::plan::scenario::Scenario;
 use crate::plan::search::Search;
 use crate::plan::{Moment, Plan};
@@ -20,6 +20,7 @@ use crate::results::Results;
 use crate::results::figures::Figures;
 use crate::results::metric::{Measured, Probe};
 use crate::results::runs::{Run, RunResult};
+use crate::results::text::number;
 use crate::run::progress::Progress;
 use crate::run::server::Server;
 use crate::run::target::Target;
@@ -41,7 +42,7 @@ pub(crate) struct Runner {
 struct PlannedRun<'a> {
     scenario: Scenario,
     case: &'a Case,
-    target: usize,
+    target: &'a Target,
     repeat: usize,
 }
 
@@ -61,18 +62,11 @@ impl Runner {
     pub(crate) fn run(&self, results: &mut Results) {
         let begin = Instant::now();
         let planned_runs = self.planned_runs();
-        self.progress.begin(
-            planned_runs
-                .iter()
-                .map(|planned| Self::estimate(planned))
-                .sum(),
-        );
+        let total = planned_runs.iter().map(PlannedRun::estimate).sum();
+        self.progress.begin(total);
         for planned in &planned_runs {
-            if self.stop.load(Ordering::Relaxed) {
-                break;
-            }
-            self.progress
-                .start(&self.title(planned), Self::estimate(planned));
+            let (scenario, title) = (planned.scenario, planned.title(self.repeats));
+            self.progress.start(&title, planned.estimate());
             let run_begin = Instant::now();
             let measured = self.measure(planned, results);
             if self.stop.load(Ordering::Relaxed) {
@@ -82,12 +76,11 @@ impl Runner {
                 Ok(measured) => RunResult::Measured(Box::new(measured)),
                 Err(error) => RunResult::Failed(format!("{error:#}")),
             };
-            self.progress
-                .done(&self.title(planned), planned.scenario, &result);
+            self.progress.done(&title, scenario, &result);
             results.runs.all.push(Run {
-                scenario: planned.scenario,
+                scenario,
                 case: planned.case.name.clone(),
-                server: self.targets[planned.target].name.clone(),
+                server: planned.target.name.clone(),
                 repeat: planned.repeat,
                 took_s: run_begin.elapsed().as_secs_f64(),
                 result,
@@ -108,7 +101,6 @@ impl Runner {
         for (scenario, cases) in &self.scenarios {
             for case in cases {
                 for repeat in 0..self.repeats {
-                    let order = 0..self.targets.len();
                     let planned = |target| PlannedRun {
                         scenario: *scenario,
                         case,
@@ -117,9 +109,9 @@ impl Runner {
                     };
                     // A B B A: the last one goes first.
                     if repeat % 2 == 0 {
-                        planned_runs.extend(order.map(planned));
+                        planned_runs.extend(self.targets.iter().map(planned));
                     } else {
-                        planned_runs.extend(order.rev().map(planned));
+                        planned_runs.extend(self.targets.iter().rev().map(planned));
                     }
                 }
             }
@@ -127,60 +119,30 @@ impl Runner {
         planned_runs
     }
 
-    fn title(&self, planned: &PlannedRun<'_>) -> String {
-        let PlannedRun {
-            scenario,
-            case,
-            target,
-            repeat,
-        } = planned;
-        let name = &self.targets[*target].name;
-        format!(
-            "{} {} {name} {}/{}",
-            scenario.name(),
-            case.name,
-            repeat + 1,
-            self.repeats
-        )
-    }
-
-    fn estimate(planned: &PlannedRun<'_>) -> Duration {
-        let one = |clients: usize| {
-            let plan = &planned.case.plan;
-            let joining =
-                Duration::from_secs(1) * u32::try_from(clients).unwrap_or(u32::MAX) / JOINS_PER_S;
-            plan.warm_up + plan.window + joining + RUN_BESIDES
-        };
-        match planned.case.method {
-            Method::AsPlanned => one(planned.case.clients()),
-            Method::LargestRoom { .. } if planned.repeat == 0 => {
-                one(2 * planned.case.clients()) * PROBES_FIRST
-            }
-            Method::LargestRoom { .. } => one(2 * planned.case.clients()) * PROBES_LATER,
-        }
-    }
-
     fn measure(&self, planned: &PlannedRun<'_>, results: &Results) -> Result<Measured> {
         match planned.case.method {
-            Method::AsPlanned => {
-                let figures = self.once(planned, &planned.case.plan)?;
-                Ok(Measured {
-                    figures,
-                    largest_room: None,
-                    open_ended: false,
-                    probes: Vec::new(),
-                })
+            Method::AsPlanned => Ok(Measured {
+                figures: self.once(planned, &planned.case.plan)?,
+                largest_room: None,
+                open_ended: false,
+                probes: Vec::new(),
+            }),
+            Method::LargestRoom(room) => {
+                let name = &planned.target.name;
+                let earlier = results
+                    .runs
+                    .measured(planned.scenario, &planned.case.name, name)
+                    .find_map(|measured| measured.largest_room);
+                self.search(planned, room.begin(earlier))
             }
-            Method::LargestRoom { .. } => self.search(planned, results),
         }
     }
 
     /// One plan against one fresh server.
     fn once(&self, planned: &PlannedRun<'_>, plan: &Plan) -> Result<Figures> {
-        let target = &self.targets[planned.target];
         let clients = plan.groups.iter().map(|group| group.clients).sum();
         let server = Server::start(
-            target,
+            planned.target,
             planned.case.chat_interval,
             clients,
             self.cores,
@@ -191,37 +153,14 @@ impl Runner {
             monitor.look(moment, plan.window);
             self.progress.moment(moment == Moment::WindowOpens);
         };
-        let outcome = loadgen::run(
-            plan,
-            &server.endpoint,
-            server.pinned,
-            &self.stop,
-            &mut on_moment,
-        )
-        .with_context(|| format!("{} clients", crate::results::text::number(clients as f64)))?;
+        let (endpoint, owns_core) = (&server.endpoint, server.pinned);
+        let outcome = loadgen::run(plan, endpoint, owns_core, &self.stop, &mut on_moment)
+            .with_context(|| format!("{} clients", number(clients as f64)))?;
         Ok(Figures::new(clients, &outcome, monitor.into_seen()))
     }
 
-    /// The largest room that keeps its promise; beginning where an earlier repeat ended.
-    fn search(&self, planned: &PlannedRun<'_>, results: &Results) -> Result<Measured> {
-        let Method::LargestRoom {
-            grid,
-            guess,
-            stride,
-            p99_max_ms,
-        } = planned.case.method
-        else {
-            unreachable!("asked of searches only")
-        };
-        let target = &self.targets[planned.target];
-        let earlier = results
-            .runs
-            .measured(planned.scenario, &planned.case.name, &target.name)
-            .find_map(|measured| measured.largest_room);
-        let mut search = match earlier {
-            Some(size) => Search::new(grid, size, 1),
-            None => Search::new(grid, guess, stride),
-        };
+    /// The largest room that keeps its promise.
+    fn search(&self, planned: &PlannedRun<'_>, mut search: Search) -> Result<Measured> {
         let mut probes = Vec::new();
         let mut best: Option<Figures> = None;
         while let Some(clients) = search.next() {
@@ -234,39 +173,29 @@ impl Runner {
                 }
                 Err(_) => {
                     // A server that runs already is not started again for the next size.
-                    target.find()?;
+                    planned.target.find()?;
                     // A room it cannot even fill is too large.
                     search.learn(false);
                     continue;
                 }
             };
-            let passed = keeps_promise(&figures, p99_max_ms);
-            self.progress
-                .probe(clients, passed, figures.corrected_ms.p99);
-            probes.push(Probe {
-                clients,
-                passed,
-                p99_ms: figures.corrected_ms.p99,
-                deliveries_per_s: figures.deliveries_per_s,
-                deliveries_due_per_s: figures.deliveries_due_per_s,
-                server_cpu: figures.server.as_ref().map(|server| server.cpu),
-                generator_cpu: figures.generator.cpu,
-            });
-            search.learn(passed);
+            let probe = Probe::of(&figures, keeps_promise(&figures));
+            self.progress.probe(&probe);
+            search.learn(probe.passed);
             let better = best.as_ref().is_none_or(|best| {
-                if keeps_promise(best, p99_max_ms) {
-                    passed && clients > best.clients
+                if keeps_promise(best) {
+                    probe.passed && clients > best.clients
                 } else {
-                    passed || clients < best.clients
+                    probe.passed || clients < best.clients
                 }
             });
+            probes.push(probe);
             if better {
                 best = Some(figures);
             }
         }
-        let figures = best.context("the search has no size to try")?;
         Ok(Measured {
-            figures,
+            figures: best.context("the search has no size to try")?,
             largest_room: search.answer(),
             open_ended: search.is_open_ended(),
             probes,
@@ -274,8 +203,31 @@ impl Runner {
     }
 }
 
-fn keeps_promise(figures: &Figures, p99_max_ms: f64) -> bool {
+impl PlannedRun<'_> {
+    fn title(&self, repeats: usize) -> String {
+        let (scenario, case) = (self.scenario.name(), &self.case.name);
+        let (target, repeat) = (&self.target.name, self.repeat + 1);
+        format!("{scenario} {case} {target} {repeat}/{repeats}")
+    }
+
+    fn estimate(&self) -> Duration {
+        let clients = self.case.clients();
+        let one = |clients: usize| {
+            let plan = &self.case.plan;
+            let joining =
+                Duration::from_secs(1) * u32::try_from(clients).unwrap_or(u32::MAX) / JOINS_PER_S;
+            plan.warm_up + plan.window + joining + RUN_BESIDES
+        };
+        match self.case.method {
+            Method::AsPlanned => one(clients),
+            Method::LargestRoom(_) if self.repeat == 0 => one(2 * clients) * PROBES_FIRST,
+            Method::LargestRoom(_) => one(2 * clients) * PROBES_LATER,
+        }
+    }
+}
+
+fn keeps_promise(figures: &Figures) -> bool {
     figures.is_correct()
-        && figures.corrected_ms.p99 <= p99_max_ms
+        && figures.corrected_ms.p99 <= ROOM_P99_MAX_MS
         && figures.deliveries_per_s >= KEEPS_UP * figures.deliveries_due_per_s
 }
