@@ -5,19 +5,17 @@
 
 use std::process::Command;
 
-/// The same command, tied.
-#[cfg(target_os = "linux")]
+/// The same command, tied where that can be done.
 pub(super) fn tie(command: &Command) -> Command {
     // Also when a new build has taken this program's place meanwhile.
-    let mut tied = Command::new("/proc/self/exe");
-    tied.args(["tied", &std::process::id().to_string()])
-        .arg(command.get_program())
-        .args(command.get_args());
-    tied
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn tie(command: &Command) -> Command {
+    #[cfg(target_os = "linux")]
+    if std::path::Path::new(linux::THIS_PROGRAM).exists() {
+        let mut tied = Command::new(linux::THIS_PROGRAM);
+        tied.args(["tied", &std::process::id().to_string()])
+            .arg(command.get_program())
+            .args(command.get_args());
+        return tied;
+    }
     let mut same = Command::new(command.get_program());
     same.args(command.get_args());
     same
@@ -35,6 +33,8 @@ mod linux {
 
     use anyhow::{Context as _, Result, ensure};
     use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+
+    pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
 
     /// A server that is to be tied to the thread that started it.
     #[derive(Debug, clap::Args)]
