@@ -83,6 +83,8 @@ const GENERATOR_CPU_MAX: f64 = 0.8;
 /// The generator's own lateness may be this part of the latency before it counts.
 const GENERATOR_LATE_SHARE_MAX: f64 = 0.25;
 const GENERATOR_LATE_MS_LEAST: f64 = 2.0;
+/// Beyond this it did not keep its schedule, however late the server was besides.
+const GENERATOR_LATE_MS_MAX: f64 = 100.0;
 const SPREAD_MAX: f64 = 0.25;
 /// What others may take of a core.
 const OTHERS_CPU_MAX: f64 = 0.1;
@@ -150,8 +152,8 @@ fn of_run(measured: &Measured) -> Vec<Doubt> {
 fn generator_saturated(measured: &Measured) -> Option<Doubt> {
     let generator = &measured.figures.generator;
     let late_p99_ms = generator.late_ms.p99;
-    let late = late_p99_ms > GENERATOR_LATE_MS_LEAST
-        && late_p99_ms > measured.figures.latency().p99 * GENERATOR_LATE_SHARE_MAX;
+    let share_max_ms = measured.figures.latency().p99 * GENERATOR_LATE_SHARE_MAX;
+    let late = late_p99_ms > share_max_ms.clamp(GENERATOR_LATE_MS_LEAST, GENERATOR_LATE_MS_MAX);
     // A generator that has to wait for its core is as short of it as one that has used it up.
     let cpu = generator.cpu.unwrap_or(0.0) + generator.waited.unwrap_or(0.0);
     (late || cpu > GENERATOR_CPU_MAX).then_some(Doubt::GeneratorSaturated {
