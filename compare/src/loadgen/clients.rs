@@ -509,9 +509,12 @@ mod tests {
     #[test]
     fn groups_join_mixed_and_every_member_is_found_again() {
         let clients = clients(&[group(8, 0, Role::Listen), group(2, 0, Role::NonReading)]);
-        let deaf: Vec<usize> = clients.workloads[1].members.clone();
-        assert_eq!(deaf.len(), 2);
-        assert!(deaf[0] < 5 && deaf[1] >= 5, "one in each half: {deaf:?}");
+        let non_reading: Vec<usize> = clients.workloads[1].members.clone();
+        assert_eq!(non_reading.len(), 2);
+        assert!(
+            non_reading[0] < 5 && non_reading[1] >= 5,
+            "one in each half: {non_reading:?}"
+        );
         for (number, workload) in clients.workloads.iter().enumerate() {
             for (member, &index) in workload.members.iter().enumerate() {
                 assert_eq!(

@@ -130,7 +130,7 @@ impl Received {
             self.wrong_content += 1;
             return;
         };
-        if !order_check.hears(stamp.group, log.schedule.member_of(stamp.slot), stamp.slot) {
+        if !order_check.accepts(stamp.group, log.schedule.member_of(stamp.slot), stamp.slot) {
             self.wrong_order += 1;
         }
         if log.window.contains(&stamp.slot) {

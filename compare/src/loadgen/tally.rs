@@ -198,7 +198,7 @@ impl OrderCheck {
     }
 
     /// Whether the message may come now: with the right count at the end, that means each exactly once.
-    pub(crate) fn hears(&mut self, group: usize, member: usize, slot: u64) -> bool {
+    pub(crate) fn accepts(&mut self, group: usize, member: usize, slot: u64) -> bool {
         // FNV-1a's step, over words instead of bytes: only equality matters.
         self.order = (self.order ^ (slot << 8 | group as u64)).wrapping_mul(0x0100_0000_01b3);
         let next = &mut self.next_slot[group][member];
@@ -219,14 +219,14 @@ mod tests {
     #[test]
     fn witness_notices_twice_and_backwards_but_not_interleaving() {
         let mut order_check = OrderCheck::new(&[2]);
-        assert!(order_check.hears(0, 1, 5));
+        assert!(order_check.accepts(0, 1, 5));
         assert!(
-            order_check.hears(0, 0, 2),
+            order_check.accepts(0, 0, 2),
             "another sender's older message is fine"
         );
-        assert!(!order_check.hears(0, 1, 5), "twice");
-        assert!(order_check.hears(0, 1, 7));
-        assert!(!order_check.hears(0, 1, 6), "backwards");
+        assert!(!order_check.accepts(0, 1, 5), "twice");
+        assert!(order_check.accepts(0, 1, 7));
+        assert!(!order_check.accepts(0, 1, 6), "backwards");
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
         let received = |slots: &[u64]| {
             let mut order_check = OrderCheck::new(&[10]);
             for &slot in slots {
-                order_check.hears(0, 0, slot);
+                order_check.accepts(0, 0, slot);
             }
             order_check.order()
         };

@@ -66,7 +66,7 @@ impl Clients {
             exactness.clients_short += usize::from(client.received < expected);
             exactness.clients_over += usize::from(client.received > expected);
             if let Some(order_check) = &client.order_check
-                && self.role(client).hears_the_room()
+                && self.role(client).receives_the_room()
                 && client.received >= expected
             {
                 orders.insert(order_check.order());
@@ -106,7 +106,7 @@ impl Clients {
         let listeners = self
             .all
             .iter()
-            .filter(|client| self.role(client).hears_the_room())
+            .filter(|client| self.role(client).receives_the_room())
             .count() as u64;
         let mut demand = Demand::default();
         for workload in &self.workloads {

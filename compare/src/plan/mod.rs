@@ -126,7 +126,7 @@ impl Role {
     }
 
     /// Whether every message said in the room must reach this client.
-    pub(crate) fn hears_the_room(self) -> bool {
+    pub(crate) fn receives_the_room(self) -> bool {
         matches!(self, Self::Listen | Self::Speak { .. } | Self::Spam { .. })
     }
 }

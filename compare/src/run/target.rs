@@ -294,17 +294,17 @@ mod tests {
     fn every_address_of_a_name_is_tried_in_turn() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let listening = listener.local_addr().unwrap();
-        let deaf = SocketAddr::from(([127, 0, 0, 1], 1));
+        let silent = SocketAddr::from(([127, 0, 0, 1], 1));
         let mut url = ServerUrl {
             authority: "name:80".to_owned(),
-            addresses: vec![deaf, listening],
+            addresses: vec![silent, listening],
         };
         let found = url.find().unwrap();
         assert_eq!(
             (found.address, found.authority.as_str()),
             (listening, "name:80")
         );
-        url.addresses = vec![deaf, SocketAddr::from(([127, 0, 0, 1], 2))];
+        url.addresses = vec![silent, SocketAddr::from(([127, 0, 0, 1], 2))];
         let said = url.find().unwrap_err().to_string();
         for part in ["ws://name:80", "127.0.0.1:1", "127.0.0.1:2"] {
             assert!(said.contains(part), "{said}");
