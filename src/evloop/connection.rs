@@ -1,15 +1,13 @@
 //! One socket of the event loop: its conversation, its outbox, its timer.
 
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::time::{Duration, Instant};
+use std::io;
+use std::time::Instant;
 
 use bytes::Bytes;
 use mio::Token;
-use mio::net::TcpStream;
-use socket2::SockRef;
 
 use super::wheel::{TimerKey, Wheel};
+use super::world::Socket;
 use super::{DirectAccess, READ_BUFFER, TimerKind};
 use crate::core::arrival::Arrival;
 use crate::core::counters::Counters;
@@ -22,13 +20,12 @@ use crate::core::websocket::conversation::{
     AfterFlush, CROSSING_BYTES, Conversation, EngineAccess, TimedOut,
 };
 use crate::net::outbox::{Flushed, Outbox, Overflow};
-use crate::net::send_flags::MoreFollows;
 use crate::net::write_batch::{self, WriteBatch};
 
 /// A client's socket and all that belongs to it.
 #[derive(Debug)]
-pub struct Connection {
-    socket: TcpStream,
+pub struct Connection<S> {
+    socket: S,
     token: Token,
     conversation: Conversation,
     outbox: Outbox,
@@ -80,10 +77,10 @@ const SHORT_READ_DRAINS: bool = cfg!(unix);
 /// Reads from a connection whose deadline has come before it is judged: the end of a flood is not awaited.
 const READS_BEFORE_VERDICT: usize = 16;
 
-impl Connection {
+impl<S: Socket> Connection<S> {
     /// A socket just accepted and registered under `token`.
     pub fn new(
-        socket: TcpStream,
+        socket: S,
         token: Token,
         client: ClientId,
         arrival: Arrival,
@@ -241,7 +238,7 @@ impl Connection {
 
     /// Sends what the conversation just came up with, or queues it. A reply of its own is sent at once, while all that
     /// belongs to the socket is still in the processor's caches from the read.
-    pub fn send_reply(&mut self, output: &mut Output, limit: usize, counters: &Counters) {
+    pub fn send_reply(&mut self, now: Now, output: &mut Output, limit: usize, counters: &Counters) {
         self.replaying |= std::mem::take(&mut output.replaying);
         let reply = &mut output.reply;
         if let Some(frames) = reply.as_own() {
@@ -256,12 +253,17 @@ impl Connection {
             };
             counters.bytes_out.inc_by(written as u64);
             self.outbox.allow(frames.len() - written);
-            self.queue(Bytes::copy_from_slice(&frames[written..]), limit, counters);
+            self.queue(
+                now,
+                Bytes::copy_from_slice(&frames[written..]),
+                limit,
+                counters,
+            );
             reply.clear(READ_BUFFER);
         } else {
             self.outbox.allow(reply.len());
             for chunk in reply.take_chunks() {
-                self.queue(chunk, limit, counters);
+                self.queue(now, chunk, limit, counters);
             }
         }
     }
@@ -270,27 +272,38 @@ impl Connection {
     /// took.
     pub fn send_batch(
         &mut self,
-        batch: &WriteBatch<'_>,
+        now: Now,
+        batch: &WriteBatch<'_, S::Pages>,
         first: usize,
         limit: usize,
         counters: &Counters,
     ) -> usize {
-        let written = self.write(|socket| batch.send_shared(first, socket));
+        let written = self.write(|socket| {
+            batch.send_shared(first, socket, |pages, first, socket| {
+                socket.send_pages(pages, first)
+            })
+        });
         for frames in batch.rest(first, written) {
-            self.queue(frames, limit, counters);
+            self.queue(now, frames, limit, counters);
         }
         written + self.flush_rest(counters)
     }
 
     /// The same for a single slice, which is copied for each socket.
-    pub fn send_slice(&mut self, frames: &Bytes, limit: usize, counters: &Counters) -> usize {
+    pub fn send_slice(
+        &mut self,
+        now: Now,
+        frames: &Bytes,
+        limit: usize,
+        counters: &Counters,
+    ) -> usize {
         let written = self.write(|socket| socket.write(frames));
-        self.queue(frames.slice(written..), limit, counters);
+        self.queue(now, frames.slice(written..), limit, counters);
         written + self.flush_rest(counters)
     }
 
     /// The common case: nothing waits, the kernel takes all, and nothing is queued. Returns how many bytes it took.
-    fn write(&mut self, write: impl FnOnce(&mut TcpStream) -> io::Result<usize>) -> usize {
+    fn write(&mut self, write: impl FnOnce(&mut S) -> io::Result<usize>) -> usize {
         if self.state != State::Writable || !self.outbox.is_empty() {
             return 0;
         }
@@ -310,14 +323,14 @@ impl Connection {
     }
 
     /// Adds frames to the outbox; a client that has too much waiting is dropped, and nothing waits for it.
-    fn queue(&mut self, frames: Bytes, limit: usize, counters: &Counters) {
+    fn queue(&mut self, now: Now, frames: Bytes, limit: usize, counters: &Counters) {
         let length = frames.len();
         if self.is_dead() {
             return;
         }
         match self.outbox.push(frames, limit) {
             Ok(()) => counters.unsent_grew(length),
-            Err(Overflow) => self.drop_slow(counters),
+            Err(Overflow) => self.drop_slow(now, counters),
         }
     }
 
@@ -329,7 +342,7 @@ impl Connection {
         let before = self.outbox.unsent();
         if self.state == State::Writable {
             let flushed = if self.is_ending() {
-                self.outbox.flush(&mut MoreFollows(&self.socket))
+                self.outbox.flush(&mut self.socket.last_bytes())
             } else {
                 self.outbox.flush(&mut self.socket)
             };
@@ -388,7 +401,7 @@ impl Connection {
             Closed::Output => false,
             Closed::Neither => {
                 self.closed = Closed::Output;
-                self.socket.shutdown(Shutdown::Write).is_err()
+                self.socket.end_output().is_err()
             }
         };
         if dead {
@@ -399,15 +412,15 @@ impl Connection {
     /// Both sides have sent a Close. Ending the output first sees to it that ours is sent whatever happens; then what
     /// crossed it is read, for to close with unread input is to send a reset (RFC 9112 §9.6).
     fn finish(&mut self) {
-        let _ = self.socket.shutdown(Shutdown::Write);
+        let _ = self.socket.end_output();
         let _ = self.socket.read(&mut [0; CROSSING_BYTES]);
         self.state = State::Dead;
     }
 
     /// A slow client is cut off at once, and with a reset, so that the kernel forgets what it has queued too.
-    fn drop_slow(&mut self, counters: &Counters) {
-        counters.refused(Instant::now(), Broken::SlowConsumer);
-        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+    fn drop_slow(&mut self, now: Now, counters: &Counters) {
+        counters.refused(now.instant, Broken::SlowConsumer);
+        self.socket.reset_when_closed();
         self.state = State::Dead;
     }
 }

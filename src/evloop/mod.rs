@@ -15,6 +15,7 @@ pub mod slots;
 #[cfg(test)]
 mod tests;
 pub mod wheel;
+pub mod world;
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,9 +23,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::Token;
 use tracing::{info, warn};
 
 use crate::config::Config;
@@ -37,14 +36,13 @@ use crate::core::engine::{ClientId, Close, Engine};
 use crate::core::http::Refusal;
 use crate::core::time::Now;
 use crate::core::websocket::conversation::EngineAccess;
-use crate::host::clock;
-use crate::host::dashboard_sources::Sources;
 use crate::net::accept::{self, Accepted, Acceptor};
-use crate::net::shutdown::{Shutdown, StopRequests};
+use crate::net::shutdown::Shutdown;
 use crate::net::write_batch::WriteBatch;
 use connection::{Connection, Input};
 use slots::Slots;
 use wheel::{TimerKey, Wheel};
+use world::{LISTENERS, MioWorld, Readiness, SHUTDOWN, World};
 
 /// Events taken from the kernel in one poll.
 const EVENTS_PER_POLL: usize = 1024;
@@ -54,10 +52,6 @@ const READ_BUFFER: usize = 64 * 1024;
 const REPLAY_STEPS_PER_TURN: usize = 64;
 /// A turn longer than this is worth a line in the log.
 const SLOW_TURN: Duration = Duration::from_millis(100);
-
-const SHUTDOWN: Token = Token(usize::MAX);
-/// Listener N has this token less N; connections never reach up here.
-const LISTENERS: Token = Token(usize::MAX - 1);
 
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,32 +76,39 @@ pub fn run(
     context: Arc<Context>,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let mut event_loop = EventLoop::new(listeners, config, context, shutdown)?;
+    let (world, acceptor) = MioWorld::new(
+        listeners,
+        config.max_sockets_per_address,
+        config.simulate_cpu,
+        shutdown,
+    )?;
+    let mut event_loop = EventLoop::new(world, acceptor, config.drain_timeout, context);
     while event_loop.turn()? != Phase::Stopping {}
     Ok(())
 }
 
 /// How far the server's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub enum Phase {
+    /// Clients come and go.
     Serving,
     /// Clients have been sent a Close, and have a while to leave.
     Draining,
+    /// All is over.
     Stopping,
 }
 
-struct EventLoop {
-    poll: Poll,
-    events: Events,
-    acceptor: Acceptor,
-    stop_requests: StopRequests,
+/// The server, in one world or another.
+pub struct EventLoop<W: World> {
+    world: W,
+    events: W::Events,
+    acceptor: Acceptor<W::Listener>,
     phase: Phase,
     drain_timeout: Duration,
     context: Arc<Context>,
     engine: Engine,
     output: Output,
-    sources: Sources,
-    connections: Slots<Connection>,
+    connections: Slots<Connection<W::Socket>>,
     wheel: Wheel<TimerKind>,
     /// When the engine's timer is set for.
     engine_timer: Option<(TimerKey, Instant)>,
@@ -143,33 +144,24 @@ impl EngineAccess for DirectAccess<'_> {
     }
 }
 
-impl EventLoop {
-    fn new(
-        listeners: Vec<TcpListener>,
-        config: &Config,
+impl<W: World> EventLoop<W> {
+    /// A server without clients.
+    pub fn new(
+        world: W,
+        acceptor: Acceptor<W::Listener>,
+        drain_timeout: Duration,
         context: Arc<Context>,
-        shutdown: Shutdown,
-    ) -> io::Result<Self> {
-        let now = clock::now();
-        let poll = Poll::new()?;
-        let mut stop_requests = StopRequests::new(shutdown)?;
-        stop_requests.register(poll.registry(), SHUTDOWN)?;
+    ) -> Self {
+        let now = world.now();
         let max_sockets = context.limits.max_sockets;
-        Ok(Self {
-            acceptor: Acceptor::new(
-                listeners,
-                poll.registry(),
-                LISTENERS,
-                config.max_sockets_per_address,
-            )?,
-            poll,
-            events: Events::with_capacity(EVENTS_PER_POLL),
-            stop_requests,
+        Self {
+            world,
+            events: W::events(EVENTS_PER_POLL),
+            acceptor,
             phase: Phase::Serving,
-            drain_timeout: config.drain_timeout,
+            drain_timeout,
             engine: Engine::new(Arc::clone(&context), now),
             output: Output::new(Arc::clone(&context)),
-            sources: Sources::new(now.instant, config.simulate_cpu, &mut rand::rng()),
             connections: Slots::with_capacity(max_sockets),
             wheel: Wheel::new(now.instant, max_sockets),
             context,
@@ -179,22 +171,25 @@ impl EventLoop {
             replaying: VecDeque::new(),
             dirty: Vec::new(),
             fired: Vec::new(),
-        })
+        }
     }
 
     /// The turn of the loop. The order is fixed: what is read is answered in the same turn, timers see what was read
     /// before they call it silence, the next members of the room are sent what the log has for them, one flush sends
     /// the rest, and only then does any connection go away.
-    fn turn(&mut self) -> io::Result<Phase> {
+    ///
+    /// # Errors
+    /// Those of the poll.
+    pub fn turn(&mut self) -> io::Result<Phase> {
         self.set_engine_timer();
         self.wait()?;
-        let now = clock::now();
+        let now = self.world.now();
         self.take_events(now);
         self.read(now);
         self.accept(now);
         self.fire_timers(now);
         self.continue_replays(now);
-        self.fan_out();
+        self.fan_out(now);
         self.flush();
         self.reap(now);
         self.record(now);
@@ -212,42 +207,42 @@ impl EventLoop {
         } else {
             self.wheel
                 .next_deadline()
-                .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+                .map(|deadline| deadline.saturating_duration_since(self.world.instant()))
         };
-        let mut polled = self.poll.poll(&mut self.events, timeout);
+        let mut polled = self.world.poll(&mut self.events, timeout);
         // After an interruption, which may have lasted, what has come meanwhile is taken before any timer fires.
         while let Err(error) = &polled
             && error.kind() == io::ErrorKind::Interrupted
         {
-            polled = self.poll.poll(&mut self.events, Some(Duration::ZERO));
+            polled = self.world.poll(&mut self.events, Some(Duration::ZERO));
         }
         polled
     }
 
     fn take_events(&mut self, now: Now) {
-        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        for event in &events {
-            match event.token() {
+        let events = std::mem::replace(&mut self.events, W::events(0));
+        for readiness in W::readiness(&events) {
+            match readiness.token {
                 SHUTDOWN => self.take_stop_requests(now),
                 token if token.0 > LISTENERS.0 - self.acceptor.len() => {
                     self.acceptor.set_ready(token);
                 }
-                token => self.take_event(token, event),
+                _ => self.take_readiness(readiness),
             }
         }
         self.events = events;
     }
 
-    fn take_event(&mut self, token: Token, event: &Event) {
+    fn take_readiness(&mut self, readiness: Readiness) {
+        let Readiness { token, ending, .. } = readiness;
         // An event for a connection that is gone: its token has another generation.
         let Some(connection) = self.connections.get_mut(token) else {
             return;
         };
-        let ending = event.is_read_closed() || event.is_error();
-        if (event.is_readable() || ending) && connection.set_ready(ending) == Input::Drained {
+        if (readiness.readable || ending) && connection.set_ready(ending) == Input::Drained {
             self.ready_again.push_back(token);
         }
-        if event.is_writable() && connection.set_writable() {
+        if readiness.writable && connection.set_writable() {
             self.mark_dirty(token);
         }
     }
@@ -279,20 +274,24 @@ impl EventLoop {
         if connection.read(now, &mut self.buffer, &mut access) == Input::Ready {
             self.ready_again.push_back(token);
         }
-        self.after_io(token);
+        self.after_io(now, token);
     }
 
     fn accept(&mut self, now: Now) {
         let draining = self.engine.is_draining();
         let context = Arc::clone(&self.context);
-        let turn_away = |socket: &mut TcpStream, arrival: &Arrival, refusal: Refusal| {
+        let turn_away = |socket: &mut W::Socket, arrival: &Arrival, refusal: Refusal| {
             accept::turn_away(socket, |input| {
                 answers::answer_without_place(&context, draining, arrival, now, input, refusal)
             });
         };
-        while let Some(accepted) = self.acceptor.next(&context.counters, |socket, arrival| {
+        let without_descriptor = |socket: &mut _, arrival: &_| {
             turn_away(socket, arrival, Refusal::NoDescriptors);
-        }) {
+        };
+        while let Some(accepted) =
+            self.acceptor
+                .next(now.instant, &context.counters, without_descriptor)
+        {
             match accepted {
                 Accepted::Client(socket, arrival)
                     if self.connections.len() < context.limits.max_sockets =>
@@ -312,18 +311,18 @@ impl EventLoop {
         }
     }
 
-    fn admit(&mut self, now: Now, mut socket: TcpStream, arrival: Arrival) {
+    fn admit(&mut self, now: Now, mut socket: W::Socket, arrival: Arrival) {
         let peer = arrival.peer;
-        let (registry, limits) = (self.poll.registry(), &self.context.limits);
+        let (world, limits) = (&mut self.world, &self.context.limits);
         let added = self.connections.try_insert(|place, token| {
-            registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+            world.watch(&mut socket, token)?;
             let client = ClientId(place);
             Ok::<_, io::Error>(Connection::new(socket, token, client, arrival, now, limits))
         });
         match added {
             Ok(token) => {
                 self.context.counters.socket_opened();
-                self.after_io(token);
+                self.after_io(now, token);
             }
             Err(error) => warn!("[SERVER] Cannot watch the socket of {peer}: {error}"),
         }
@@ -357,7 +356,7 @@ impl EventLoop {
             if connection.is_ready() && known == Input::Drained {
                 self.ready_again.push_back(token);
             }
-            self.after_io(token);
+            self.after_io(now, token);
         }
     }
 
@@ -367,7 +366,7 @@ impl EventLoop {
             return;
         }
         let (clients, counters) = (self.engine.client_count(), &self.context.counters);
-        let values = self.sources.sample(now.instant, clients, counters);
+        let values = self.world.values(now.instant, clients, counters);
         let max_unsent = self.context.limits.max_unsent;
         let mut sent = 0;
         let mut dead = Vec::new();
@@ -376,7 +375,7 @@ impl EventLoop {
                 .connections
                 .at_mut(client.0)
                 .expect("a watcher is connected");
-            sent += connection.send_slice(slice, max_unsent, counters);
+            sent += connection.send_slice(now, slice, max_unsent, counters);
             if connection.is_dead() {
                 dead.push(connection.token());
             }
@@ -400,16 +399,18 @@ impl EventLoop {
                     context: &self.context,
                 };
                 connection.continue_replay(now, &mut access);
-                self.after_io(token);
+                self.after_io(now, token);
             }
         }
     }
 
     /// The next members of the room get all that the log has for them, each with one write.
-    fn fan_out(&mut self) {
+    fn fan_out(&mut self, now: Now) {
         let batch = self.engine.next_batch(MEMBERS_PER_BATCH);
         let (max_unsent, counters) = (self.context.limits.max_unsent, &self.context.counters);
-        let write_batch = WriteBatch::shared(&batch.slices, batch.members.len());
+        let write_batch = WriteBatch::shared(&batch.slices, batch.members.len(), |slices| {
+            self.world.pages(slices)
+        });
         let mut sent = 0;
         let mut dead = Vec::new();
         for (client, first) in batch.members {
@@ -417,7 +418,7 @@ impl EventLoop {
                 .connections
                 .at_mut(client.0)
                 .expect("a member is connected");
-            sent += connection.send_batch(&write_batch, first, max_unsent, counters);
+            sent += connection.send_batch(now, &write_batch, first, max_unsent, counters);
             if connection.is_dead() {
                 dead.push(connection.token());
             }
@@ -466,12 +467,12 @@ impl EventLoop {
     }
 
     /// After anything happened to a connection: its replies go out, its timer to its deadline.
-    fn after_io(&mut self, token: Token) {
+    fn after_io(&mut self, now: Now, token: Token) {
         let Some(connection) = self.connections.get_mut(token) else {
             return;
         };
         let (max_unsent, counters) = (self.context.limits.max_unsent, &self.context.counters);
-        connection.send_reply(&mut self.output, max_unsent, counters);
+        connection.send_reply(now, &mut self.output, max_unsent, counters);
         connection.set_timer(&mut self.wheel);
         if connection.needs_flush() {
             self.mark_dirty(token);
@@ -499,7 +500,7 @@ impl EventLoop {
     }
 
     fn record(&mut self, now: Now) {
-        let length = now.instant.elapsed();
+        let length = self.world.instant() - now.instant;
         self.context.counters.waited(length);
         if length > SLOW_TURN {
             warn!(
@@ -512,7 +513,7 @@ impl EventLoop {
 
     /// The first request to stop drains, a second one stops at once.
     fn take_stop_requests(&mut self, now: Now) {
-        for _ in 0..self.stop_requests.take() {
+        for _ in 0..self.world.take_stop_requests() {
             match self.phase {
                 Phase::Serving => self.drain(now),
                 Phase::Draining | Phase::Stopping => self.phase = Phase::Stopping,
@@ -539,7 +540,7 @@ impl EventLoop {
                     context: &self.context,
                 };
                 connection.close(now, Close::GOING_AWAY, &mut access);
-                self.after_io(token);
+                self.after_io(now, token);
             }
         }
     }

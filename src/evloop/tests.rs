@@ -6,12 +6,15 @@ use std::net::TcpStream;
 use socket2::SockRef;
 
 use super::*;
+use crate::config::Config;
+use crate::host::clock;
 
-fn start(listener: TcpListener) -> EventLoop {
+fn start(listener: TcpListener) -> EventLoop<MioWorld> {
     let config = Config::defaults();
     let context = Arc::new(Context::for_tests(config.limits()));
     let (_stopper, shutdown) = crate::net::shutdown::channel().expect("a pair of streams");
-    EventLoop::new(vec![listener], &config, context, shutdown).expect("an event loop")
+    let (world, acceptor) = MioWorld::new(vec![listener], 0, true, shutdown).expect("a poll");
+    EventLoop::new(world, acceptor, config.drain_timeout, context)
 }
 
 #[test]
@@ -44,7 +47,7 @@ fn a_connection_that_floods_is_read_once_per_turn() {
 }
 
 /// A client of the echo that has been let in.
-fn let_in(event_loop: &mut EventLoop, address: std::net::SocketAddr) -> TcpStream {
+fn let_in(event_loop: &mut EventLoop<MioWorld>, address: std::net::SocketAddr) -> TcpStream {
     let mut client = TcpStream::connect(address).expect("accepted");
     client.set_nodelay(true).expect("a socket");
     client

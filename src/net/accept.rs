@@ -34,43 +34,76 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// The listeners.
 #[derive(Debug)]
-pub struct Acceptor {
-    listeners: Vec<Listener>,
+pub struct Acceptor<L: Listener = MioListener> {
+    listeners: Vec<Watched<L>>,
     first_token: Token,
     places: Places,
-    spare: Option<Socket>,
+    spare: Option<L::Spare>,
     paused: bool,
     left_this_turn: usize,
 }
 
-/// A listening socket.
+/// Where clients come from, without blocking.
+pub trait Listener {
+    /// A client's socket.
+    type Socket;
+    /// A descriptor that can be given up; any will do.
+    type Spare;
+
+    /// The next client: its socket, its address, and the one that it came to.
+    ///
+    /// # Errors
+    /// Those of accept(2); that nobody waits is one.
+    fn accept(&self) -> io::Result<(Self::Socket, SocketAddr, IpAddr)>;
+
+    /// Takes a descriptor, if there is one.
+    fn spare(&self) -> Option<Self::Spare>;
+}
+
+/// A listening socket of the host.
 #[derive(Debug)]
-struct Listener {
+pub struct MioListener {
     socket: TcpListener,
-    /// Readiness was reported, and nothing since has said that the backlog is empty.
-    is_ready: bool,
     /// The address of all its connections, unless it listens on all addresses of the machine.
     address: Option<IpAddr>,
 }
 
-impl Listener {
+impl Listener for MioListener {
+    type Socket = TcpStream;
+    type Spare = Socket;
+
     fn accept(&self) -> io::Result<(TcpStream, SocketAddr, IpAddr)> {
         let (socket, peer) = self.socket.accept()?;
         let local = match self.address {
             Some(address) => address,
             None => socket.local_addr()?.ip(),
         };
+        if !NODELAY_IS_INHERITED {
+            let _ = socket.set_nodelay(true);
+        }
         Ok((socket, peer, local))
     }
+
+    fn spare(&self) -> Option<Socket> {
+        Socket::new(Domain::IPV4, Type::DGRAM, None).ok()
+    }
+}
+
+/// A listener in a poll.
+#[derive(Debug)]
+struct Watched<L> {
+    listener: L,
+    /// Readiness was reported, and nothing since has said that the backlog is empty.
+    is_ready: bool,
 }
 
 /// What came of trying to accept.
 #[derive(Debug)]
-pub enum Accepted {
+pub enum Accepted<S = TcpStream> {
     /// Somebody connected.
-    Client(TcpStream, Arrival),
+    Client(S, Arrival),
     /// Somebody from whose address as many sockets are open as may be.
-    OneTooMany(TcpStream, Arrival),
+    OneTooMany(S, Arrival),
     /// No descriptor is left. Call [`Acceptor::resume`] at this time.
     NoDescriptors(Instant),
 }
@@ -80,13 +113,13 @@ impl Acceptor {
     ///
     /// # Errors
     /// Those of registering.
-    pub fn new(
+    pub fn watched(
         listeners: Vec<std::net::TcpListener>,
         registry: &Registry,
         first_token: Token,
         max_sockets_per_address: usize,
     ) -> io::Result<Self> {
-        let mut registered = Vec::new();
+        let mut watched = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
             listener.set_nonblocking(true)?;
             // Small frames are sent when they are due, not when the last one is acknowledged.
@@ -102,27 +135,39 @@ impl Acceptor {
                 }
             }
             let ip = listener.local_addr()?.ip();
-            let mut listener = TcpListener::from_std(listener);
+            let mut socket = TcpListener::from_std(listener);
             registry.register(
-                &mut listener,
+                &mut socket,
                 Token(first_token.0 - index),
                 Interest::READABLE,
             )?;
-            registered.push(Listener {
-                socket: listener,
-                is_ready: false,
+            watched.push(MioListener {
+                socket,
                 address: (!ip.is_unspecified()).then_some(ip),
             });
         }
-        let spare = spare_descriptor();
-        Ok(Self {
-            listeners: registered,
+        Ok(Self::new(watched, first_token, max_sockets_per_address))
+    }
+}
+
+impl<L: Listener> Acceptor<L> {
+    /// The listeners, whose readiness is reported under `first_token` and the tokens below it.
+    pub fn new(listeners: Vec<L>, first_token: Token, max_sockets_per_address: usize) -> Self {
+        let listeners: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| Watched {
+                listener,
+                is_ready: false,
+            })
+            .collect();
+        Self {
+            spare: spare_descriptor(&listeners),
+            listeners,
             first_token,
             places: Places::new(max_sockets_per_address),
-            spare,
             paused: false,
             left_this_turn: ACCEPTS_A_TURN,
-        })
+        }
     }
 
     /// How many listeners there are.
@@ -137,14 +182,14 @@ impl Acceptor {
 
     /// Readiness of a listener was reported.
     pub fn set_ready(&mut self, token: Token) {
-        if let Some(listener) = self.listeners.get_mut(self.first_token.0 - token.0) {
-            listener.is_ready = true;
+        if let Some(watched) = self.listeners.get_mut(self.first_token.0 - token.0) {
+            watched.is_ready = true;
         }
     }
 
     /// Whether somebody may be waiting who can be accepted now.
     pub fn is_ready(&self) -> bool {
-        !self.paused && self.listeners.iter().any(|listener| listener.is_ready)
+        !self.paused && self.listeners.iter().any(|watched| watched.is_ready)
     }
 
     /// The pause is over.
@@ -156,18 +201,16 @@ impl Acceptor {
     /// whom there is no descriptor.
     pub fn next(
         &mut self,
+        now: Instant,
         stats: &Counters,
-        turn_away: impl Fn(&mut TcpStream, &Arrival),
-    ) -> Option<Accepted> {
+        turn_away: impl Fn(&mut L::Socket, &Arrival),
+    ) -> Option<Accepted<L::Socket>> {
         while self.is_ready() && self.left_this_turn > 0 {
             self.left_this_turn -= 1;
             let mut listeners = self.listeners.iter_mut();
-            let listener = listeners.find(|listener| listener.is_ready)?;
-            match listener.accept() {
+            let watched = listeners.find(|watched| watched.is_ready)?;
+            match watched.listener.accept() {
                 Ok((socket, peer, local)) => {
-                    if !NODELAY_IS_INHERITED {
-                        let _ = socket.set_nodelay(true);
-                    }
                     let arrival = |place| Arrival { peer, local, place };
                     return Some(match self.places.take(peer.ip()) {
                         Some(place) => Accepted::Client(socket, arrival(place)),
@@ -175,10 +218,10 @@ impl Acceptor {
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    listener.is_ready = false;
+                    watched.is_ready = false;
                 }
                 Err(error) if lacks_descriptors(&error) => {
-                    if let Some(resume_at) = self.turn_one_away(stats, &turn_away) {
+                    if let Some(resume_at) = self.turn_one_away(now, stats, &turn_away) {
                         return Some(Accepted::NoDescriptors(resume_at));
                     }
                 }
@@ -194,31 +237,32 @@ impl Acceptor {
     /// time that is returned.
     fn turn_one_away(
         &mut self,
+        now: Instant,
         stats: &Counters,
-        turn_away: &impl Fn(&mut TcpStream, &Arrival),
+        turn_away: &impl Fn(&mut L::Socket, &Arrival),
     ) -> Option<Instant> {
         let had_spare = self.spare.take().is_some();
         let mut listeners = self.listeners.iter_mut();
-        let ready = listeners.find(|listener| listener.is_ready && had_spare);
-        let pauses = match ready.map(|listener| (listener.accept(), listener)) {
+        let ready = listeners.find(|watched| watched.is_ready && had_spare);
+        let pauses = match ready.map(|watched| (watched.listener.accept(), watched)) {
             Some((Ok((mut socket, peer, local)), _)) => {
                 let place = None;
                 turn_away(&mut socket, &Arrival { peer, local, place });
                 false
             }
             // Whether anybody waits is not asked before there is a descriptor for it.
-            Some((Err(error), listener)) if error.kind() == io::ErrorKind::WouldBlock => {
-                listener.is_ready = false;
+            Some((Err(error), watched)) if error.kind() == io::ErrorKind::WouldBlock => {
+                watched.is_ready = false;
                 false
             }
             Some((Err(_), _)) | None => {
-                stats.refused(Instant::now(), Refusal::NoDescriptors);
+                stats.refused(now, Refusal::NoDescriptors);
                 true
             }
         };
-        self.spare = spare_descriptor();
+        self.spare = spare_descriptor(&self.listeners);
         self.paused = pauses;
-        pauses.then(|| Instant::now() + PAUSE)
+        pauses.then(|| now + PAUSE)
     }
 }
 
@@ -231,9 +275,10 @@ pub fn turn_away(socket: &mut (impl Read + Write), answer: impl FnOnce(&[u8]) ->
     let _ = socket.write(&answer(&input[..length]));
 }
 
-/// A descriptor that can be given up; any will do.
-fn spare_descriptor() -> Option<Socket> {
-    Socket::new(Domain::IPV4, Type::DGRAM, None).ok()
+fn spare_descriptor<L: Listener>(listeners: &[Watched<L>]) -> Option<L::Spare> {
+    listeners
+        .first()
+        .and_then(|watched| watched.listener.spare())
 }
 
 /// Neither this process nor the system has a descriptor left, or memory for a socket: trying again at once fails again.
@@ -260,7 +305,7 @@ mod tests {
         let mut events = mio::Events::with_capacity(1);
         loop {
             if let Some(Accepted::Client(socket, arrival)) =
-                acceptor.next(&Counters::new(), |_, _| ())
+                acceptor.next(Instant::now(), &Counters::new(), |_, _| ())
             {
                 return (socket, arrival);
             }
@@ -276,7 +321,7 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let poll = mio::Poll::new().expect("a poll");
         let acceptor =
-            Acceptor::new(vec![listener], poll.registry(), Token(7), 0).expect("registered");
+            Acceptor::watched(vec![listener], poll.registry(), Token(7), 0).expect("registered");
         (acceptor, poll, address)
     }
 

@@ -12,7 +12,6 @@
 use std::io::{self, IoSlice, Write};
 
 use bytes::Bytes;
-use mio::net::TcpStream;
 
 /// From this many bytes on, and for so many receivers, pages are shared: below, the copy is cheaper than the file.
 const SHARED_BYTES_MIN: usize = 1024;
@@ -22,32 +21,38 @@ const SLICES_PER_WRITE: usize = 1024;
 
 /// Slices of the log, of which each receiver gets all from some slice on.
 #[derive(Debug)]
-pub struct WriteBatch<'a> {
+pub struct WriteBatch<'a, P = MemFile> {
     slices: &'a [Bytes],
     io_slices: Vec<IoSlice<'a>>,
-    file: Option<MemFile>,
+    pages: Option<P>,
 }
 
 impl<'a> WriteBatch<'a> {
     /// For sockets that each get a copy.
     pub fn copied(slices: &'a [Bytes]) -> Self {
+        Self::new(slices, None)
+    }
+}
+
+impl<'a, P> WriteBatch<'a, P> {
+    fn new(slices: &'a [Bytes], pages: Option<P>) -> Self {
         Self {
             slices,
             io_slices: slices.iter().map(|frames| IoSlice::new(frames)).collect(),
-            file: None,
+            pages,
         }
     }
 
-    /// For so many nonblocking sockets, which share pages where that pays. A blocking one would wait for its reader:
-    /// `sendfile(2)` has no flag against that.
-    pub fn shared(slices: &'a [Bytes], receivers: usize) -> Self {
+    /// For so many nonblocking sockets, which share pages where that pays and `make` has some. A blocking one would wait
+    /// for its reader: `sendfile(2)` has no flag against that.
+    pub fn shared(
+        slices: &'a [Bytes],
+        receivers: usize,
+        make: impl FnOnce(&[Bytes]) -> Option<P>,
+    ) -> Self {
         let bytes: usize = slices.iter().map(Bytes::len).sum();
         let is_worth_it = bytes >= SHARED_BYTES_MIN && receivers >= SHARED_RECEIVERS_MIN;
-        Self {
-            // Without a descriptor to spare, in a sandbox or over the limit on the size of files, the copy does.
-            file: is_worth_it.then(|| MemFile::new(slices).ok()).flatten(),
-            ..Self::copied(slices)
-        }
+        Self::new(slices, is_worth_it.then(|| make(slices)).flatten())
     }
 
     /// Sends a copy of all from slice `first` on, as far as `socket` takes it; tells how many bytes that was.
@@ -61,15 +66,20 @@ impl<'a> WriteBatch<'a> {
         })
     }
 
-    /// The same without the copy where pages are shared.
+    /// The same without the copy where pages are shared, which `send_pages` sends from slice `first` on.
     ///
     /// # Errors
     /// Those of the socket, except that it would block.
-    pub fn send_shared(&self, first: usize, socket: &mut TcpStream) -> io::Result<usize> {
-        let Some(file) = &self.file else {
+    pub fn send_shared<S: Write>(
+        &self,
+        first: usize,
+        socket: &mut S,
+        send_pages: impl FnOnce(&P, usize, &mut S) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let Some(pages) = &self.pages else {
             return self.send_copy(first, socket);
         };
-        match taken(file.send(first, socket)) {
+        match taken(send_pages(pages, first, socket)) {
             // A sandbox may allow the file and not the call. Where it was the socket's error, the copy meets it too.
             Err(_) => self.send_copy(first, socket),
             sent => sent,
@@ -102,7 +112,7 @@ pub(crate) fn taken(sent: io::Result<usize>) -> io::Result<usize> {
 }
 
 #[cfg(target_os = "linux")]
-use linux::MemFile;
+pub use linux::MemFile;
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -115,7 +125,7 @@ mod linux {
 
     /// Talk in a file that exists in memory only.
     #[derive(Debug)]
-    pub(super) struct MemFile {
+    pub struct MemFile {
         file: File,
         /// Where each slice begins.
         starts: Vec<usize>,
@@ -123,7 +133,11 @@ mod linux {
     }
 
     impl MemFile {
-        pub(super) fn new(slices: &[Bytes]) -> io::Result<Self> {
+        /// A file of these slices.
+        ///
+        /// # Errors
+        /// There is no descriptor or memory for it, or a sandbox forbids it.
+        pub fn new(slices: &[Bytes]) -> io::Result<Self> {
             let mut file = File::from(memfd_create("batch", MemfdFlags::CLOEXEC)?);
             let mut starts = Vec::with_capacity(slices.len());
             let mut length = 0;
@@ -139,7 +153,11 @@ mod linux {
             })
         }
 
-        pub(super) fn send(&self, first: usize, socket: &TcpStream) -> io::Result<usize> {
+        /// Sends from slice `first` on, as far as the socket takes it.
+        ///
+        /// # Errors
+        /// Those of the socket; that it would block is one.
+        pub fn send(&self, first: usize, socket: &TcpStream) -> io::Result<usize> {
             let start = self.starts[first];
             let mut offset = start as u64;
             let sent = sendfile(socket, &self.file, Some(&mut offset), self.length - start)?;
@@ -151,15 +169,23 @@ mod linux {
 /// Elsewhere every socket gets its copy.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
-enum MemFile {}
+pub enum MemFile {}
 
 #[cfg(not(target_os = "linux"))]
 impl MemFile {
-    fn new(_: &[Bytes]) -> io::Result<Self> {
+    /// There is none.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn new(_: &[Bytes]) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn send(&self, _: usize, _: &TcpStream) -> io::Result<usize> {
+    /// There is none to send.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn send(&self, _: usize, _: &mio::net::TcpStream) -> io::Result<usize> {
         match *self {}
     }
 }
@@ -169,6 +195,8 @@ mod tests {
     use std::io::Read;
     use std::net::TcpListener;
 
+    use mio::net::TcpStream;
+
     use super::*;
 
     /// Sends `slices` from `first` on, and gives back what the peer got of the first write.
@@ -177,14 +205,16 @@ mod tests {
         let peer = std::net::TcpStream::connect(listener.local_addr().expect("bound"))
             .expect("a listener");
         let (mut ours, _) = listener.accept().expect("a client");
-        let batch = WriteBatch::shared(slices, receivers);
+        let batch = WriteBatch::shared(slices, receivers, |slices| MemFile::new(slices).ok());
         assert_eq!(
-            batch.file.is_some(),
+            batch.pages.is_some(),
             receivers >= SHARED_RECEIVERS_MIN && cfg!(target_os = "linux")
         );
         let mut socket = TcpStream::from_std(peer);
         let sent = batch
-            .send_shared(first, &mut socket)
+            .send_shared(first, &mut socket, |pages, first, socket| {
+                pages.send(first, socket)
+            })
             .expect("room in the socket");
         drop((batch, socket));
         let mut bytes = Vec::new();

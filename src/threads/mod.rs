@@ -98,7 +98,7 @@ impl AcceptLoop {
         let poll = Poll::new()?;
         let mut stop_requests = StopRequests::new(shutdown)?;
         stop_requests.register(poll.registry(), SHUTDOWN)?;
-        let acceptor = Acceptor::new(
+        let acceptor = Acceptor::watched(
             listeners,
             poll.registry(),
             LISTENERS,
@@ -156,9 +156,13 @@ impl AcceptLoop {
     fn accept(&mut self) {
         let shared = Arc::clone(&self.shared);
         let context = &shared.context;
-        while let Some(accepted) = self.acceptor.next(&context.counters, |socket, arrival| {
+        let turn_away = |socket: &mut _, arrival: &_| {
             shared.answer_without_place(socket, arrival, Refusal::NoDescriptors);
-        }) {
+        };
+        while let Some(accepted) = self
+            .acceptor
+            .next(Instant::now(), &context.counters, turn_away)
+        {
             match accepted {
                 Accepted::Client(socket, arrival)
                     if context.counters.sockets() < context.limits.max_sockets =>
