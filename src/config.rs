@@ -57,7 +57,7 @@ pub struct Config {
     #[arg(long, value_name = "N", env = "WSLAB_HISTORY", default_value_t = 1000, value_parser = count(0, 100_000))]
     pub history: usize,
 
-    /// Clients in the room above which a summary a second replaces join and leave notices
+    /// Clients in the room above which a summary per second replaces join and leave notices; so it does in any room where they come too fast
     #[arg(long, value_name = "N", env = "WSLAB_NOTICE_LIMIT", default_value_t = 500, value_parser = count(0, 1_000_000))]
     pub notice_limit: usize,
 
@@ -65,7 +65,7 @@ pub struct Config {
     #[arg(long, value_name = "N", env = "WSLAB_MAX_CLIENTS", default_value_t = 20_000, value_parser = count(1, 1_000_000))]
     pub max_clients: usize,
 
-    /// Whether somebody asked for that many; the default gives way to a low descriptor limit.
+    /// Whether that many were asked for; the default gives way to what the machine can bear.
     #[arg(skip)]
     pub max_clients_asked_for: bool,
 
@@ -153,7 +153,7 @@ pub struct Config {
 /// How one client's message reaches the others in the thread server; measured in `threads/shared.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Delivery {
-    /// One thread is elected to send for the room, until everyone has heard everything.
+    /// One thread is elected to send for the room, until no member lacks anything.
     Elected,
     /// Into an outbox for each client under the room's lock, then sent by whichever thread gets there.
     Outboxes,

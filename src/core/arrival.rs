@@ -1,4 +1,4 @@
-//! A socket that has just come in: whose it is, where it came to, and its share of what its address may take.
+//! A socket that has just come in: its two addresses, and its share of what the client's address may take.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Who has connected, and where to.
+/// A connection's two ends.
 #[derive(Debug)]
 pub struct Arrival {
     /// The client's address.

@@ -41,7 +41,7 @@ pub struct Counters {
     /// The same.
     threads: Told,
     refusals: Refusals,
-    /// Log lines that nobody will read; brought up to date at each tick.
+    /// Log lines that were lost; brought up to date at each tick.
     pub log_lines_lost: Counter,
     turns: Histogram,
     longest_turn_ns: AtomicU64,
@@ -160,7 +160,7 @@ impl Counters {
         }
     }
 
-    /// Counts one refusal, and tells the log of it once a minute.
+    /// Counts one refusal, and tells the log of it once per minute.
     pub fn refused(&self, now: Instant, reason: impl Into<Reason>) {
         let reason = reason.into();
         self.refused_because(now, reason, || reason.advice().into_owned());

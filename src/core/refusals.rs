@@ -1,7 +1,7 @@
-//! The counts of what is refused, and a line in the log for each reason, at most once a minute.
+//! The counts of what is refused, and a line in the log for each reason, at most one per minute.
 //!
 //! An operator whose proxy names another host, or whose limit is too low, learns it from the log and not from the users.
-//! A flood of refusals costs a line a minute.
+//! A flood of refusals costs a line per minute.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -195,7 +195,7 @@ impl Refusals {
     }
 }
 
-/// Text of a peer's for the log: control characters are escaped, so that nobody can forge a line, and it is cut.
+/// Text of a peer's for the log: control characters are escaped, so that no peer can forge a line, and it is cut.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl Display for Quoted<'_> {

@@ -182,7 +182,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Its timer fired. A turn takes only so many events, so what has come, and gone, is seen to before silence is judged.
+    /// Its timer fired. A turn takes a limited number of events, so what has come and gone is seen to before silence is judged.
     /// Returns what was known of its input before.
     pub fn time_out(
         &mut self,

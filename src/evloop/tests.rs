@@ -66,7 +66,7 @@ fn let_in(event_loop: &mut EventLoop<MioWorld>, address: std::net::SocketAddr) -
     client
 }
 
-/// A turn takes only so many events; the Pong of one whose event is left for the next has come all the same.
+/// A turn takes a limited number of events; the Pong of a client whose event is left for the next has come all the same.
 #[test]
 fn a_pong_whose_event_was_not_taken_is_read_before_the_verdict() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

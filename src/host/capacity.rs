@@ -47,7 +47,7 @@ impl Limit {
 /// does not.
 ///
 /// # Errors
-/// There is no room for the number that was asked for, or for anybody.
+/// There is no room for the number that was asked for, or for any client.
 pub fn make_room(config: &mut Config, cost: Cost) -> anyhow::Result<()> {
     let wanted = config.max_sockets() as u64;
     let mut limits = limits(wanted, cost);
@@ -118,7 +118,7 @@ fn open_files(_: u64) -> Option<Limit> {
 #[cfg(target_os = "linux")]
 use linux::limits as threads;
 
-/// Whoever gets no thread is turned away.
+/// A client that gets no thread is turned away.
 #[cfg(not(target_os = "linux"))]
 fn threads(_: u64, _: u64) -> Vec<Limit> {
     Vec::new()
@@ -137,7 +137,7 @@ mod linux {
 
     /// The stack of a thread and the page that guards it, and the same again for its stack for signals.
     pub(super) const MAPPINGS_A_THREAD: u64 = 4;
-    /// What Linux allows where nobody has changed it (`DEFAULT_MAX_MAP_COUNT`).
+    /// What Linux allows where it has not been changed (`DEFAULT_MAX_MAP_COUNT`).
     const DEFAULT_MAPPINGS: u64 = 65_530;
     /// Mappings besides the clients': the program's, the allocator's, those of threads that are just ending.
     const OTHER_MAPPINGS: u64 = 2048;

@@ -1,6 +1,6 @@
 //! The log on standard error, which no thread waits for but the one that writes it.
 //!
-//! A pipe that nobody reads and a terminal after Ctrl+S take nothing more, and a write to them waits for ever. So lines wait
+//! A pipe that is not read and a terminal after Ctrl+S take nothing more, and a write to them waits for ever. So lines wait
 //! in a bounded queue for a thread of their own. When the queue is full, further lines are lost: they are counted in
 //! `/metrics`, and the log tells of them when it moves again. Standard output, which has a banner and a last line, is
 //! written to by a thread that is waited for no longer than a moment.
@@ -25,7 +25,7 @@ use crate::config::{LogFormat, LogLevel};
 
 /// Lines that may wait to be written: some MiB at most.
 const LINES_WAITING: usize = 8192;
-/// How long anybody waits for an output that may never take what it is given.
+/// How long a thread waits for an output that may never take what it is given.
 const MOMENT: Duration = Duration::from_millis(250);
 /// How soon the log tells again of lines that were lost.
 const TOLD_AGAIN: Duration = Duration::from_secs(1);

@@ -92,7 +92,7 @@ fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
     for address in config.addresses() {
         match listen(address) {
             Ok(listener) => listeners.push(listener),
-            // Nobody asked for IPv6; a host without it still has the other loopback address.
+            // IPv6 was not asked for; a host without it still has the other loopback address.
             Err(error) if config.bind.is_empty() && address.is_ipv6() && lacks_address(&error) => {
                 warn!("[SERVER] Not listening on {address}: {error}");
             }
@@ -144,7 +144,7 @@ fn announce(listeners: &[TcpListener]) -> anyhow::Result<()> {
         .map(TcpListener::local_addr)
         .collect::<io::Result<Vec<_>>>()?;
     let first = addresses[0];
-    // Nobody can open the address that stands for all of the machine's.
+    // No browser opens the address that stands for all of the machine's.
     let host = if first.ip().is_loopback() || first.ip().is_unspecified() {
         format!("localhost:{}", first.port())
     } else {

@@ -1,4 +1,4 @@
-//! Accepting, which survives running out of descriptors.
+//! The listeners, and accepting that survives running out of descriptors.
 //!
 //! Edge-triggered readiness of a listener is lost if its backlog is not emptied, so readiness is remembered here. When
 //! no descriptor is left, a client in the backlog can neither be served nor refused, and a loop that tries again at
@@ -22,7 +22,7 @@ use crate::core::http::{MAX_HEAD_BYTES, Refusal};
 use crate::net::defer_accept::defer_accept;
 
 /// What the kernel may hold for a client besides what is on its way to it: enough for some turns, and little enough that
-/// one who does not read ties up no more (tcp(7), `TCP_NOTSENT_LOWAT`; clients inherit it from the listener).
+/// a client that does not read ties up no more (tcp(7), `TCP_NOTSENT_LOWAT`; clients inherit it from the listener).
 #[cfg(target_os = "linux")]
 const KERNEL_UNSENT: u32 = 128 * 1024;
 /// Clients accepted in one turn; the rest wait for the next.
@@ -100,9 +100,9 @@ struct Watched<L> {
 /// What came of trying to accept.
 #[derive(Debug)]
 pub enum Accepted<S = TcpStream> {
-    /// Somebody connected.
+    /// A client connected.
     Client(S, Arrival),
-    /// Somebody from whose address as many sockets are open as may be.
+    /// A client from whose address as many sockets are open as may be.
     OneTooMany(S, Arrival),
     /// No descriptor is left. Call [`Acceptor::resume`] at this time.
     NoDescriptors(Instant),
@@ -187,7 +187,7 @@ impl<L: Listener> Acceptor<L> {
         }
     }
 
-    /// Whether somebody may be waiting who can be accepted now.
+    /// Whether a client may be waiting that can be accepted now.
     pub fn is_ready(&self) -> bool {
         !self.paused && self.listeners.iter().any(|watched| watched.is_ready)
     }
@@ -197,8 +197,8 @@ impl<L: Listener> Acceptor<L> {
         self.paused = false;
     }
 
-    /// The next client, until none is waiting or this turn's share is used up; then `None` once. `turn_away` answers one for
-    /// whom there is no descriptor.
+    /// The next client, until none is waiting or this turn's share is used up; then `None` once. `turn_away` answers a
+    /// client for which there is no descriptor.
     pub fn next(
         &mut self,
         now: Instant,
@@ -250,7 +250,7 @@ impl<L: Listener> Acceptor<L> {
                 turn_away(&mut socket, &Arrival { peer, local, place });
                 false
             }
-            // Whether anybody waits is not asked before there is a descriptor for it.
+            // The kernel does not say whether a client waits before there is a descriptor for it.
             Some((Err(error), watched)) if error.kind() == io::ErrorKind::WouldBlock => {
                 watched.is_ready = false;
                 false
@@ -300,7 +300,7 @@ fn lacks_descriptors(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    /// Waits until somebody can be accepted.
+    /// Waits until a client can be accepted.
     fn accept(acceptor: &mut Acceptor, poll: &mut mio::Poll) -> (TcpStream, Arrival) {
         let mut events = mio::Events::with_capacity(1);
         loop {

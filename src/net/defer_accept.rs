@@ -1,12 +1,12 @@
-//! Clients who connect and say nothing wait in the kernel (`TCP_DEFER_ACCEPT`, tcp(7)), on Linux.
+//! `TCP_DEFER_ACCEPT` (tcp(7)): clients that connect and say nothing wait in the kernel, on Linux.
 //!
 //! A listener without it wakes the server twice for each client: when the connection stands, and when the request comes,
-//! which is at once. With it there is one awakening, and a socket that is accepted can be read. Who stays silent is
-//! handed over after a second, when the kernel has asked again, and times out like everybody else.
+//! which is at once. With it there is one awakening, and a socket that is accepted can be read. A client that stays silent is
+//! handed over after a second, when the kernel has asked again, and times out like any other.
 //!
 //! It is the one place with `unsafe`, because no safe wrapper is stable yet: the standard library's is
 //! `std::os::linux::net::TcpStreamExt::set_deferaccept` (<https://github.com/rust-lang/rust/issues/119639>). It is worth
-//! it: on two shared cores a tenth more handshakes a second.
+//! it: on two shared cores a tenth more handshakes per second.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};

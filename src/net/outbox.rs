@@ -1,4 +1,4 @@
-//! What one client has yet to be sent: whole frames, in order, bounded, none of them copied for being late.
+//! The outbox: what one client has yet to be sent, as whole frames, in order, bounded, none of them copied for being late.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
@@ -6,7 +6,7 @@ use std::io::{self, IoSlice, Write};
 use bytes::{Buf, Bytes};
 
 /// Slices handed to the kernel in one call. Few wait, unless for a slow client.
-const SLICES_A_WRITE: usize = 16;
+const SLICES_PER_WRITE: usize = 16;
 /// What a waiting slice costs besides its bytes, so that many tiny ones count as the memory they take.
 const SLICE_COST: usize = size_of::<Bytes>();
 /// Whether a write that took less than all means that the next would block. Where it does, the call that would only
@@ -46,7 +46,7 @@ impl Outbox {
         self.slices.is_empty()
     }
 
-    /// Adds frames behind those that wait. The limit counts what is added, so nobody overshoots it.
+    /// Adds frames behind those that wait. The limit counts what is added, so no client overshoots it.
     ///
     /// # Errors
     /// [`Overflow`] where more than `limit` bytes would wait; nothing was added.
@@ -64,7 +64,7 @@ impl Outbox {
     }
 
     /// Lets `bytes` more wait until the outbox is empty again: what answers one read of what the client sent, like the
-    /// history it resumes, a page or an echo. Else whoever resumes a long history could be too slow before its first
+    /// history it resumes, a page or an echo. Otherwise a client that resumes a long history could be too slow before its first
     /// message. A client that has not read what it asked for before gets no more of it.
     pub fn allow(&mut self, bytes: usize) {
         if self.is_empty() && bytes > 0 {
@@ -72,7 +72,7 @@ impl Outbox {
         }
     }
 
-    /// The first slice, for somebody who may wait until the socket takes it, and then calls [`Outbox::sent`].
+    /// The first slice, for a thread that may wait until the socket takes it, and then calls [`Outbox::sent`].
     pub fn front(&self) -> Option<Bytes> {
         self.slices.front().cloned()
     }
@@ -83,7 +83,7 @@ impl Outbox {
     /// Those of the socket, except that it would block.
     pub fn flush(&mut self, socket: &mut impl Write) -> io::Result<Flushed> {
         while !self.slices.is_empty() {
-            let mut batch = [IoSlice::new(&[]); SLICES_A_WRITE];
+            let mut batch = [IoSlice::new(&[]); SLICES_PER_WRITE];
             let mut offered = 0;
             let mut count = 0;
             for (place, slice) in batch.iter_mut().zip(&self.slices) {
@@ -116,7 +116,7 @@ impl Outbox {
         Ok(Flushed::All)
     }
 
-    /// So much from the front has been written.
+    /// `written` bytes from the front are gone.
     ///
     /// # Panics
     /// Never: what was written had been waiting.

@@ -41,7 +41,7 @@ use shared::Shared;
 
 /// Stack of a client's thread. Untouched pages cost nothing, but the address space of 20,000 default stacks is 40 GiB.
 pub const CLIENT_STACK: usize = 128 * 1024;
-/// How often a stopping server looks whether everyone has left.
+/// How often a stopping server looks whether every client has left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 const SHUTDOWN: Token = Token(usize::MAX);

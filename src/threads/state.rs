@@ -29,7 +29,7 @@ pub(super) struct State {
     pub(super) accepted: u64,
 }
 
-/// Who sends what the room's log has.
+/// Which thread sends what the room's log has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sending {
     /// No thread; the next that appends elects itself.

@@ -121,7 +121,7 @@ fn spoken(text: &str) -> Vec<u8> {
     [&[0x81, 0x80 | length, 0, 0, 0, 0], json.as_bytes()].concat()
 }
 
-/// A round that is under way is for those who were in when it began, and from where they joined, even where they
+/// A batch that is under way is for the members there were when it was taken, each from its own cursor, even where they
 /// leave before it comes to them.
 #[test]
 fn a_short_stay_hears_what_was_said_during_it_and_no_more() {

@@ -64,7 +64,7 @@ pub struct Batch {
 }
 
 impl BroadcastLog {
-    /// An empty log, with a table for so many clients: growing it later would copy it in the middle of a turn.
+    /// An empty log, with a table for `clients`: growing it later would copy it in the middle of a turn.
     pub fn with_capacity(clients: usize) -> Self {
         Self {
             sealed: VecDeque::new(),

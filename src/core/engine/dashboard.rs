@@ -1,4 +1,4 @@
-//! The dashboard: who wants which metrics, and the tick that sends them.
+//! The dashboard: its watchers, the metrics that each wants, and the tick that sends them.
 
 use bytes::Bytes;
 
@@ -38,7 +38,7 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// How many watch.
+    /// How many watchers there are.
     pub fn watchers(&self) -> usize {
         self.watching.as_slice().len()
     }
@@ -57,7 +57,7 @@ impl Dashboard {
         }));
     }
 
-    /// Somebody stops watching.
+    /// A client stops watching.
     pub fn leave(&mut self, client: ClientId) {
         self.watching.remove(client);
     }

@@ -133,7 +133,7 @@ impl Room {
         }
         self.replaying -= 1;
         self.log.join(client);
-        // The notices of those who came and went during the replay were not for it.
+        // Notices of clients that came and went during the replay were not for it.
         let online = self.online();
         if online != online_told {
             output.push_reply(&presence(now, online));
@@ -141,8 +141,8 @@ impl Room {
         Some(Membership::Live)
     }
 
-    /// A member leaves: what the log still owes it comes next in its output. Those who stay are told, unless the whole
-    /// room is leaving.
+    /// A member leaves: what the log still owes it comes next in its output. The members that stay are told, unless
+    /// the whole room is leaving.
     pub fn leave(
         &mut self,
         now: Now,

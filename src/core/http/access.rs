@@ -54,7 +54,7 @@ impl AccessPolicy {
             || self.origins.iter().any(|allowed| allowed.is_of(&host))
     }
 
-    /// Who asks for a WebSocket with these header fields, if that sender may have one. The `Host` is one that the
+    /// The sender of a WebSocket handshake with these header fields, if that sender may have one. The `Host` is one that the
     /// server [answers for](Self::answers_for).
     pub fn sender(&self, origin: Option<&str>, host: Option<&str>) -> Option<Sender> {
         // No browser leaves it out: a program may say of itself what it likes anyway.

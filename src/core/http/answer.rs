@@ -12,11 +12,11 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The report is one file, so that it can be sent to somebody: its style and script stand in it.
+/// The report is one file, so that it can be passed on: its style and script stand in it.
 const REPORT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
-/// What is said, whoever asked.
+/// The part of an answer that is the same for every client.
 pub(super) struct Answer<'a> {
     status: &'static str,
     fields: Vec<(&'static str, &'a str)>,
@@ -24,7 +24,7 @@ pub(super) struct Answer<'a> {
     body: Option<Cow<'a, [u8]>>,
 }
 
-/// What depends on who asked, and when.
+/// The part that depends on the request and the time.
 pub(super) struct Envelope<'a> {
     pub(super) model: &'a str,
     pub(super) now: SystemTime,

@@ -88,7 +88,7 @@ impl Refusal {
     }
 
     /// Whether the connection ends with it, whatever the request wished: after a malformed or missing head
-    /// nobody knows where the next request starts, and a server without room keeps no idle connections.
+    /// it is unknown where the next request starts, and a server without room keeps no idle connections.
     pub(super) const fn closes(self) -> bool {
         match self {
             Self::BadRequest(_)

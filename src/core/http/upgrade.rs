@@ -1,4 +1,4 @@
-//! The opening handshake of RFC 6455 §4.2: who may switch to WebSocket, for what, and the 101 that says so.
+//! The opening handshake of RFC 6455 §4.2: which requests may switch to WebSocket, for what, and the 101 that says so.
 
 use tungstenite::handshake::derive_accept_key;
 

@@ -78,7 +78,7 @@ pub enum Fault {
         /// How long until a message would be accepted, in milliseconds, rounded up.
         retry_after_ms: u64,
     },
-    /// A metric nobody measures was named in a subscription.
+    /// A subscription names a metric that does not exist here.
     UnknownMetric,
 }
 
@@ -208,7 +208,7 @@ fn trim(text: &str) -> &str {
 pub struct Subscribe {
     /// The metrics wanted.
     pub metrics: Vec<Metric>,
-    /// Whether a name was left out because nobody measures it.
+    /// Whether a name was left out because no such metric exists.
     pub unknown: bool,
 }
 

@@ -14,7 +14,7 @@ pub enum Metric {
     Cpu,
     /// WebSocket clients connected.
     Clients,
-    /// Frames sent to clients a second.
+    /// Frames sent to clients per second.
     Deliveries,
     /// How long a ready socket may have waited for the server in the last second, ms.
     Lag,

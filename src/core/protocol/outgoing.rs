@@ -1,4 +1,4 @@
-//! What clients are told.
+//! The messages to clients.
 
 use std::borrow::Cow;
 
@@ -10,9 +10,9 @@ use super::Metric;
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Outgoing<'a> {
-    /// Somebody said something: the same bytes for everyone in the room.
+    /// A chat message: the same bytes for every member.
     Chat {
-        /// Who, as they call themselves.
+        /// The sender, as it calls itself.
         name: &'a str,
         /// What.
         text: &'a str,

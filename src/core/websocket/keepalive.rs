@@ -1,7 +1,7 @@
-//! Who is still there: a Ping every interval, and an answer within the timeout.
+//! The keepalive of one WebSocket: a Ping every interval, and an answer within the timeout.
 //!
 //! Browsers answer Pings by themselves (RFC 6455 §5.5.3). Any frame after a Ping counts as an answer: a Pong may be
-//! stuck behind data on a slow line, and whoever sends data is alive. So does output that a client takes after it had
+//! stuck behind data on a slow line, and a client that sends data is alive. So does output that a client takes after it had
 //! to wait, since the Ping may stand behind it.
 
 use std::time::{Duration, Instant};
