@@ -1,7 +1,10 @@
 //! One answer, from its parts to its bytes.
 
 use std::borrow::Cow;
+use std::io::Write;
 use std::time::SystemTime;
+
+use http::StatusCode;
 
 use super::negotiation::MetricsFormat;
 use super::refusal::METHODS;
@@ -18,7 +21,7 @@ const REPORT_SECURITY_POLICY: &str =
 
 /// The part of an answer that is the same for every client.
 pub(super) struct Answer<'a> {
-    status: &'static str,
+    status: StatusCode,
     fields: Vec<(&'static str, &'a str)>,
     /// `None` for a 204, which has none, and a 304, which describes the copy that the peer has.
     body: Option<Cow<'a, [u8]>>,
@@ -35,7 +38,7 @@ pub(super) struct Envelope<'a> {
 
 impl<'a> Answer<'a> {
     /// A line for people, true only now.
-    pub(super) fn text(status: &'static str, body: impl Into<Cow<'a, str>>) -> Self {
+    pub(super) fn text(status: StatusCode, body: impl Into<Cow<'a, str>>) -> Self {
         let body = match body.into() {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
@@ -45,7 +48,7 @@ impl<'a> Answer<'a> {
 
     pub(super) fn metrics(format: MetricsFormat, text: String) -> Self {
         Self::new(
-            "200 OK",
+            StatusCode::OK,
             format.content_type(),
             Cow::Owned(text.into_bytes()),
         )
@@ -54,7 +57,11 @@ impl<'a> Answer<'a> {
     }
 
     pub(super) fn report(html: &'a [u8]) -> Self {
-        let mut answer = Self::new("200 OK", "text/html; charset=utf-8", Cow::Borrowed(html));
+        let mut answer = Self::new(
+            StatusCode::OK,
+            "text/html; charset=utf-8",
+            Cow::Borrowed(html),
+        );
         for (name, value) in &mut answer.fields {
             if *name == "Content-Security-Policy" {
                 *value = REPORT_SECURITY_POLICY;
@@ -65,12 +72,12 @@ impl<'a> Answer<'a> {
 
     /// A file, which the peer may keep but asks about each time.
     pub(super) fn file(content_type: &'a str, etag: &'a str, body: &'a [u8]) -> Self {
-        Self::new("200 OK", content_type, Cow::Borrowed(body)).validated(etag)
+        Self::new(StatusCode::OK, content_type, Cow::Borrowed(body)).validated(etag)
     }
 
     pub(super) fn not_modified(etag: &'a str) -> Self {
         Self {
-            status: "304 Not Modified",
+            status: StatusCode::NOT_MODIFIED,
             fields: Vec::new(),
             body: None,
         }
@@ -80,7 +87,7 @@ impl<'a> Answer<'a> {
     /// Word of the methods that there are (RFC 9110 §9.3.7).
     pub(super) fn options() -> Self {
         Self {
-            status: "204 No Content",
+            status: StatusCode::NO_CONTENT,
             fields: vec![("Allow", METHODS)],
             body: None,
         }
@@ -99,9 +106,8 @@ impl<'a> Answer<'a> {
     pub(super) fn write(&self, envelope: &Envelope, out: &mut Vec<u8>) {
         let body = self.body.as_deref().unwrap_or_default();
         out.reserve(1024 + body.len());
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(self.status.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        // The status writes its number and its phrase.
+        write!(out, "HTTP/1.1 {}\r\n", self.status).expect("writing to memory does not fail");
         // A clock before 1970 is the machine's fault; it makes a wrong date, not a panic.
         write_field(
             out,
@@ -122,7 +128,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    fn new(status: &'static str, content_type: &'a str, body: Cow<'a, [u8]>) -> Self {
+    fn new(status: StatusCode, content_type: &'a str, body: Cow<'a, [u8]>) -> Self {
         let fields = vec![
             ("Content-Type", content_type),
             ("Content-Security-Policy", CONTENT_SECURITY_POLICY),

@@ -251,11 +251,11 @@ mod tests {
         let paths: Vec<_> = steps
             .iter()
             .map(|step| match step {
-                Step::Request(request) => (request.method, request.path.as_str()),
+                Step::Request(request) => (request.method.clone(), request.path.as_str()),
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(paths, [(Method::Get, "/a"), (Method::Head, "/b")]);
+        assert_eq!(paths, [(Method::GET, "/a"), (Method::HEAD, "/b")]);
         assert!(!head.is_empty());
     }
 

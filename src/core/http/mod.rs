@@ -54,11 +54,13 @@ mod tests;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use ::http::{Method, StatusCode};
+
 pub use access::{AccessPolicy, AllowedHost, AllowedOrigin};
 pub use head::{Head, MAX_HEAD_BYTES, MAX_HEADERS, Step};
 pub use negotiation::MetricsFormat;
 pub use refusal::Refusal;
-pub use request::{Method, Request};
+pub use request::Request;
 
 use crate::core::protocol::Opening;
 use access::Sender;
@@ -107,7 +109,7 @@ pub fn respond(request: &Request, site: &Site, out: &mut Vec<u8>) -> Outcome {
         model: site.model,
         now: site.now,
         keep_alive: request.keep_alive && !site.last && !site.draining,
-        with_body: request.method != Method::Head,
+        with_body: request.method != Method::HEAD,
     };
     let (answer, refused) = match reply(request, site) {
         Ok(Reply::Switch { key, opening }) => {
@@ -150,22 +152,22 @@ fn reply<'a>(request: &'a Request, site: &'a Site) -> Result<Reply<'a>, Refusal>
     if !site.access.answers_for(request.host.as_deref(), site.local) {
         return Err(Refusal::Host);
     }
-    if request.method == Method::Options && request.path == "*" {
+    if request.method == Method::OPTIONS && request.path == "*" {
         return Ok(Reply::Answer(Answer::options()));
     }
     let route = Route::to(&request.path, site).ok_or(Refusal::NotFound)?;
     match request.method {
-        Method::Get | Method::Head => {}
-        Method::Options => return Ok(Reply::Answer(Answer::options())),
-        Method::Other => return Err(Refusal::Method),
+        Method::GET | Method::HEAD => {}
+        Method::OPTIONS => return Ok(Reply::Answer(Answer::options())),
+        _ => return Err(Refusal::Method),
     }
     Ok(Reply::Answer(match route {
         Route::Socket(endpoint) => return admit(endpoint, request, site),
         _ if request.wants_websocket() => return Err(Refusal::NotFound),
         Route::Health if site.draining => {
-            Answer::text("503 Service Unavailable", "draining").retry_later()
+            Answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining").retry_later()
         }
-        Route::Health => Answer::text("200 OK", "ok"),
+        Route::Health => Answer::text(StatusCode::OK, "ok"),
         Route::Metrics => {
             let format = MetricsFormat::preferred(request.accept.as_deref());
             let format = format.ok_or(Refusal::NotAcceptable)?;

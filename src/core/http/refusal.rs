@@ -1,5 +1,7 @@
 //! Every way to be refused over HTTP, each with its status, its name in the metrics and its line for people.
 
+use http::StatusCode;
+
 use super::answer::Answer;
 use super::head::{MAX_HEAD_BYTES, MAX_HEADERS};
 
@@ -44,24 +46,24 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Status code and phrase.
-    pub const fn status(self) -> &'static str {
+    /// Its status.
+    pub const fn status(self) -> StatusCode {
         match self {
-            Self::BadRequest(_) => "400 Bad Request",
-            Self::Origin => "403 Forbidden",
-            Self::NotFound => "404 Not Found",
-            Self::NotAcceptable => "406 Not Acceptable",
-            Self::Host => "421 Misdirected Request",
-            Self::Method => "405 Method Not Allowed",
-            Self::HeadTimeout => "408 Request Timeout",
-            Self::UpgradeRequired | Self::WebSocketVersion => "426 Upgrade Required",
-            Self::HeadTooLarge => "431 Request Header Fields Too Large",
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Origin => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::Host => StatusCode::MISDIRECTED_REQUEST,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::UpgradeRequired | Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Full
             | Self::AddressFull
             | Self::AddressSockets
             | Self::NoDescriptors
             | Self::NoThread
-            | Self::Draining => "503 Service Unavailable",
+            | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

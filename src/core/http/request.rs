@@ -1,5 +1,7 @@
 //! What this server looks at in a request, and what makes a head malformed although it parses.
 
+use http::Method;
+
 use super::refusal::Refusal;
 use super::upgrade;
 
@@ -34,19 +36,6 @@ pub struct Request {
     pub upgrade: Result<String, Refusal>,
 }
 
-/// The methods, as far as it matters which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// GET.
-    Get,
-    /// HEAD: the answer to a GET without its body.
-    Head,
-    /// OPTIONS: which methods there are.
-    Options,
-    /// Any other, which is answered nowhere.
-    Other,
-}
-
 impl Request {
     /// Whether a WebSocket was asked for, properly or not.
     pub fn wants_websocket(&self) -> bool {
@@ -60,14 +49,10 @@ impl Request {
             return Err(Refusal::BadRequest(BAD_REQUEST_LINE));
         };
         let fields = Fields(parsed.headers);
-        let method = match method {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "OPTIONS" => Method::Options,
-            _ => Method::Other,
-        };
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|_| Refusal::BadRequest(BAD_REQUEST_LINE))?;
         let has_body = has_body(&fields)?;
-        if has_body && matches!(method, Method::Get | Method::Head) {
+        if has_body && matches!(method, Method::GET | Method::HEAD) {
             return Err(Refusal::BadRequest(UNWANTED_BODY));
         }
         let host = host(&fields, http_minor_version)?;
@@ -211,7 +196,7 @@ mod tests {
              If-None-Match: \"a\"\r\nif-none-match: \"b\"\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n",
         );
         let expected = Request {
-            method: Method::Get,
+            method: Method::GET,
             path: "/chat".to_owned(),
             query: Some("a=1?2".to_owned()),
             keep_alive: true,

@@ -122,7 +122,7 @@ impl Got {
                 refused: Some(with)
             }
         );
-        assert_eq!(self.status, with.status());
+        assert_eq!(self.status, with.status().to_string());
         assert!(self.field("Connection").unwrap().ends_with(if keep_alive {
             "keep-alive"
         } else {

@@ -1,10 +1,11 @@
 //! The opening handshake of RFC 6455 §4.2: which requests may switch to WebSocket, for what, and the 101 that says so.
 
+use http::Method;
 use tungstenite::handshake::derive_accept_key;
 
 use super::answer::{server, write_field};
 use super::refusal::Refusal;
-use super::request::{Fields, Method, Request};
+use super::request::{Fields, Request};
 use crate::core::protocol::{Opening, Replay};
 
 const BAD_KEY: &str =
@@ -24,7 +25,7 @@ pub(super) enum Endpoint {
 impl Endpoint {
     /// The handshake's key, and what the client asked for, if it asked properly.
     pub(super) fn open(self, request: &Request) -> Result<(&str, Opening), Refusal> {
-        if request.method != Method::Get {
+        if request.method != Method::GET {
             return Err(Refusal::UpgradeRequired);
         }
         let key = request.upgrade.as_deref().map_err(|refusal| *refusal)?;
