@@ -16,9 +16,8 @@ use crate::core::engine::{ClientId, Close};
 use crate::core::limits::Limits;
 use crate::core::refusals::Broken;
 use crate::core::time::Now;
-use crate::core::websocket::conversation::{
-    AfterFlush, CROSSING_BYTES, Conversation, EngineAccess, TimedOut,
-};
+use crate::core::websocket::conversation::{AfterFlush, CROSSING_BYTES, Conversation, TimedOut};
+use crate::core::websocket::engine_access::EngineAccess;
 use crate::net::outbox::{Flushed, Outbox, Overflow};
 use crate::net::write_batch::{self, WriteBatch};
 

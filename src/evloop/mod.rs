@@ -35,7 +35,7 @@ use crate::core::engine::output::Output;
 use crate::core::engine::{ClientId, Close, Engine};
 use crate::core::http::Refusal;
 use crate::core::time::Now;
-use crate::core::websocket::conversation::EngineAccess;
+use crate::core::websocket::engine_access::EngineAccess;
 use crate::net::accept::{self, Accepted, Acceptor};
 use crate::net::shutdown::Shutdown;
 use crate::net::write_batch::WriteBatch;

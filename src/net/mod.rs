@@ -3,6 +3,7 @@
 pub mod accept;
 #[cfg(target_os = "linux")]
 pub mod defer_accept;
+pub mod has_input;
 pub mod outbox;
 pub mod send_flags;
 pub mod shutdown;

@@ -1,21 +1,18 @@
 //! One client's thread, from its first byte to its last.
 
 use std::io::{self, Read};
-#[cfg(unix)]
-use std::mem::MaybeUninit;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
-
-#[cfg(unix)]
-use socket2::SockRef;
 
 use super::client_handler::ClientHandler;
 use super::client_writer::{SEND_TIMEOUT, is_timeout};
 use super::shared::Shared;
 use crate::core::arrival::Arrival;
 use crate::core::engine::Close;
-use crate::core::websocket::conversation::{AfterFlush, Conversation, EngineAccess, TimedOut};
+use crate::core::websocket::conversation::{AfterFlush, Conversation, TimedOut};
+use crate::core::websocket::engine_access::EngineAccess;
 use crate::host::clock;
+use crate::net::has_input::has_input;
 
 /// The thread's own read buffer, on its stack. Most messages are small; a larger one takes more calls.
 const READ_BUFFER: usize = 4 * 1024;
@@ -89,26 +86,6 @@ fn converse(conversation: &mut Conversation, handler: &mut ClientHandler) -> io:
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Whether a read would not wait.
-#[cfg(unix)]
-pub(super) fn has_input(socket: &TcpStream) -> bool {
-    let mut byte = [MaybeUninit::uninit()];
-    loop {
-        match SockRef::from(socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)
-        {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
-            Ok(_) => return true,
-        }
-    }
-}
-
-/// Only a read tells here, and the one that timed out just now found nothing.
-#[cfg(not(unix))]
-pub(super) fn has_input(_: &TcpStream) -> bool {
-    false
 }
 
 fn receive(conversation: &mut Conversation, handler: &mut ClientHandler, bytes: &[u8]) {

@@ -10,7 +10,7 @@ use crate::config::Delivery;
 use crate::core::context::Context;
 use crate::core::engine::output::Output;
 use crate::core::engine::{ClientId, Engine};
-use crate::core::websocket::conversation::EngineAccess;
+use crate::core::websocket::engine_access::EngineAccess;
 
 /// Room for replies that each client's thread keeps; what a long answer took beyond it is given back.
 pub(super) const KEPT_REPLY: usize = 512;

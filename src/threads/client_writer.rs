@@ -14,12 +14,12 @@ use parking_lot::Mutex;
 use socket2::SockRef;
 use tracing::warn;
 
-use super::client::has_input;
 use crate::core::context::Context;
 use crate::core::engine::{ClientId, Close};
 use crate::core::refusals::Broken;
 use crate::core::websocket::conversation::CROSSING_BYTES;
 use crate::core::websocket::frame;
+use crate::net::has_input::has_input;
 use crate::net::outbox::{Flushed, Outbox, Overflow};
 use crate::net::send_flags::DontWait;
 use crate::net::write_batch::WriteBatch;

@@ -37,6 +37,7 @@ use crate::core::context::Context;
 use crate::core::http::Refusal;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::shutdown::{Shutdown, StopRequests};
+use client_handler::ClientHandler;
 use shared::Shared;
 
 /// Stack of a client's thread. Untouched pages cost nothing, but the address space of 20,000 default stacks is 40 GiB.
@@ -188,11 +189,11 @@ impl AcceptLoop {
         if let Err(error) = socket.set_nonblocking(false) {
             return warn!("[SERVER] Cannot use the socket of {peer}: {error}");
         }
-        let (number, handler) = shared.enter(socket);
+        let (number, writer) = shared.enter(socket);
+        let handler = ClientHandler::new(Arc::clone(shared), Arc::clone(&writer));
         let thread = thread::Builder::new()
             .name(format!("client-{number}"))
             .stack_size(CLIENT_STACK);
-        let writer = Arc::clone(&handler.writer);
         let spawned = thread.spawn({
             let shared = Arc::clone(shared);
             move || client::serve(&shared, handler, arrival)

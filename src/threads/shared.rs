@@ -40,7 +40,6 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
-use super::client_handler::ClientHandler;
 use super::client_writer::{ClientWriter, Delivered};
 use super::state::{Batch, Sending, State};
 use crate::config::Delivery;
@@ -111,7 +110,7 @@ impl Shared {
     }
 
     /// A socket gets its place and its writer; also tells its number over the server's life.
-    pub(super) fn enter(self: &Arc<Self>, socket: TcpStream) -> (u64, ClientHandler) {
+    pub(super) fn enter(&self, socket: TcpStream) -> (u64, Arc<ClientWriter>) {
         self.context.counters.socket_opened();
         let mut state = self.state();
         state.accepted += 1;
@@ -121,8 +120,7 @@ impl Shared {
             ClientId(u32::try_from(entry.key()).expect("the limit on sockets keeps places small"));
         let writer = ClientWriter::new(client, socket, Arc::clone(&self.context));
         let writer = Arc::clone(entry.insert(Arc::new(writer)));
-        drop(state);
-        (number, ClientHandler::new(Arc::clone(self), writer))
+        (number, writer)
     }
 
     /// Answers on a nonblocking socket that has no place here and is closed next.

@@ -44,7 +44,8 @@ impl Guest {
             local: address.ip(),
             place: None,
         };
-        let (_, handler) = shared.enter(socket);
+        let (_, writer) = shared.enter(socket);
+        let handler = ClientHandler::new(Arc::clone(shared), writer);
         let conversation = Conversation::new(
             handler.client(),
             arrival,

@@ -157,7 +157,7 @@ impl Engine {
         let place = match opening {
             Opening::Chat(replay) => {
                 let membership = self.room.join(now, client, replay, welcome, output);
-                output.note(membership);
+                output.replaying = membership.is_replaying();
                 Place::Room(Limiter::default(), membership)
             }
             Opening::Dashboard => {
@@ -219,7 +219,7 @@ impl Engine {
         };
         if let Some(moved_on) = self.room.replay(now, client, next_id, online_told, output) {
             *membership = moved_on;
-            output.note(moved_on);
+            output.replaying = moved_on.is_replaying();
         } else {
             self.context
                 .counters

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Close;
-use super::room::Membership;
 use crate::core::context::Context;
 use crate::core::protocol::Outgoing;
 use crate::core::websocket::frame;
@@ -46,10 +45,6 @@ impl Output {
     pub fn clear(&mut self, kept: usize) {
         self.reply.clear(kept);
         self.json.shrink_to(kept);
-    }
-
-    pub(super) fn note(&mut self, membership: Membership) {
-        self.replaying = matches!(membership, Membership::Replaying { .. });
     }
 }
 

@@ -49,6 +49,13 @@ pub enum Membership {
     Live,
 }
 
+impl Membership {
+    /// Whether a replay is under way.
+    pub fn is_replaying(self) -> bool {
+        matches!(self, Self::Replaying { .. })
+    }
+}
+
 impl Room {
     /// An empty room.
     pub fn new(context: Arc<Context>) -> Self {

@@ -16,15 +16,14 @@ use tungstenite::error::Error as WsError;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Message, WebSocketContext};
 
+use super::engine_access::EngineAccess;
 use super::frame::{self, Inspected, Inspector, Violation};
 use super::keepalive::Due;
 use super::pipe::Pipe;
 use super::session::Session;
 use crate::core::answers::{self, Ends, Outcome};
 use crate::core::arrival::{Arrival, Place};
-use crate::core::context::Context;
-use crate::core::engine::output::Output;
-use crate::core::engine::{ClientId, Close, Engine, Full};
+use crate::core::engine::{ClientId, Close, Full};
 use crate::core::http::{Head, Refusal, Request, Step};
 use crate::core::limits::Limits;
 use crate::core::protocol::{Opening, Payload};
@@ -36,19 +35,6 @@ const MAX_PIPELINED_OUTPUT: usize = 64 * 1024;
 
 /// Read from a socket before it is closed after both have said Close; more than a few control frames cannot come.
 pub const CROSSING_BYTES: usize = 1024;
-
-/// A conversation's access to the engine: direct in the event loop, through a lock in the thread server.
-pub trait EngineAccess {
-    /// Runs one change of the engine. When it returns, the server has taken note of what is to be sent, in the order in
-    /// which the engine was changed.
-    fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Output) -> R) -> R;
-
-    /// What this client is to be sent.
-    fn output(&mut self) -> &mut Output;
-
-    /// What never changes, and the counters.
-    fn context(&self) -> &Context;
-}
 
 /// One client's conversation.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use tracing::info;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
-use super::conversation::EngineAccess;
+use super::engine_access::EngineAccess;
 use super::frame;
 use super::keepalive::Keepalive;
 use crate::core::engine::ClientId;
