@@ -220,13 +220,6 @@ impl Config {
         }
     }
 
-    /// Whether only this machine can connect, which is what makes other loopback pages trustworthy.
-    pub fn loopback_only(&self) -> bool {
-        self.addresses()
-            .iter()
-            .all(|address| address.ip().is_loopback())
-    }
-
     /// Sockets open at most, clients and others together.
     pub fn max_sockets(&self) -> usize {
         self.max_clients + SPARE_SOCKETS
@@ -301,7 +294,6 @@ mod tests {
     fn defaults_are_the_protocols() {
         let config = Config::defaults();
         assert_eq!(config.addresses().len(), 2);
-        assert!(config.loopback_only());
         assert_eq!(
             (config.max_message, config.max_unsent),
             (64 * 1024, 1024 * 1024)

@@ -36,6 +36,7 @@ use crate::core::engine::{ClientId, Close, Engine};
 use crate::core::http::Refusal;
 use crate::core::time::Now;
 use crate::core::websocket::engine_access::EngineAccess;
+use crate::host::systemd;
 use crate::net::accept::{self, Accepted, Acceptor};
 use crate::net::shutdown::Shutdown;
 use crate::net::write_batch::WriteBatch;
@@ -528,6 +529,7 @@ impl<W: World> EventLoop<W> {
             self.engine.client_count()
         );
         self.phase = Phase::Draining;
+        systemd::tell_stopping();
         self.engine.drain();
         self.wheel
             .insert(now.instant + self.drain_timeout, TimerKind::Drain);

@@ -6,3 +6,4 @@ pub mod dashboard_sources;
 pub mod log;
 pub mod proc;
 pub mod startup;
+pub mod systemd;

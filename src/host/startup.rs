@@ -15,6 +15,7 @@ use tracing::warn;
 use super::capacity::{self, Cost};
 use super::dashboard_sources;
 use super::log::{self, Log};
+use super::systemd;
 use crate::config::Config;
 use crate::core::counters::Counters;
 use crate::core::http::AccessPolicy;
@@ -57,17 +58,21 @@ fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyh
         ),
         None => None,
     };
-    let listeners = bind(&config)?;
+    let listeners = match systemd::listeners().context("cannot use the sockets of LISTEN_FDS")? {
+        passed if passed.is_empty() => bind(&config)?,
+        passed => passed,
+    };
     capacity::make_room(&mut config, cost)?;
     let (stopper, shutdown) = shutdown::channel()?;
     stopper.on_signals().context("cannot handle signals")?;
     announce(&listeners)?;
+    systemd::tell_ready();
     let context = crate::core::context::Context {
         model,
         epoch: new_epoch(),
         limits: config.limits(),
         access: AccessPolicy {
-            loopback_only: config.loopback_only(),
+            loopback_only: are_loopback(&listeners),
             refuse_null_origin: config.refuse_null_origin,
             origins: config.allow_origin.clone(),
             hosts: config.allow_host.clone(),
@@ -79,6 +84,15 @@ fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyh
     run(listeners, &config, Arc::new(context), shutdown)?;
     log::say(io::stdout(), "[SERVER] Server stopped.\n".to_owned());
     Ok(())
+}
+
+/// Whether only this machine can connect, which is what makes other loopback pages trustworthy.
+fn are_loopback(listeners: &[TcpListener]) -> bool {
+    listeners.iter().all(|listener| {
+        listener
+            .local_addr()
+            .is_ok_and(|address| address.ip().is_loopback())
+    })
 }
 
 /// A name for this life of the room's history that no earlier life used.

@@ -35,6 +35,7 @@ use crate::config::Config;
 use crate::core::arrival::Arrival;
 use crate::core::context::Context;
 use crate::core::http::Refusal;
+use crate::host::systemd;
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::shutdown::{Shutdown, StopRequests};
 use client_handler::ClientHandler;
@@ -229,6 +230,7 @@ impl AcceptLoop {
             "[SERVER] Shutting down: {} clients are told to leave",
             self.shared.client_count()
         );
+        systemd::tell_stopping();
         self.shared.drain();
     }
 

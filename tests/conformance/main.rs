@@ -71,5 +71,7 @@ mod command_line;
 #[cfg(unix)]
 mod exhaustion;
 mod log;
+#[cfg(target_os = "linux")]
+mod service_manager;
 #[cfg(unix)]
 mod shutdown;
