@@ -36,7 +36,7 @@ pub struct Connection<S> {
     /// On the loop's list of connections to flush at the end of this turn.
     pub dirty: bool,
     /// A replay goes on when the outbox is empty.
-    replaying: bool,
+    replay: Replay,
     timer: Option<(TimerKey, Instant)>,
 }
 
@@ -48,6 +48,17 @@ enum State {
     Blocked,
     /// To be reaped at the end of this turn; nothing is read or sent any more.
     Dead,
+}
+
+/// How far the next step of a replay has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Replay {
+    /// There is none.
+    None,
+    /// It waits until the socket has taken the last one.
+    Waiting,
+    /// The connection stands on the loop's list of those whose turn it is.
+    Queued,
 }
 
 /// Which directions of the socket have ended.
@@ -96,7 +107,7 @@ impl<S: Socket> Connection<S> {
             input: Input::Drained,
             ending: false,
             dirty: false,
-            replaying: false,
+            replay: Replay::None,
             timer: None,
         }
     }
@@ -118,12 +129,21 @@ impl<S: Socket> Connection<S> {
 
     /// Whether the end of the turn has something to do for it.
     pub fn needs_flush(&self) -> bool {
-        self.is_dead() || !self.outbox.is_empty() || self.is_ending() || self.replaying
+        self.is_dead()
+            || !self.outbox.is_empty()
+            || self.is_ending()
+            || self.replay == Replay::Waiting
     }
 
-    /// Whether a replay goes on and the socket has taken all of it so far.
-    pub fn wants_replay(&self) -> bool {
-        self.replaying && self.state == State::Writable && self.outbox.is_empty()
+    /// Whether it must be put on the list of connections whose next step of a replay can be sent.
+    pub fn queue_replay(&mut self) -> bool {
+        let wanted = self.replay == Replay::Waiting
+            && self.state == State::Writable
+            && self.outbox.is_empty();
+        if wanted {
+            self.replay = Replay::Queued;
+        }
+        wanted
     }
 
     fn is_ending(&self) -> bool {
@@ -143,7 +163,7 @@ impl<S: Socket> Connection<S> {
             self.state = State::Writable;
             self.conversation.took_output();
         }
-        !self.outbox.is_empty() || self.replaying
+        !self.outbox.is_empty() || self.replay == Replay::Waiting
     }
 
     /// Reads once, so that no connection holds up the turn, and hands the bytes to the conversation.
@@ -231,14 +251,16 @@ impl<S: Socket> Connection<S> {
 
     /// The socket has taken the last step of its replay.
     pub fn continue_replay(&mut self, now: Now, access: &mut DirectAccess<'_>) {
-        self.replaying = false;
+        self.replay = Replay::None;
         self.conversation.continue_replay(now, access);
     }
 
     /// Sends what the conversation just came up with, or queues it. A reply of its own is sent at once, while all that
     /// belongs to the socket is still in the processor's caches from the read.
     pub fn send_reply(&mut self, now: Now, output: &mut Output, limit: usize, counters: &Counters) {
-        self.replaying |= std::mem::take(&mut output.replaying);
+        if std::mem::take(&mut output.replaying) {
+            self.replay = Replay::Waiting;
+        }
         let reply = &mut output.reply;
         if let Some(frames) = reply.as_own() {
             if frames.is_empty() {

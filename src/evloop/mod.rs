@@ -436,7 +436,7 @@ impl<W: World> EventLoop<W> {
         for token in &self.dirty {
             if let Some(connection) = self.connections.get_mut(*token) {
                 sent += connection.flush(&self.context.counters);
-                if connection.wants_replay() {
+                if connection.queue_replay() {
                     self.replaying.push_back(*token);
                 }
             }
