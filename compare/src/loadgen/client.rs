@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 #[cfg(target_os = "linux")]
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -12,7 +13,9 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 use tungstenite::handshake::derive_accept_key;
 
+use super::arrival::{self, Stamped};
 use super::frames::FrameReader;
+use super::room_record::Place;
 use super::tally::{ErrorKind, OrderCheck};
 
 /// RFC 6455's own example. The key guards against confused proxies, of which there are none on loopback.
@@ -48,6 +51,8 @@ pub(crate) struct Client {
     pub(crate) member: usize,
     pub(crate) stage: Stage,
     pub(crate) reader: FrameReader,
+    /// Of an unsampled member of the room.
+    pub(crate) place: Place,
     /// The end of a frame that the kernel did not take.
     pub(crate) unsent: Vec<u8>,
     /// Slots that came due while this client could not send; they go out first, late.
@@ -133,6 +138,7 @@ impl Client {
             member,
             stage: Stage::Waiting,
             reader,
+            place: Place::Apart,
             unsent: Vec::new(),
             backlog: VecDeque::new(),
             received: 0,
@@ -263,6 +269,30 @@ impl Client {
         }
     }
 
+    /// One read that also tells how long ago the bytes arrived.
+    pub(crate) fn read_stamped(
+        &mut self,
+        buffer: &mut [u8],
+        space: &mut Vec<u8>,
+    ) -> (ReadOutcome, Option<Duration>) {
+        let Stage::Open { stream } = &self.stage else {
+            return (self.read(buffer), None);
+        };
+        loop {
+            return match arrival::read(stream, buffer, space) {
+                Ok(Stamped { count: 0, .. }) => {
+                    (ReadOutcome::Ended(ErrorKind::ClosedByServer), None)
+                }
+                Ok(Stamped { count, ago }) => (ReadOutcome::Bytes(count), ago),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    (ReadOutcome::WouldBlock, None)
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => (ReadOutcome::Ended(ErrorKind::ConnectionReset), None),
+            };
+        }
+    }
+
     /// Sends whole frames, after what is unsent. What the kernel does not take now goes when it can.
     pub(crate) fn write(&mut self, frames: &[u8]) -> Result<(), ErrorKind> {
         let Stage::Open { stream } = &mut self.stage else {
@@ -300,6 +330,7 @@ impl Client {
     pub(crate) fn drop_connection(&mut self) {
         self.stage = Stage::Waiting;
         self.reader.restart();
+        self.place = Place::Apart;
         self.unsent.clear();
         self.backlog.clear();
         self.in_flight = None;

@@ -7,16 +7,21 @@ use mio::Registry;
 use mio::event::Event;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 
+use super::alarm::nanos;
+use super::arrival;
 use super::client::{Client, Endpoint, ReadOutcome, Request, Stage, Upgrade};
 use super::frames::{self, FrameReader, From};
 use super::receive::{Context, Received};
+use super::room_record::RoomRecord;
 use super::tally::{ErrorKind, OrderCheck, Tally};
 use super::ticks::Ticks;
 use super::workload::{Work, Workload};
 use crate::plan::{Group, Pace, Role};
 
 /// One `read` takes at most this much; it all passes through the same memory, so it stays in the cache.
-const READ_BUFFER_BYTES: usize = 256 * 1024;
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// A sampled client reads less at once, and more often: each read tells one time of arrival.
+const SAMPLED_READ_BYTES: usize = 4 * 1024;
 /// Any key does against a server of ours; it must not be zero, or unmasking might be skipped.
 pub(super) const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -42,6 +47,12 @@ pub(crate) struct Clients {
     /// The same moment by the wall clock, which dashboards write into their ticks.
     epoch_unix_ns: u64,
     buffer: Vec<u8>,
+    /// For what the kernel tells beside the bytes.
+    stamp_space: Vec<u8>,
+    /// What the unsampled members of the room have received, and how many of them go along with it.
+    pub(super) record: RoomRecord,
+    pub(super) along: usize,
+    pub(super) is_following: bool,
     pub(super) outgoing: Vec<u8>,
 }
 
@@ -68,6 +79,10 @@ impl Clients {
             epoch: Instant::now(),
             epoch_unix_ns: unix_ns(),
             buffer: vec![0; READ_BUFFER_BYTES],
+            stamp_space: Vec::new(),
+            record: RoomRecord::default(),
+            along: 0,
+            is_following: false,
             outgoing: Vec::new(),
         };
         clients.gather(groups);
@@ -186,6 +201,11 @@ impl Clients {
                 .stop_reading(index, &self.poll)
                 .map_err(|_| ErrorKind::ConnectionReset);
         }
+        if self.all[index].order_check.is_some()
+            && let Stage::Open { stream } = &self.all[index].stage
+        {
+            arrival::ask(stream);
+        }
         self.receive(index, &after_head)?;
         // Bytes behind the head have had their event already: under edge triggering there is no other.
         self.read(index, ReadUntil::WouldBlock)
@@ -242,6 +262,9 @@ impl Clients {
     }
 
     fn read(&mut self, index: usize, until: ReadUntil) -> Result<(), ErrorKind> {
+        if self.all[index].order_check.is_some() {
+            return self.read_stamped(index, until);
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         let outcome = loop {
             match self.all[index].read(&mut buffer) {
@@ -260,8 +283,51 @@ impl Clients {
         outcome
     }
 
+    /// The same for a sampled client, which also learns when its bytes arrived.
+    fn read_stamped(&mut self, index: usize, until: ReadUntil) -> Result<(), ErrorKind> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut space = std::mem::take(&mut self.stamp_space);
+        let piece = &mut buffer[..SAMPLED_READ_BYTES];
+        let outcome = loop {
+            match self.all[index].read_stamped(piece, &mut space) {
+                (ReadOutcome::WouldBlock, _) => break Ok(()),
+                (ReadOutcome::Ended(kind), _) => break Err(kind),
+                (ReadOutcome::Bytes(count), ago) => {
+                    let received = self.receive(index, &piece[..count]);
+                    // A segment that is not used up yet tells with a later piece of itself.
+                    if let Some(ago) = ago {
+                        let arrived_ns = self.now_ns().saturating_sub(nanos(ago));
+                        self.tally.arrived(arrived_ns);
+                    }
+                    if received.is_err() || (count < piece.len() && until == ReadUntil::ShortRead) {
+                        break received;
+                    }
+                }
+            }
+        };
+        self.tally.forget_unstamped();
+        self.stamp_space = space;
+        self.buffer = buffer;
+        outcome
+    }
+
     /// Takes in the bytes one client received, and answers what needs an answer.
+    #[inline]
     fn receive(&mut self, index: usize, bytes: &[u8]) -> Result<(), ErrorKind> {
+        self.tally.bytes += bytes.len() as u64;
+        let client = &self.all[index];
+        if client.order_check.is_none() && self.role(client).receives_the_room() {
+            self.follow_room(index, bytes)
+        } else {
+            self.parse(index, bytes)
+        }
+    }
+
+    /// Takes the frames apart in what one client received.
+    pub(super) fn parse(&mut self, index: usize, bytes: &[u8]) -> Result<(), ErrorKind> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let now_ns = self.now_ns();
         let Self {
             all,
@@ -287,7 +353,7 @@ impl Clients {
                     text_bytes: *text_bytes,
                     now_ns,
                 };
-                Received::sampled_room(reader, bytes, &context, order_check, &mut tally.latency)
+                Received::sampled_room(reader, bytes, &context, order_check, tally)
             }
         };
         let received = received.map_err(|_| ErrorKind::BadFrame)?;
@@ -301,7 +367,6 @@ impl Clients {
         };
         tally.delivered += received.messages;
         tally.notices += received.notices;
-        tally.bytes += bytes.len() as u64;
         match role {
             Role::Spam { .. } => tally.ends.spam_refused += received.errors,
             _ => tally.errors.add(ErrorKind::ErrorAnswer, received.errors),
@@ -330,9 +395,12 @@ impl Clients {
             && let Some(message) = self.all[index].in_flight.take()
         {
             if self.window_ns.contains(&message.due_ns) {
-                self.tally
-                    .latency
-                    .record(message.due_ns, message.sent_ns, now_ns);
+                let (due_ns, sent_ns) = (message.due_ns, message.sent_ns);
+                if self.all[index].order_check.is_some() {
+                    self.tally.received(due_ns, sent_ns, now_ns);
+                } else {
+                    self.tally.latency.record(due_ns, sent_ns, now_ns);
+                }
             }
             self.send_owed(index)?;
             self.send_closed(index)?;
@@ -350,6 +418,7 @@ impl Clients {
         }
         self.window_ns = window_ns;
         self.next_due_ns = start_ns;
+        self.begin_following();
         for index in 0..self.all.len() {
             if !self.role(&self.all[index]).stays() {
                 self.come_again(index);
@@ -369,6 +438,9 @@ impl Clients {
     /// Drops every connection at once; the clients have yet to come back.
     pub(crate) fn drop_connections(&mut self) {
         self.joined = 0;
+        for index in 0..self.all.len() {
+            self.end_following(index);
+        }
         self.all.iter_mut().for_each(Client::drop_connection);
     }
 
@@ -408,6 +480,7 @@ impl Clients {
         }
         self.tally.errors.add(kind, 1);
         self.lost += 1;
+        self.end_following(index);
         // Dropping the stream closes it, which takes it out of the poll.
         self.all[index].stage = Stage::Gone;
     }

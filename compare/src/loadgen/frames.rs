@@ -105,6 +105,35 @@ impl FrameReader {
         }
     }
 
+    /// A server's first frame in `bytes`: its opcode, where its payload begins, and its length; none where its header is
+    /// not whole yet.
+    pub(crate) fn server_frame(bytes: &[u8]) -> Option<Result<(OpCode, usize, usize), FrameError>> {
+        let opcode = match opcode_of(*bytes.first()?) {
+            // The first byte tells that much already.
+            Ok(control @ OpCode::Control(_)) => return Some(Ok((control, 0, 0))),
+            Ok(data) => data,
+            Err(error) => return Some(Err(error)),
+        };
+        match Self::new(From::Server, 0).head(bytes) {
+            Err(error) => Some(Err(error)),
+            Ok(Head::Needs(_)) => None,
+            Ok(Head::Whole {
+                payload_start,
+                frame_len,
+                ..
+            }) => {
+                let len = usize::try_from(frame_len).unwrap_or(usize::MAX);
+                Some(Ok((opcode, payload_start, len)))
+            }
+        }
+    }
+
+    /// How many bytes from here the next frame begins, where that is known.
+    pub(crate) fn to_next_frame(&self) -> Option<usize> {
+        let skip = usize::try_from(self.skip).ok()?;
+        self.carry.is_empty().then_some(skip)
+    }
+
     /// Forgets the stream so far: what comes next is the beginning of another.
     pub(crate) fn restart(&mut self) {
         self.skip = 0;

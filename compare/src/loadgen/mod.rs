@@ -2,16 +2,19 @@
 //!
 //! In reading order: [`frames`] finds frames and skips payloads; [`message`] stamps what is sent; [`tally`]
 //! counts; [`ticks`] is the dashboard's time; [`workload`] logs the open loop; [`client`] is one connection; [`receive`]
-//! is what a read brings; [`clients`] is all of them, [`send`] what they say, [`verify`] what they must have; [`alarm`]
+//! is what a read brings, [`room_record`] what spares most reads of a room to be taken apart; [`clients`] is all of them, [`send`] what they say, [`verify`] what they must have; [`alarm`]
 //! wakes the loop in time, [`busy_poll`] keeps it awake; here, a plan is carried out phase by phase.
 
 mod alarm;
+mod arrival;
 mod busy_poll;
 mod client;
 mod clients;
+mod follow;
 mod frames;
 mod message;
 mod receive;
+mod room_record;
 mod send;
 mod tally;
 mod ticks;
@@ -46,6 +49,8 @@ const QUIET_SPELL: Duration = Duration::from_millis(300);
 const HEAD_START: Duration = Duration::from_millis(20);
 /// How often the drain looks whether everything has arrived.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// Clients that are served between two looks at the clock: some 20 µs.
+const VISITS_PER_LOOK: usize = 8;
 const ALARM: Token = Token(usize::MAX);
 
 /// What came of a plan.
@@ -152,7 +157,7 @@ impl Generator {
     }
 
     /// One turn of the loop: wait, no longer than until `until_ns`; then each client that is ready. What comes
-    /// due meanwhile is sent between two clients, so that a long turn does not make messages late.
+    /// due meanwhile is sent between a few clients and the next, so that a long turn does not make messages late.
     fn turn(&mut self, until_ns: u64) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) {
             bail!("interrupted");
@@ -172,9 +177,11 @@ impl Generator {
         }
         let woke_ns = self.clients.now_ns();
         let sent = self.clients.send_due();
-        for event in &self.events {
+        for (place, event) in self.events.iter().enumerate() {
             if event.token() != ALARM {
                 self.clients.ready(event.token().0, event);
+            }
+            if place % VISITS_PER_LOOK == VISITS_PER_LOOK - 1 {
                 self.clients.send_due();
             }
         }
@@ -271,7 +278,8 @@ impl Generator {
         Ok(())
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&mut self) -> Snapshot {
+        self.clients.count_all_followed();
         Snapshot {
             at_ns: self.clients.now_ns(),
             delivered: self.clients.tally.delivered,

@@ -5,7 +5,7 @@ use tungstenite::protocol::frame::coding::{Control, OpCode};
 use super::client::InFlight;
 use super::frames::{Frame, FrameError, FrameReader, Kind};
 use super::message::Stamp;
-use super::tally::{Latency, OrderCheck};
+use super::tally::{OrderCheck, Tally};
 use super::ticks::find_ts;
 use super::workload::Workload;
 
@@ -48,12 +48,12 @@ impl Received {
         bytes: &[u8],
         context: &Context<'_>,
         order_check: &mut OrderCheck,
-        latency: &mut Latency,
+        tally: &mut Tally,
     ) -> Result<Self, FrameError> {
         let mut received = Self::default();
         reader.feed(bytes, |frame| {
             if received.room_frame(frame) == Some(Kind::Chat) {
-                received.check_chat(frame.payload, context, order_check, latency);
+                received.check_chat(frame.payload, context, order_check, tally);
             }
         })?;
         Ok(received)
@@ -119,7 +119,7 @@ impl Received {
         payload: &[u8],
         context: &Context<'_>,
         order_check: &mut OrderCheck,
-        latency: &mut Latency,
+        tally: &mut Tally,
     ) {
         let stamp = Stamp::find(payload, context.text_bytes);
         let sent = stamp.and_then(|stamp| {
@@ -134,7 +134,7 @@ impl Received {
             self.wrong_order += 1;
         }
         if log.window.contains(&stamp.slot) {
-            latency.record(log.schedule.due_at_ns(stamp.slot), sent_ns, context.now_ns);
+            tally.received(log.schedule.due_at_ns(stamp.slot), sent_ns, context.now_ns);
         }
     }
 

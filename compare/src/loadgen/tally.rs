@@ -149,6 +149,12 @@ pub(crate) struct Tally {
     pub(crate) bytes: u64,
     pub(crate) errors: ErrorCounts,
     pub(crate) latency: Latency,
+    /// Of messages whose arrival the kernel told: from when each was due until it arrived, and from then until it was
+    /// read, which is the generator's own part.
+    pub(crate) arrivals: Histogram<u64>,
+    pub(crate) read_after: Histogram<u64>,
+    /// Due and read; their segment has yet to be used up.
+    unstamped: Vec<(u64, u64)>,
     /// From the first SYN to the 101, each client that stays.
     pub(crate) joins: Histogram<u64>,
     /// The same for visitors within the window, and for the return after a storm.
@@ -169,6 +175,9 @@ impl Tally {
             bytes: 0,
             errors: ErrorCounts::default(),
             latency: Latency::new(),
+            arrivals: latency_histogram(),
+            read_after: latency_histogram(),
+            unstamped: Vec::new(),
             joins: latency_histogram(),
             visits: latency_histogram(),
             returns: latency_histogram(),
@@ -176,6 +185,27 @@ impl Tally {
             generator_late: latency_histogram(),
             generator_turns: latency_histogram(),
         }
+    }
+
+    /// A message came whose latency counts.
+    pub(crate) fn received(&mut self, due_ns: u64, sent_ns: u64, now_ns: u64) {
+        self.latency.record(due_ns, sent_ns, now_ns);
+        self.unstamped.push((due_ns, now_ns));
+    }
+
+    /// What was read last had arrived at this time.
+    pub(crate) fn arrived(&mut self, arrived_ns: u64) {
+        for (due_ns, read_ns) in self.unstamped.drain(..) {
+            self.arrivals
+                .saturating_record(arrived_ns.saturating_sub(due_ns));
+            self.read_after
+                .saturating_record(read_ns.saturating_sub(arrived_ns));
+        }
+    }
+
+    /// Nothing was told of when the rest arrived.
+    pub(crate) fn forget_unstamped(&mut self) {
+        self.unstamped.clear();
     }
 }
 

@@ -38,7 +38,8 @@ pub(crate) struct Demand {
 
 impl Clients {
     /// Whether every client that is still here has what it must have, and every visitor has got in.
-    pub(crate) fn has_everything(&self) -> bool {
+    pub(crate) fn has_everything(&mut self) -> bool {
+        self.count_all_followed();
         let due = self.due_to_each();
         self.all.iter().all(|client| match client.stage {
             Stage::Open { .. } => client.received >= self.expected(client, due),
@@ -50,7 +51,8 @@ impl Clients {
     }
 
     /// What clients must have by now against what they have.
-    pub(crate) fn exactness(&self) -> Exactness {
+    pub(crate) fn exactness(&mut self) -> Exactness {
+        self.count_all_followed();
         let due = self.due_to_each();
         let mut exactness = Exactness::default();
         let mut orders = BTreeSet::new();

@@ -29,6 +29,8 @@ pub(crate) struct Figures {
     /// Messages, from when each was due; and from when it was sent.
     pub(crate) corrected_ms: Percentiles,
     pub(crate) uncorrected_ms: Percentiles,
+    /// From when each was due until its bytes arrived, as the kernel tells: whatever the generator was doing then.
+    pub(crate) arrival_ms: Percentiles,
     /// Ticks of the dashboard, from when each should have been; and from its own `ts`.
     pub(crate) tick_late_ms: Percentiles,
     pub(crate) tick_delivery_ms: Percentiles,
@@ -54,6 +56,8 @@ pub(crate) struct GeneratorFigures {
     pub(crate) late_ms: Percentiles,
     /// How long its turns took: an upper bound on what a latency owes to the generator.
     pub(crate) turn_ms: Percentiles,
+    /// How long bytes had been there when it read them: its own part of a latency, message by message.
+    pub(crate) read_after_ms: Percentiles,
     /// What it used of one core, and how long it waited for one.
     pub(crate) cpu: Option<f64>,
     pub(crate) waited: Option<f64>,
@@ -123,6 +127,7 @@ impl Figures {
             orders: outcome.exactness.orders,
             corrected_ms: Percentiles::of(&tally.latency.corrected),
             uncorrected_ms: Percentiles::of(&tally.latency.uncorrected),
+            arrival_ms: Percentiles::of(&tally.arrivals),
             tick_late_ms: Percentiles::of(&outcome.ticks.corrected),
             tick_delivery_ms: Percentiles::of(&outcome.ticks.uncorrected),
             visits_per_s: ratio(tally.visits.len() as f64, window_s),
@@ -134,6 +139,7 @@ impl Figures {
             generator: GeneratorFigures {
                 late_ms: Percentiles::of(&tally.generator_late),
                 turn_ms: Percentiles::of(&tally.generator_turns),
+                read_after_ms: Percentiles::of(&tally.read_after),
                 cpu: outcome.generator_cpu,
                 waited: outcome.generator_waited,
             },

@@ -91,6 +91,13 @@ metrics! {
     P99 = "p99_ms", "Độ trễ p99", "latency p99", "ms", Lower, |m| latency(m, |p| p.p99);
     P99_9 = "p99_9_ms", "Độ trễ p99.9", "latency p99.9", "ms", Lower, |m| latency(m, |p| p.p99_9);
     MAX = "max_ms", "Độ trễ lớn nhất", "latency max", "ms", Lower, |m| latency(m, |p| p.max);
+    ARRIVAL_P99 = "arrival_p99_ms", "p99 lúc tới nơi", "p99 by arrival", "ms", Lower, |m| {
+        (m.figures.arrival_ms.count > 0).then_some(m.figures.arrival_ms.p99)
+    };
+    OWN_P99 = "generator_own_p99_ms", "p99 chờ được đọc", "p99 wait to be read", "ms", Neither, |m| {
+        let own = &m.figures.generator.read_after_ms;
+        (own.count > 0).then_some(own.p99)
+    };
     UNCORRECTED_P99 = "uncorrected_p99_ms", "p99 chưa hiệu chỉnh", "p99 uncorrected", "ms", Lower, |m| {
         let percentiles = m.figures.uncorrected();
         (percentiles.count > 0).then_some(percentiles.p99)
@@ -141,10 +148,11 @@ pub(crate) fn headlines(scenario: Scenario) -> &'static [&'static Metric] {
             &LARGEST_ROOM,
             &DELIVERIES,
             &P99,
+            &ARRIVAL_P99,
             &CPU_PER_DELIVERY,
             &SWITCHES,
         ],
-        Scenario::Fanout => &[&P50, &P99, &DELIVERIES, &CPU_PER_DELIVERY],
+        Scenario::Fanout => &[&P50, &P99, &ARRIVAL_P99, &DELIVERIES, &CPU_PER_DELIVERY],
         Scenario::Dashboard => &[&P99, &MAX, &CPU],
         Scenario::Slow => &[&P99, &P50, &RESIDENT],
         Scenario::Spam => &[&P99, &REFUSED, &CPU],

@@ -27,6 +27,8 @@ pub(crate) enum Doubt {
     GeneratorSaturated {
         cpu_percent: f64,
         late_p99_ms: f64,
+        /// How long bytes had been there when they were read, where the kernel tells.
+        own_p99_ms: Option<f64>,
     },
     /// The repeats of a headline figure lie far apart.
     RunsDisagree {
@@ -85,6 +87,8 @@ const GENERATOR_LATE_SHARE_MAX: f64 = 0.25;
 const GENERATOR_LATE_MS_LEAST: f64 = 2.0;
 /// Beyond this it did not keep its schedule, however late the server was besides.
 const GENERATOR_LATE_MS_MAX: f64 = 100.0;
+/// Of the latency, the part that may be the generator's own where the kernel tells when bytes arrived.
+const GENERATOR_OWN_SHARE_MAX: f64 = 0.1;
 const SPREAD_MAX: f64 = 0.25;
 /// What others may take of a core.
 const OTHERS_CPU_MAX: f64 = 0.1;
@@ -156,9 +160,16 @@ fn generator_saturated(measured: &Measured) -> Option<Doubt> {
     let late = late_p99_ms > share_max_ms.clamp(GENERATOR_LATE_MS_LEAST, GENERATOR_LATE_MS_MAX);
     // A generator that has to wait for its core is as short of it as one that has used it up.
     let cpu = generator.cpu.unwrap_or(0.0) + generator.waited.unwrap_or(0.0);
-    (late || cpu > GENERATOR_CPU_MAX).then_some(Doubt::GeneratorSaturated {
+    let own = &generator.read_after_ms;
+    let own_p99_ms = (own.count > 0).then_some(own.p99);
+    // A full core is no fault where nothing had to wait for it, unless it is what sets the pace, as in a closed loop.
+    let share_max_ms = measured.figures.latency().p99 * GENERATOR_OWN_SHARE_MAX;
+    let is_proven = measured.figures.due > 0 && own_p99_ms.is_some_and(|own| own <= share_max_ms);
+    let full = cpu > GENERATOR_CPU_MAX && !is_proven;
+    (late || full).then_some(Doubt::GeneratorSaturated {
         cpu_percent: cpu * 100.0,
         late_p99_ms,
+        own_p99_ms,
     })
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::loadgen::{FrameReader, From, encode};
 
@@ -47,7 +47,16 @@ pub(crate) struct Faults {
     /// Every n-th message is sent twice
     #[arg(long, value_name = "N")]
     double_every: Option<u64>,
+    /// Every n-th batch to the room is kept from one member, the second to join
+    #[arg(long, value_name = "N")]
+    starve_every: Option<u64>,
+    /// Before every n-th batch to the room every second member gets a Ping
+    #[arg(long, value_name = "N")]
+    ping_every: Option<u64>,
 }
+
+/// The member that `--starve-every` is about.
+const STARVED: usize = 1;
 
 /// Serves until it is killed.
 pub(crate) fn run(faults: Faults) -> Result<()> {
@@ -85,6 +94,7 @@ struct Fake {
     next_tick: Instant,
     end: Option<Instant>,
     messages: u64,
+    batches: u64,
     buffer: Vec<u8>,
 }
 
@@ -138,6 +148,7 @@ impl Fake {
             connections: Vec::new(),
             held: VecDeque::new(),
             messages: 0,
+            batches: 0,
             buffer: vec![0; READ_BUFFER_BYTES],
         })
     }
@@ -259,7 +270,25 @@ impl Fake {
             }
         }
         if !batch.is_empty() {
-            self.send_to_all(&Stage::Room, &batch);
+            self.send_to_room(&batch);
+        }
+    }
+
+    fn send_to_room(&mut self, batch: &[u8]) {
+        self.batches += 1;
+        let every = |n: Option<u64>| n.is_some_and(|n| self.batches.is_multiple_of(n));
+        let starve = every(self.faults.starve_every);
+        if every(self.faults.ping_every) {
+            let mut ping = Vec::new();
+            encode(OpCode::Control(Control::Ping), None, b"?", &mut ping);
+            for connection in self.connections.iter_mut().step_by(2).flatten() {
+                connection.send(&ping);
+            }
+        }
+        let kept = starve.then(|| self.connections[STARVED].take()).flatten();
+        self.send_to_all(&Stage::Room, batch);
+        if let Some(kept) = kept {
+            self.connections[STARVED] = Some(kept);
         }
     }
 

@@ -167,6 +167,52 @@ fn dropped_messages_leave_every_client_short_and_nothing_is_compared() {
     );
 }
 
+/// No member is sampled but the last: what the others received is proven all the same.
+#[test]
+fn message_that_one_unsampled_client_lacks_is_missed() {
+    let words = [
+        "--scenario",
+        "room",
+        "--clients",
+        "40",
+        "--sampled",
+        "1",
+        "--window",
+        "1100ms",
+    ];
+    let figures = measure("--starve-every 50", &words);
+    assert_eq!(count(&figures, "/clients_short"), 1);
+    let (expected, received) = (count(&figures, "/expected"), count(&figures, "/received"));
+    assert_eq!(expected, 2_400);
+    assert!((2_395..2_400).contains(&received), "{received}");
+}
+
+/// A frame of a client's own takes it out of the common stream, and it finds back.
+#[test]
+fn pings_within_the_stream_lose_nothing() {
+    let words = [
+        "--scenario",
+        "fanout",
+        "--clients",
+        "40",
+        "--rate",
+        "500",
+        "--sampled",
+        "1",
+        "--window",
+        "1100ms",
+    ];
+    let figures = measure("--ping-every 3", &words);
+    assert_eq!(count(&figures, "/received"), count(&figures, "/expected"));
+    assert_eq!(count(&figures, "/clients_over"), 0);
+    assert_eq!(figures["troubles"], Value::Array(vec![]));
+    // Where the kernel tells when bytes arrived, it does so of every message that is looked into.
+    if cfg!(target_os = "linux") {
+        let arrived = count(&figures, "/arrival_ms/count");
+        assert_eq!(arrived, count(&figures, "/corrected_ms/count"));
+    }
+}
+
 #[test]
 fn doubled_messages_are_noticed_even_when_the_count_is_right() {
     let words = [
