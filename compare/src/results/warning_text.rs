@@ -32,20 +32,7 @@ impl Doubt {
                 cpu_percent,
                 late_p99_ms,
                 own_p99_ms,
-            } => {
-                let [cpu, late] = [*cpu_percent, *late_p99_ms].map(number);
-                let mut says = text!(
-                    "bộ sinh tải cần {cpu} % một lõi, gửi trễ p99 {late} ms – có thể đang đo chính nó.",
-                    "the generator needed {cpu}% of a core and sent up to {late} ms late (p99); it may be what was measured."
-                );
-                if let Some(own) = own_p99_ms.map(number) {
-                    says.push(&text!(
-                        " Tin đã tới nằm chờ nó đọc p99 {own} ms.",
-                        " What had arrived waited {own} ms (p99) to be read by it."
-                    ));
-                }
-                says
-            }
+            } => generator_saturated(*cpu_percent, *late_p99_ms, *own_p99_ms),
             Self::RunsDisagree {
                 metric,
                 spread_percent,
@@ -148,4 +135,19 @@ impl Doubt {
         };
         Text::new(vi, en)
     }
+}
+
+fn generator_saturated(cpu_percent: f64, late_p99_ms: f64, own_p99_ms: Option<f64>) -> Text {
+    let [cpu, late] = [cpu_percent, late_p99_ms].map(number);
+    let mut says = text!(
+        "bộ sinh tải cần {cpu} % một lõi, gửi trễ p99 {late} ms – có thể đang đo chính nó.",
+        "the generator needed {cpu}% of a core and sent up to {late} ms late (p99); it may be what was measured."
+    );
+    if let Some(own) = own_p99_ms.map(number) {
+        says.push(&text!(
+            " Tin đã tới nằm chờ nó đọc p99 {own} ms.",
+            " What had arrived waited {own} ms (p99) to be read by it."
+        ));
+    }
+    says
 }
