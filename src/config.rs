@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::core::http::{AllowedHost, AllowedOrigin};
-use crate::core::limits::Limits;
+use crate::core::limits::{Deflate, Limits};
 
 /// The port of the user's document.
 pub const DEFAULT_PORT: u16 = 8765;
@@ -85,6 +85,23 @@ pub struct Config {
     #[arg(long, value_name = "BYTES", env = "WSLAB_MAX_UNSENT", default_value = "1MiB", value_parser = bytes(4 << 10, 1 << 30))]
     pub max_unsent: usize,
 
+    /// Whether clients that offer compression (permessage-deflate) get it
+    #[arg(
+        long,
+        value_name = "on|off",
+        env = "WSLAB_DEFLATE",
+        default_value = "on"
+    )]
+    pub deflate: Switch,
+
+    /// How hard to compress: 1 is the fastest, 9 the smallest
+    #[arg(long, value_name = "N", env = "WSLAB_DEFLATE_LEVEL", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub deflate_level: u32,
+
+    /// Messages to the room between two restarts of its compressed stream, which let newcomers in
+    #[arg(long, value_name = "N", env = "WSLAB_DEFLATE_RESTART", default_value_t = 64, value_parser = count(1, 1_000_000))]
+    pub deflate_restart: usize,
+
     /// How long a request head may take to arrive whole
     #[arg(long, value_name = "DUR", env = "WSLAB_HANDSHAKE_TIMEOUT", default_value = "5s", value_parser = positive_duration)]
     pub handshake_timeout: Duration,
@@ -148,6 +165,14 @@ pub struct Config {
         default_value = "text"
     )]
     pub log_format: LogFormat,
+}
+
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Switch {
+    On,
+    Off,
 }
 
 /// How one client's message reaches the others in the thread server; measured in `threads/shared.rs`.
@@ -241,6 +266,11 @@ impl Config {
             max_sockets: self.max_sockets(),
             max_message: self.max_message,
             max_unsent: self.max_unsent,
+            deflate: Deflate {
+                on: self.deflate == Switch::On,
+                level: self.deflate_level,
+                restart_messages: self.deflate_restart,
+            },
         }
     }
 }
@@ -316,6 +346,10 @@ mod tests {
             ["--allow-origin", "lab.example"],
             ["--allow-origin", ""],
             ["--allow-host", "https://lab.example"],
+            ["--deflate", "maybe"],
+            ["--deflate-level", "0"],
+            ["--deflate-level", "10"],
+            ["--deflate-restart", "0"],
         ] {
             let parsed = Config::try_parse_from(["server"].iter().chain(&flags));
             assert!(parsed.is_err(), "{flags:?}");

@@ -8,8 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::arrival::Arrival;
 use super::context::Context;
 use super::engine::Full;
-use super::http::{self, Head, Refusal, Request, Site, Step};
-use super::protocol::Opening;
+use super::http::{self, Head, Refusal, Request, Site, Step, Upgrade};
 use super::refusals::Quoted;
 use super::time::Now;
 
@@ -26,7 +25,7 @@ pub(crate) enum Outcome {
     /// It got its answer; another request may follow if the connection is kept.
     Responded { keep_alive: bool },
     /// The connection is a WebSocket from here on, if there is a place.
-    Upgraded(Opening),
+    Upgraded(Upgrade),
 }
 
 /// Appends the answer to a request. A refusal is counted and told in the log.
@@ -47,10 +46,11 @@ pub(crate) fn answer(
         draining,
         last,
         report: context.report.as_deref(),
+        deflate: context.limits.deflate.on,
         metrics: &|format| context.counters.exposition(format),
     };
     match http::respond(request, &site, out) {
-        http::Outcome::Upgraded(opening) => Outcome::Upgraded(opening),
+        http::Outcome::Upgraded(upgrade) => Outcome::Upgraded(upgrade),
         http::Outcome::Responded {
             keep_alive,
             refused,

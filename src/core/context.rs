@@ -1,9 +1,10 @@
-//! What never changes while a server runs, and its counters: shared without a lock.
+//! What every part of a server shares: what never changes while it runs, its counters, and its codecs.
 
 use super::counters::Counters;
 use super::http::AccessPolicy;
 use super::limits::Limits;
 use super::protocol::Metric;
+use super::websocket::deflate::Codecs;
 
 /// Shared by every part of a server.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Context {
     pub missing_metrics: Vec<Metric>,
     /// What is counted.
     pub counters: Counters,
+    /// What inflates clients' messages.
+    pub codecs: Codecs,
 }
 
 impl Context {
@@ -31,7 +34,6 @@ impl Context {
         Self {
             model: "evloop",
             epoch: "epoch".to_owned(),
-            limits,
             access: AccessPolicy {
                 loopback_only: true,
                 refuse_null_origin: false,
@@ -41,6 +43,8 @@ impl Context {
             report: None,
             missing_metrics: vec![Metric::Memory],
             counters: Counters::new(),
+            codecs: Codecs::new(limits.deflate.level),
+            limits,
         }
     }
 }

@@ -20,4 +20,16 @@ pub struct Limits {
     pub max_sockets: usize,
     pub max_message: usize,
     pub max_unsent: usize,
+    pub deflate: Deflate,
+}
+
+/// How messages are compressed (RFC 7692).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deflate {
+    /// Whether compression is agreed to at all.
+    pub on: bool,
+    /// From 1, the fastest, to 9, the smallest.
+    pub level: u32,
+    /// Messages between two restarts of the room's stream, at least.
+    pub restart_messages: usize,
 }

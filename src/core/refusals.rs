@@ -46,6 +46,7 @@ pub enum Broken {
     SlowConsumer,
     TooBig,
     BadUtf8,
+    BadDeflate,
     ProtocolError,
     TooManyFaults,
 }
@@ -104,6 +105,7 @@ impl Broken {
             Self::SlowConsumer => "slow_consumer",
             Self::TooBig => "too_big",
             Self::BadUtf8 => "bad_utf8",
+            Self::BadDeflate => "bad_deflate",
             Self::ProtocolError => "protocol_error",
             Self::TooManyFaults => "too_many_faults",
         }
@@ -115,7 +117,7 @@ impl Broken {
             Self::PingTimeout | Self::CloseTimeout => CloseCode::Error,
             Self::SlowConsumer | Self::TooManyFaults => CloseCode::Policy,
             Self::TooBig => CloseCode::Size,
-            Self::BadUtf8 => CloseCode::Invalid,
+            Self::BadUtf8 | Self::BadDeflate => CloseCode::Invalid,
             Self::ProtocolError => CloseCode::Protocol,
         }
     }
@@ -133,6 +135,7 @@ impl Broken {
             }
             Self::TooBig => "a client sent too large a message; --max-message is the limit.",
             Self::BadUtf8 => "a client sent text that is not UTF-8.",
+            Self::BadDeflate => "a client sent a compressed message that does not inflate.",
             Self::ProtocolError => "a client broke the WebSocket protocol (RFC 6455).",
             Self::TooManyFaults => {
                 "a client got too many error answers in a row, and was closed with 1008."

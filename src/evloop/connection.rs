@@ -1,6 +1,7 @@
 //! One socket of the event loop: its conversation, its outbox, its timer.
 
 use std::io;
+use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -289,22 +290,22 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Sends the batch from slice `first` on, behind what the client is still owed. Returns how many bytes the kernel
+    /// Sends these slices of the batch, behind what the client is still owed. Returns how many bytes the kernel
     /// took.
     pub fn send_batch(
         &mut self,
         now: Now,
         batch: &WriteBatch<'_, S::Pages>,
-        first: usize,
+        lacking: Range<usize>,
         limit: usize,
         counters: &Counters,
     ) -> usize {
         let written = self.write(|socket| {
-            batch.send_shared(first, socket, |pages, first, socket| {
-                socket.send_pages(pages, first)
+            batch.send_shared(lacking.clone(), socket, |pages, lacking, socket| {
+                socket.send_pages(pages, lacking)
             })
         });
-        for frames in batch.rest(first, written) {
+        for frames in batch.rest(lacking, written) {
             self.queue(now, frames, limit, counters);
         }
         written + self.flush_rest(counters)

@@ -414,12 +414,12 @@ impl<W: World> EventLoop<W> {
         });
         let mut sent = 0;
         let mut dead = Vec::new();
-        for (client, first) in batch.members {
+        for (client, lacking) in batch.members {
             let connection = self
                 .connections
                 .at_mut(client.0)
                 .expect("a member is connected");
-            sent += connection.send_batch(now, &write_batch, first, max_unsent, counters);
+            sent += connection.send_batch(now, &write_batch, lacking, max_unsent, counters);
             if connection.is_dead() {
                 dead.push(connection.token());
             }

@@ -5,6 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -88,11 +89,11 @@ pub trait Socket: Read + Write {
     /// Slices in memory that many sockets share.
     type Pages;
 
-    /// Sends from slice `first` on, without a copy.
+    /// Sends these slices without a copy.
     ///
     /// # Errors
     /// Those of the socket; that it would block is one.
-    fn send_pages(&mut self, pages: &Self::Pages, first: usize) -> io::Result<usize>;
+    fn send_pages(&mut self, pages: &Self::Pages, lacking: Range<usize>) -> io::Result<usize>;
 
     /// The socket for its last bytes: the end of output, which follows at once, travels with them.
     fn last_bytes(&mut self) -> impl Write;
@@ -110,8 +111,8 @@ pub trait Socket: Read + Write {
 impl Socket for TcpStream {
     type Pages = MemFile;
 
-    fn send_pages(&mut self, pages: &MemFile, first: usize) -> io::Result<usize> {
-        pages.send(first, self)
+    fn send_pages(&mut self, pages: &MemFile, lacking: Range<usize>) -> io::Result<usize> {
+        pages.send(lacking, self)
     }
 
     fn last_bytes(&mut self) -> impl Write {

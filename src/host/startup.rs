@@ -19,6 +19,7 @@ use super::systemd;
 use crate::config::Config;
 use crate::core::counters::Counters;
 use crate::core::http::AccessPolicy;
+use crate::core::websocket::deflate::Codecs;
 use crate::net::shutdown::{self, Shutdown};
 
 /// Connections that may wait to be accepted; the system may cap it (`net.core.somaxconn`).
@@ -80,6 +81,7 @@ fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyh
         report,
         missing_metrics: dashboard_sources::missing(),
         counters: Counters::new(),
+        codecs: Codecs::new(config.deflate_level),
     };
     run(listeners, &config, Arc::new(context), shutdown)?;
     log::say(io::stdout(), "[SERVER] Server stopped.\n".to_owned());

@@ -10,6 +10,7 @@
 //! closed when the batch has been sent, and the kernel frees its pages when the last socket has sent them.
 
 use std::io::{self, IoSlice, Write};
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -19,7 +20,7 @@ const SHARED_RECEIVERS_MIN: usize = 16;
 /// Slices per call (`IOV_MAX`); the rest counts as not taken.
 const SLICES_PER_WRITE: usize = 1024;
 
-/// Slices of the log, of which each receiver gets all from some slice on.
+/// Slices of the log, of which each receiver gets a range.
 #[derive(Debug)]
 pub struct WriteBatch<'a, P = MemFile> {
     slices: &'a [Bytes],
@@ -55,40 +56,40 @@ impl<'a, P> WriteBatch<'a, P> {
         Self::new(slices, is_worth_it.then(|| make(slices)).flatten())
     }
 
-    /// Sends a copy of all from slice `first` on, as far as `socket` takes it; tells how many bytes that was.
+    /// Sends a copy of these slices, as far as `socket` takes it; tells how many bytes that was.
     ///
     /// # Errors
     /// Those of the socket, except that it would block.
-    pub fn send_copy(&self, first: usize, socket: &mut impl Write) -> io::Result<usize> {
-        taken(match &self.io_slices[first..] {
+    pub fn send_copy(&self, range: Range<usize>, socket: &mut impl Write) -> io::Result<usize> {
+        taken(match &self.io_slices[range] {
             [only] => socket.write(only),
             several => socket.write_vectored(&several[..several.len().min(SLICES_PER_WRITE)]),
         })
     }
 
-    /// The same without the copy where pages are shared, which `send_pages` sends from slice `first` on.
+    /// The same without the copy where pages are shared, which `send_pages` sends.
     ///
     /// # Errors
     /// Those of the socket, except that it would block.
     pub fn send_shared<S: Write>(
         &self,
-        first: usize,
+        range: Range<usize>,
         socket: &mut S,
-        send_pages: impl FnOnce(&P, usize, &mut S) -> io::Result<usize>,
+        send_pages: impl FnOnce(&P, Range<usize>, &mut S) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let Some(pages) = &self.pages else {
-            return self.send_copy(first, socket);
+            return self.send_copy(range, socket);
         };
-        match taken(send_pages(pages, first, socket)) {
+        match taken(send_pages(pages, range.clone(), socket)) {
             // A sandbox may allow the file and not the call. Where it was the socket's error, the copy meets it too.
-            Err(_) => self.send_copy(first, socket),
+            Err(_) => self.send_copy(range, socket),
             sent => sent,
         }
     }
 
-    /// What is left of the slices from `first` on when `written` bytes have been sent: kept by reference.
-    pub fn rest(&self, first: usize, mut written: usize) -> impl Iterator<Item = Bytes> {
-        self.slices[first..].iter().filter_map(move |frames| {
+    /// What is left of these slices when `written` bytes have been sent: kept by reference.
+    pub fn rest(&self, range: Range<usize>, mut written: usize) -> impl Iterator<Item = Bytes> {
+        self.slices[range].iter().filter_map(move |frames| {
             let taken = written.min(frames.len());
             written -= taken;
             (taken < frames.len()).then(|| frames.slice(taken..))
@@ -118,6 +119,7 @@ pub use linux::MemFile;
 mod linux {
     use std::fs::File;
     use std::io::{self, Write};
+    use std::ops::Range;
 
     use bytes::Bytes;
     use mio::net::TcpStream;
@@ -127,9 +129,8 @@ mod linux {
     #[derive(Debug)]
     pub struct MemFile {
         file: File,
-        /// Where each slice begins.
-        starts: Vec<usize>,
-        length: usize,
+        /// Where each slice begins, and the last one ends.
+        cuts: Vec<usize>,
     }
 
     impl MemFile {
@@ -139,28 +140,25 @@ mod linux {
         /// There is no descriptor or memory for it, or a sandbox forbids it.
         pub fn new(slices: &[Bytes]) -> io::Result<Self> {
             let mut file = File::from(memfd_create("batch", MemfdFlags::CLOEXEC)?);
-            let mut starts = Vec::with_capacity(slices.len());
+            let mut cuts = Vec::with_capacity(slices.len() + 1);
             let mut length = 0;
+            cuts.push(length);
             for frames in slices {
-                starts.push(length);
                 length += frames.len();
+                cuts.push(length);
             }
             file.write_all(&slices.concat())?;
-            Ok(Self {
-                file,
-                starts,
-                length,
-            })
+            Ok(Self { file, cuts })
         }
 
-        /// Sends from slice `first` on, as far as the socket takes it.
+        /// Sends these slices, as far as the socket takes them.
         ///
         /// # Errors
         /// Those of the socket; that it would block is one.
-        pub fn send(&self, first: usize, socket: &TcpStream) -> io::Result<usize> {
-            let start = self.starts[first];
+        pub fn send(&self, range: Range<usize>, socket: &TcpStream) -> io::Result<usize> {
+            let (start, end) = (self.cuts[range.start], self.cuts[range.end]);
             let mut offset = start as u64;
-            let sent = sendfile(socket, &self.file, Some(&mut offset), self.length - start)?;
+            let sent = sendfile(socket, &self.file, Some(&mut offset), end - start)?;
             Ok(sent)
         }
     }
@@ -185,7 +183,7 @@ impl MemFile {
     ///
     /// # Errors
     /// Never.
-    pub fn send(&self, _: usize, _: &mio::net::TcpStream) -> io::Result<usize> {
+    pub fn send(&self, _: Range<usize>, _: &mio::net::TcpStream) -> io::Result<usize> {
         match *self {}
     }
 }
@@ -199,8 +197,8 @@ mod tests {
 
     use super::*;
 
-    /// Sends `slices` from `first` on, and gives back what the peer got of the first write.
-    fn received(slices: &[Bytes], first: usize, receivers: usize) -> Vec<u8> {
+    /// Sends these slices, and gives back what the peer got of the first write.
+    fn received(slices: &[Bytes], range: Range<usize>, receivers: usize) -> Vec<u8> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let peer = std::net::TcpStream::connect(listener.local_addr().expect("bound"))
             .expect("a listener");
@@ -212,8 +210,8 @@ mod tests {
         );
         let mut socket = TcpStream::from_std(peer);
         let sent = batch
-            .send_shared(first, &mut socket, |pages, first, socket| {
-                pages.send(first, socket)
+            .send_shared(range, &mut socket, |pages, range, socket| {
+                pages.send(range, socket)
             })
             .expect("room in the socket");
         drop((batch, socket));
@@ -228,12 +226,12 @@ mod tests {
         let slices: Vec<Bytes> = (0..5_u8)
             .map(|number| vec![number; 3000 + usize::from(number)].into())
             .collect();
-        for first in 0..5 {
-            let expected = slices[first..].concat();
+        for range in [0..5, 2..5, 4..5, 0..3, 1..2] {
+            let expected = slices[range.clone()].concat();
             for receivers in [1, SHARED_RECEIVERS_MIN] {
                 assert!(
-                    received(&slices, first, receivers) == expected,
-                    "{first} {receivers}"
+                    received(&slices, range.clone(), receivers) == expected,
+                    "{range:?} {receivers}"
                 );
             }
         }
@@ -243,10 +241,10 @@ mod tests {
     fn the_rest_is_what_was_not_written() {
         let slices = [Bytes::from_static(b"abc"), Bytes::from_static(b"def")];
         let batch = WriteBatch::copied(&slices);
-        for first in 0..2 {
-            let whole = slices[first..].concat();
+        for range in [0..2, 1..2, 0..1] {
+            let whole = slices[range.clone()].concat();
             for written in 0..=whole.len() {
-                let rest: Vec<Bytes> = batch.rest(first, written).collect();
+                let rest: Vec<Bytes> = batch.rest(range.clone(), written).collect();
                 assert_eq!(rest.concat(), whole[written..]);
                 assert!(rest.iter().all(|slice| !slice.is_empty()));
             }
@@ -260,8 +258,11 @@ mod tests {
         let mut socket = std::net::TcpStream::connect(listener.local_addr().expect("bound"))
             .expect("a listener");
         let batch = WriteBatch::copied(&slices);
-        let sent = batch.send_copy(3, &mut socket).expect("room in the socket");
+        let range = 3..slices.len();
+        let sent = batch
+            .send_copy(range.clone(), &mut socket)
+            .expect("room in the socket");
         assert_eq!(sent, SLICES_PER_WRITE);
-        assert_eq!(batch.rest(3, sent).count(), 7);
+        assert_eq!(batch.rest(range, sent).count(), 7);
     }
 }

@@ -138,8 +138,8 @@ impl ClientHandler {
         let (result, batch) = self.change(change, |state| {
             let batch = state.next_batch(usize::MAX);
             if way == Delivery::Outboxes {
-                for (writer, first) in &batch.members {
-                    for slice in &batch.slices[*first..] {
+                for (writer, lacking) in &batch.members {
+                    for slice in &batch.slices[lacking.clone()] {
                         writer.enqueue_from_other(slice);
                     }
                 }
@@ -156,8 +156,8 @@ impl ClientHandler {
 /// Sends a batch in one of the simpler ways; tells which writers could not send everything.
 fn deliver_plainly(batch: &Batch, way: Delivery) -> Vec<Arc<ClientWriter>> {
     if way == Delivery::Direct {
-        for (writer, first) in &batch.members {
-            writer.write_through(&batch.slices[*first..]);
+        for (writer, lacking) in &batch.members {
+            writer.write_through(&batch.slices[lacking.clone()]);
         }
     }
     let writers = batch.members.iter().map(|(writer, _)| writer);

@@ -6,6 +6,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -151,8 +152,8 @@ impl ClientWriter {
         }
     }
 
-    /// Sends a batch from slice `first` on, as far as the kernel takes it.
-    pub(super) fn write_batch(&self, batch: &WriteBatch<'_>, first: usize) -> Delivered {
+    /// Sends these slices of a batch, as far as the kernel takes them.
+    pub(super) fn write_batch(&self, batch: &WriteBatch<'_>, lacking: Range<usize>) -> Delivered {
         let mut state = self.state.lock();
         if !state.takes_from_others() {
             return Delivered::Settled;
@@ -160,7 +161,7 @@ impl ClientWriter {
         let mut written = 0;
         // The common case: nothing waits, the kernel takes all, and nothing is queued.
         if state.sender == Sender::Any && state.outbox.is_empty() {
-            match batch.send_copy(first, &mut DontWait(&self.socket)) {
+            match batch.send_copy(lacking.clone(), &mut DontWait(&self.socket)) {
                 Ok(taken) => {
                     self.context.counters.bytes_out.inc_by(taken as u64);
                     written = taken;
@@ -169,7 +170,7 @@ impl ClientWriter {
                 Err(_) => return Delivered::Settled,
             }
         }
-        for frames in batch.rest(first, written) {
+        for frames in batch.rest(lacking, written) {
             self.append(&mut state, frames);
         }
         self.send(&mut state)

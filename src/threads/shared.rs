@@ -243,9 +243,8 @@ impl Shared {
 /// Sends a batch; tells which writers could not send everything.
 pub(super) fn send(batch: &Batch) -> Vec<Arc<ClientWriter>> {
     let write_batch = WriteBatch::copied(&batch.slices);
-    let pending = batch
-        .members
-        .iter()
-        .filter(|(writer, first)| writer.write_batch(&write_batch, *first) == Delivered::Pending);
+    let pending = batch.members.iter().filter(|(writer, lacking)| {
+        writer.write_batch(&write_batch, lacking.clone()) == Delivered::Pending
+    });
     pending.map(|(writer, _)| Arc::clone(writer)).collect()
 }

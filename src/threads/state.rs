@@ -2,6 +2,7 @@
 //!
 //! Nothing in here touches a socket. A batch is taken under the lock and sent after letting it go.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -43,8 +44,8 @@ pub(super) enum Sending {
 /// Members to be sent to, with their writers.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Each with the index of the first slice it lacks.
-    pub(super) members: Vec<(Arc<ClientWriter>, usize)>,
+    /// Each with the slices it lacks.
+    pub(super) members: Vec<(Arc<ClientWriter>, Range<usize>)>,
     pub(super) slices: Vec<Bytes>,
     /// How long the first of the frames has waited for a thread to send it.
     pub(super) waited_since: Option<Instant>,
@@ -77,8 +78,9 @@ impl State {
     /// Takes the next batch, for at most so many members: the caller sends it.
     pub(super) fn next_batch(&mut self, members_max: usize) -> Batch {
         let batch = self.engine.next_batch(members_max);
-        let writer =
-            |(client, first): (ClientId, usize)| (Arc::clone(&self.writers[client.index()]), first);
+        let writer = |(client, lacking): (ClientId, Range<usize>)| {
+            (Arc::clone(&self.writers[client.index()]), lacking)
+        };
         Batch {
             members: batch.members.into_iter().map(writer).collect(),
             slices: batch.slices,

@@ -20,6 +20,7 @@ use ws_realtime_lab::core::engine::{ClientId, Engine};
 use ws_realtime_lab::core::http::AccessPolicy;
 use ws_realtime_lab::core::protocol::{self, Opening, Outgoing, Payload, Replay};
 use ws_realtime_lab::core::time::Now;
+use ws_realtime_lab::core::websocket::deflate::Codecs;
 use ws_realtime_lab::core::websocket::frame::{self, Inspector};
 use ws_realtime_lab::evloop::wheel::{TICK, Wheel};
 use ws_realtime_lab::net::outbox::Outbox;
@@ -119,17 +120,18 @@ fn engine(criterion: &mut Criterion) {
             report: None,
             missing_metrics: Vec::new(),
             counters: Counters::new(),
+            codecs: Codecs::new(config.deflate_level),
         });
         let now = now();
         let mut engine = Engine::new(Arc::clone(&context), now);
         let mut output = Output::new(context);
-        let opening = Opening::Chat(Replay::Nothing);
+        let upgrade = Opening::Chat(Replay::Nothing).into();
         for client in 0..size {
             engine.open(
                 now,
                 ClientId(client),
                 IpAddr::from([127, 0, 0, 1]),
-                &opening,
+                &upgrade,
                 &mut output,
             );
             output.reply.clear(0);
@@ -246,8 +248,9 @@ fn broadcast_log(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("broadcast log");
     let payload = [b'x'; 8800];
     for size in SIZES {
-        let mut log = BroadcastLog::with_capacity(size as usize);
-        (0..size).for_each(|member| log.join(ClientId(member)));
+        let mut log =
+            BroadcastLog::with_capacity(size as usize, Config::defaults().limits().deflate);
+        (0..size).for_each(|member| log.join(ClientId(member), false));
         group.throughput(Throughput::Elements(u64::from(size)));
         group.bench_function(BenchmarkId::new("round", size), |bencher| {
             bencher.iter(|| {

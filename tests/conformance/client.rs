@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use flate2::{Decompress, FlushDecompress};
 use serde_json::{Value, json};
 
 use crate::frame::{self, Frame};
@@ -20,6 +21,10 @@ pub(crate) enum Message {
 
 pub(crate) struct Client {
     wire: Wire,
+    /// What the server agreed to, if compression was offered.
+    extensions: Option<String>,
+    /// The window of compressed messages that came before.
+    window: Decompress,
 }
 
 impl Client {
@@ -36,17 +41,34 @@ impl Client {
             return Err(response);
         }
         assert_eq!(response.header("sec-websocket-accept"), Some(ACCEPT));
-        assert_eq!(
-            response.header("sec-websocket-extensions"),
-            None,
+        let extensions = response.header("sec-websocket-extensions");
+        assert!(
+            extensions.is_none() || headers.contains("Extensions"),
             "nothing was offered"
         );
-        Ok(Self::after_upgrade(wire))
+        Ok(Self {
+            extensions: extensions.map(ToOwned::to_owned),
+            ..Self::after_upgrade(wire)
+        })
+    }
+
+    /// What was agreed on, as the server says it.
+    pub(crate) fn extensions(&self) -> Option<&str> {
+        self.extensions.as_deref()
+    }
+
+    /// Takes this window, empty, for the messages to come.
+    pub(crate) fn forget_messages(&mut self, window_bits: u8) {
+        self.window = Decompress::new_with_window_bits(false, window_bits);
     }
 
     /// Takes over a connection whose handshake has been read.
     pub(crate) fn after_upgrade(wire: Wire) -> Self {
-        Self { wire }
+        Self {
+            wire,
+            extensions: None,
+            window: Decompress::new(false),
+        }
     }
 
     pub(crate) fn local_port(&self) -> u16 {
@@ -65,6 +87,11 @@ impl Client {
 
     pub(crate) fn text(&mut self, text: impl AsRef<[u8]>) {
         self.send(&Frame::new(frame::TEXT, text));
+    }
+
+    /// A whole message, compressed by itself.
+    pub(crate) fn deflated(&mut self, opcode: u8, message: impl AsRef<[u8]>) {
+        self.send(&Frame::deflated(opcode, frame::deflate(message)));
     }
 
     pub(crate) fn json(&mut self, value: &Value) {
@@ -112,8 +139,15 @@ impl Client {
     pub(crate) fn try_message(&mut self, deadline: Instant) -> Result<Message, Ending> {
         let mut opcode = frame::CONTINUATION;
         let mut payload = Vec::new();
+        let mut deflated = false;
         loop {
             let frame = self.try_frame(deadline)?;
+            let is_new = matches!(frame.opcode, frame::TEXT | frame::BINARY);
+            assert!(
+                !frame.deflated || is_new && self.extensions.is_some(),
+                "{frame:?}"
+            );
+            deflated |= frame.deflated;
             match frame.opcode {
                 frame::PING => self.send(&Frame::new(frame::PONG, frame.payload)),
                 frame::PONG => return Ok(Message::Pong(frame.payload)),
@@ -121,12 +155,28 @@ impl Client {
                 first_or_more => {
                     opcode |= first_or_more;
                     payload.extend(frame.payload);
+                    if frame.last && deflated {
+                        return Ok(whole_message(opcode, self.inflate(&payload)));
+                    }
                     if frame.last {
                         return Ok(whole_message(opcode, payload));
                     }
                 }
             }
         }
+    }
+
+    /// A message that may refer to those before it.
+    pub(crate) fn inflate(&mut self, payload: &[u8]) -> Vec<u8> {
+        let mut message = Vec::with_capacity(1 << 20);
+        for part in [payload, &[0x00, 0x00, 0xFF, 0xFF]] {
+            let before = self.window.total_in();
+            self.window
+                .decompress_vec(part, &mut message, FlushDecompress::Sync)
+                .expect("what can be inflated");
+            assert_eq!(self.window.total_in() - before, part.len() as u64);
+        }
+        message
     }
 
     pub(crate) fn message(&mut self) -> Message {

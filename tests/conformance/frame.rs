@@ -1,5 +1,7 @@
 //! WebSocket frames as bytes (RFC 6455, section 5.2), the forbidden ones included.
 
+use flate2::{Compress, Compression, FlushCompress};
+
 pub(crate) const CONTINUATION: u8 = 0x0;
 pub(crate) const TEXT: u8 = 0x1;
 pub(crate) const BINARY: u8 = 0x2;
@@ -8,6 +10,8 @@ pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xA;
 
 const FIN: u8 = 0x80;
+/// RFC 7692: the message that begins here is compressed.
+pub(crate) const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 /// In place of a length: it follows in two bytes, or in eight.
 const MEDIUM: u8 = 0x7E;
@@ -18,6 +22,8 @@ const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 pub(crate) struct Frame {
     pub(crate) last: bool,
     pub(crate) opcode: u8,
+    /// It begins a compressed message.
+    pub(crate) deflated: bool,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -26,7 +32,16 @@ impl Frame {
         Self {
             last: true,
             opcode,
+            deflated: false,
             payload: payload.as_ref().to_vec(),
+        }
+    }
+
+    /// A frame that begins a compressed message.
+    pub(crate) fn deflated(opcode: u8, payload: impl AsRef<[u8]>) -> Self {
+        Self {
+            deflated: true,
+            ..Self::new(opcode, payload)
         }
     }
 
@@ -43,7 +58,9 @@ impl Frame {
     }
 
     fn first_byte(&self) -> u8 {
-        self.opcode | if self.last { FIN } else { 0 }
+        let fin = if self.last { FIN } else { 0 };
+        let rsv1 = if self.deflated { RSV1 } else { 0 };
+        fin | rsv1 | self.opcode
     }
 
     /// The bytes a client sends: masked.
@@ -51,7 +68,7 @@ impl Frame {
         self.encode_with_reserved_bits(0)
     }
 
-    /// `reserved` is any of RSV1 to RSV3 (0x40, 0x20, 0x10); no extension gives them a meaning.
+    /// `reserved` is any of RSV1 to RSV3 (0x40, 0x20, 0x10); without an extension none has a meaning.
     pub(crate) fn encode_with_reserved_bits(&self, reserved: u8) -> Vec<u8> {
         let mut bytes = header(self.first_byte() | reserved, self.payload.len() as u64);
         bytes.extend(
@@ -88,7 +105,7 @@ impl Frame {
     /// The first frame of `bytes`, as a server sends it, and how many bytes it takes; `None` if it is not whole.
     pub(crate) fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
         let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-        assert_eq!(first & 0x70, 0, "the server set a reserved bit");
+        assert_eq!(first & 0x30, 0, "the server set a reserved bit");
         assert_eq!(second & MASKED, 0, "the server masked a frame");
         let (start, length) = match second {
             MEDIUM => (
@@ -102,10 +119,23 @@ impl Frame {
         let frame = Self {
             last: first & FIN != 0,
             opcode: first & 0x0F,
+            deflated: first & RSV1 != 0,
             payload: bytes.get(start..end)?.to_vec(),
         };
         Some((frame, end))
     }
+}
+
+/// A message compressed by itself.
+pub(crate) fn deflate(message: impl AsRef<[u8]>) -> Vec<u8> {
+    let message = message.as_ref();
+    let mut deflated = Vec::with_capacity(message.len() + 1024);
+    Compress::new(Compression::default(), false)
+        .compress_vec(message, &mut deflated, FlushCompress::Sync)
+        .expect("any bytes");
+    assert!(deflated.ends_with(&[0x00, 0x00, 0xFF, 0xFF]));
+    deflated.truncate(deflated.len() - 4);
+    deflated
 }
 
 /// The header of a masked frame that claims `length` bytes, whatever follows it.

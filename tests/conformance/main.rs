@@ -52,6 +52,8 @@ mod dashboard;
 mod vitals;
 
 mod closing;
+mod deflate;
+mod deflate_input;
 mod echo;
 mod fragments;
 

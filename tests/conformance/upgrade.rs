@@ -16,7 +16,6 @@ conformance! {
     another_version_is_told_the_right_one,
     another_path_is_404_before_the_upgrade,
     other_methods_cannot_upgrade,
-    compression_is_not_negotiated,
     a_client_may_be_refused_and_try_again,
 }
 
@@ -183,16 +182,6 @@ fn other_methods_cannot_upgrade(program: Program) {
         (400..500).contains(&status),
         "RFC 6455, 4.1 asks for HTTP/1.1: {status}"
     );
-}
-
-fn compression_is_not_negotiated(program: Program) {
-    let server = program.start("");
-    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
-    let mut client = server
-        .try_open("/ws/echo", offer)
-        .unwrap_or_else(|response| panic!("{response:?}"));
-    client.text("Hello");
-    assert_eq!(client.next_text(), "Hello");
 }
 
 fn a_client_may_be_refused_and_try_again(program: Program) {

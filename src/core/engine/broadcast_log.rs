@@ -9,13 +9,20 @@
 //! waited longest stands at the front of the order and has the least cursor, which is the log's low watermark.
 //! (Redis keeps its replication backlog the same way, as shared blocks and an offset per replica:
 //! <https://github.com/redis/redis/pull/9166>.)
+//!
+//! A member that has agreed on compression is sent the compressed twin of those frames, made once for all of them
+//! ([`SharedStream`]). A newcomer cannot read the stream from its middle: it gets plain frames up to the next place where
+//! the stream restarts, and the twin from there on.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
 use super::ClientId;
+use super::shared_stream::{Deflated, SharedStream};
+use crate::core::limits::Deflate;
 use crate::core::websocket::frame;
 
 /// Members per batch: few, so that a turn stays short in a room of any size, and enough that the work between two
@@ -32,45 +39,102 @@ pub fn lag_bytes_max(max_unsent: usize) -> usize {
 
 /// A position in the log: the number of a slice, counted over the log's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Position(u64);
+
+impl Position {
+    /// How many slices lie between the two.
+    fn until(self, later: Self) -> usize {
+        usize::try_from(later.0 - self.0).expect("the slices between are in memory")
+    }
+
+    fn plus(self, slices: usize) -> Self {
+        Self(self.0 + slices as u64)
+    }
+}
+
+/// What a member reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Feed {
+    /// Plain frames.
+    Plain,
+    /// Plain frames up to the next restart of the shared stream, and that stream from there on.
+    Newcomer,
+    /// The shared stream.
+    Deflated,
+}
+
+/// A member's position and its feed, in eight bytes: members are many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cursor(NonZeroU64);
 
 impl Cursor {
-    /// How many slices lie between the two.
-    fn until(self, later: Self) -> usize {
-        usize::try_from(later.0.get() - self.0.get()).expect("the slices between are in memory")
+    /// The two bits of the feed are never both zero.
+    fn new(position: Position, feed: Feed) -> Self {
+        let feed = match feed {
+            Feed::Plain => NonZeroU64::MIN,
+            Feed::Newcomer => NonZeroU64::MIN.saturating_add(1),
+            Feed::Deflated => NonZeroU64::MIN.saturating_add(2),
+        };
+        Self(feed | (position.0 << 2))
     }
+
+    fn position(self) -> Position {
+        Position(self.0.get() >> 2)
+    }
+
+    fn feed(self) -> Feed {
+        match self.0.get() & 3 {
+            1 => Feed::Plain,
+            2 => Feed::Newcomer,
+            _ => Feed::Deflated,
+        }
+    }
+}
+
+/// Frames between two cuts.
+#[derive(Debug)]
+struct Slice {
+    plain: Bytes,
+    /// The same in the shared stream, if there was one.
+    deflated: Option<Deflated>,
 }
 
 /// The frames that some member lacks, and the members in the order in which they are sent to.
 #[derive(Debug)]
 pub struct BroadcastLog {
     /// Whole frames, oldest first, cut wherever a cursor stands.
-    sealed: VecDeque<Bytes>,
+    sealed: VecDeque<Slice>,
     /// The position of the first sealed slice.
-    low_watermark: Cursor,
+    low_watermark: Position,
     /// Frames behind the last cut.
     tail: BytesMut,
     lag_bytes: usize,
+    /// There while some member reads it, or will.
+    stream: Option<SharedStream>,
+    deflate: Deflate,
     members: Ring,
 }
 
 /// Members to be sent to, and what each of them lacks.
 #[derive(Debug)]
 pub struct Batch {
-    /// The members, each with the index of the first slice it lacks.
-    pub members: Vec<(ClientId, usize)>,
-    /// The slices, the same memory for all.
+    /// The members, each with the slices that it lacks. One that turns from plain frames to the shared stream stands here
+    /// twice.
+    pub members: Vec<(ClientId, Range<usize>)>,
+    /// The slices, the same memory for all: the plain ones, then those of the shared stream.
     pub slices: Vec<Bytes>,
 }
 
 impl BroadcastLog {
     /// An empty log, with a table for `clients`: growing it later would copy it in the middle of a turn.
-    pub fn with_capacity(clients: usize) -> Self {
+    pub fn with_capacity(clients: usize, deflate: Deflate) -> Self {
         Self {
             sealed: VecDeque::new(),
-            low_watermark: Cursor(NonZeroU64::MIN),
+            low_watermark: Position(0),
             tail: BytesMut::new(),
             lag_bytes: 0,
+            stream: None,
+            deflate,
             members: Ring {
                 nodes: Vec::with_capacity(clients),
                 ..Ring::default()
@@ -91,6 +155,16 @@ impl BroadcastLog {
 
     /// Appends a text frame for all members, and gives it back.
     pub fn append(&mut self, payload: &[u8]) -> &[u8] {
+        if self
+            .stream
+            .as_ref()
+            .is_some_and(SharedStream::restart_is_due)
+        {
+            self.seal();
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.push(payload);
+        }
         let start = self.tail.len();
         frame::text(&mut self.tail, payload);
         self.lag_bytes += self.tail.len() - start;
@@ -98,10 +172,19 @@ impl BroadcastLog {
     }
 
     /// A new member, whose cursor stands at the end: it gets what is appended from now on.
-    pub fn join(&mut self, client: ClientId) {
+    pub fn join(&mut self, client: ClientId, deflate: bool) {
         self.seal();
         self.trim();
-        self.members.push_back(client, self.end());
+        let feed = if deflate {
+            self.stream
+                .get_or_insert_with(|| SharedStream::new(&self.deflate))
+                .add_reader();
+            Feed::Newcomer
+        } else {
+            Feed::Plain
+        };
+        self.members
+            .push_back(client, Cursor::new(self.end(), feed));
     }
 
     /// Removes a member. Returns the frames it is owed: those between its cursor and the end.
@@ -110,10 +193,13 @@ impl BroadcastLog {
             return Vec::new();
         };
         self.seal();
-        let first = self.low_watermark.until(cursor);
-        let owed = self.sealed.range(first..).cloned().collect();
+        let (plain, deflated) = self.lacking(cursor);
+        let owed = self.plain(plain).chain(self.deflated(deflated)).collect();
         self.members.remove(client);
         self.trim();
+        if cursor.feed() != Feed::Plain {
+            self.stream.take_if(|stream| stream.remove_reader() == 0);
+        }
         owed
     }
 
@@ -121,17 +207,47 @@ impl BroadcastLog {
     /// The caller sends each of them what it lacked.
     pub fn next_batch(&mut self, members_max: usize) -> Batch {
         self.seal();
-        let end = self.end();
-        let mut members = Vec::new();
-        while members.len() < members_max
+        let (count, end) = (self.sealed.len(), self.end());
+        let (mut first_plain, mut first_deflated) = (count, count);
+        let mut lacking = Vec::new();
+        while lacking.len() < members_max
             && let Some((client, cursor)) = self.members.front()
-            && cursor != end
+            && cursor.position() != end
         {
-            members.push((client, self.low_watermark.until(cursor)));
+            let (plain, deflated) = self.lacking(cursor);
+            if !plain.is_empty() {
+                first_plain = first_plain.min(plain.start);
+            }
+            if !deflated.is_empty() {
+                first_deflated = first_deflated.min(deflated.start);
+            }
+            let feed = match cursor.feed() {
+                Feed::Newcomer if !deflated.is_empty() => Feed::Deflated,
+                feed => feed,
+            };
+            lacking.push((client, plain, deflated));
             self.members.remove(client);
-            self.members.push_back(client, end);
+            self.members.push_back(client, Cursor::new(end, feed));
         }
-        let slices = self.sealed.iter().cloned().collect();
+        let plain_slices = count - first_plain;
+        let plain_at = |index: usize| index - first_plain;
+        let deflated_at = |index: usize| plain_slices + index - first_deflated;
+        let mut members = Vec::with_capacity(lacking.len());
+        for (client, plain, deflated) in lacking {
+            if !plain.is_empty() {
+                members.push((client, plain_at(plain.start)..plain_at(plain.end)));
+            }
+            if !deflated.is_empty() {
+                members.push((
+                    client,
+                    deflated_at(deflated.start)..deflated_at(deflated.end),
+                ));
+            }
+        }
+        let slices = self
+            .plain(first_plain..count)
+            .chain(self.deflated(first_deflated..count))
+            .collect();
         self.trim();
         Batch { members, slices }
     }
@@ -151,27 +267,65 @@ impl BroadcastLog {
     }
 
     /// Where the next frame after the last cut stands.
-    fn end(&self) -> Cursor {
-        let end = self
-            .low_watermark
-            .0
-            .saturating_add(self.sealed.len() as u64);
-        Cursor(end)
+    fn end(&self) -> Position {
+        self.low_watermark.plus(self.sealed.len())
+    }
+
+    /// Which sealed slices a member lacks, plain and then in the shared stream.
+    fn lacking(&self, cursor: Cursor) -> (Range<usize>, Range<usize>) {
+        let (first, end) = (
+            self.low_watermark.until(cursor.position()),
+            self.sealed.len(),
+        );
+        let turns = match cursor.feed() {
+            Feed::Plain => end,
+            Feed::Newcomer => self
+                .sealed
+                .range(first..)
+                .position(|slice| {
+                    slice
+                        .deflated
+                        .as_ref()
+                        .is_some_and(|deflated| deflated.restarts)
+                })
+                .map_or(end, |index| first + index),
+            Feed::Deflated => first,
+        };
+        (first..turns, turns..end)
+    }
+
+    fn plain(&self, range: Range<usize>) -> impl Iterator<Item = Bytes> {
+        self.sealed.range(range).map(|slice| slice.plain.clone())
+    }
+
+    fn deflated(&self, range: Range<usize>) -> impl Iterator<Item = Bytes> {
+        self.sealed.range(range).map(|slice| {
+            let deflated = slice.deflated.as_ref();
+            deflated
+                .expect("there is a stream while a member reads it")
+                .frames
+                .clone()
+        })
     }
 
     /// Cuts the log here, so that a cursor may stand at its end.
     fn seal(&mut self) {
         if !self.tail.is_empty() {
-            self.sealed.push_back(self.tail.split().freeze());
+            self.sealed.push_back(Slice {
+                plain: self.tail.split().freeze(),
+                deflated: self.stream.as_mut().map(SharedStream::seal),
+            });
         }
     }
 
     /// Forgets what no member lacks.
     fn trim(&mut self) {
-        let end = self.end();
-        let low_watermark = self.members.front().map_or(end, |(_, cursor)| cursor);
+        let low_watermark = self
+            .members
+            .front()
+            .map_or(self.end(), |(_, cursor)| cursor.position());
         let trimmed = self.sealed.drain(..self.low_watermark.until(low_watermark));
-        self.lag_bytes -= trimmed.map(|slice| slice.len()).sum::<usize>();
+        self.lag_bytes -= trimmed.map(|slice| slice.plain.len()).sum::<usize>();
         self.low_watermark = low_watermark;
     }
 }
@@ -260,27 +414,40 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::websocket::deflate::testing::Receiver;
 
     #[derive(Debug, Clone)]
     enum Step {
         Append(u8),
-        Join,
+        Join { deflate: bool },
         Leave(usize),
         Batch(usize),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
-            3 => any::<u8>().prop_map(Step::Append),
-            2 => Just(Step::Join),
+            5 => any::<u8>().prop_map(Step::Append),
+            2 => any::<bool>().prop_map(|deflate| Step::Join { deflate }),
             1 => any::<usize>().prop_map(Step::Leave),
             3 => (0_usize..6).prop_map(Step::Batch),
         ];
         prop::collection::vec(step, 0..200)
     }
 
-    fn framed(byte: u8) -> [u8; 3] {
-        [0x81, 1, byte]
+    const fn deflate(restart_messages: usize) -> Deflate {
+        Deflate {
+            on: true,
+            level: 4,
+            restart_messages,
+        }
+    }
+
+    /// A message that is much like the others.
+    fn message(byte: u8) -> String {
+        format!(
+            "{{\"type\":\"chat\",\"text\":\"{byte} {}\"}}",
+            "la".repeat(usize::from(byte))
+        )
     }
 
     /// A log, and beside it what each member must get.
@@ -291,68 +458,90 @@ mod tests {
 
     #[derive(Default)]
     struct Member {
-        got: Vec<u8>,
-        expected: Vec<u8>,
+        deflate: bool,
+        receiver: Receiver,
+        got: Vec<String>,
+        expected: Vec<String>,
     }
 
     impl Member {
         fn lag(&self) -> usize {
             self.expected.len() - self.got.len()
         }
+
+        /// Reads frames as a client does that has agreed on compression, or has not.
+        fn receive(&mut self, slices: &[Bytes]) {
+            for (deflated, message) in self.receiver.messages(&slices.concat()) {
+                assert!(
+                    self.deflate || !deflated,
+                    "nobody is sent what it has not agreed to"
+                );
+                self.got.push(message);
+            }
+        }
     }
 
     impl Room {
-        fn new() -> Self {
+        fn new(restart_messages: usize) -> Self {
             Self {
-                log: BroadcastLog::with_capacity(0),
+                log: BroadcastLog::with_capacity(0, deflate(restart_messages)),
                 members: BTreeMap::new(),
             }
         }
 
-        fn join(&mut self) {
+        fn join(&mut self, deflate: bool) {
             // The lowest free number, as a server's table gives it, so that numbers are used again.
             let client = (0..=u32::MAX)
                 .find(|id| !self.members.contains_key(id))
                 .expect("a number");
-            self.log.join(ClientId(client));
-            self.members.insert(client, Member::default());
+            self.log.join(ClientId(client), deflate);
+            let member = Member {
+                deflate,
+                ..Member::default()
+            };
+            self.members.insert(client, member);
         }
 
         fn append(&mut self, byte: u8) {
-            assert_eq!(self.log.append(&[byte]), framed(byte));
+            let message = message(byte);
+            let frame = self.log.append(message.as_bytes());
+            assert!(frame[0] == 0x81 && frame.ends_with(message.as_bytes()));
             for member in self.members.values_mut() {
-                member.expected.extend(framed(byte));
+                member.expected.push(message.clone());
             }
         }
 
         /// Sends the next batch; tells to whom.
         fn send_batch(&mut self, members_max: usize) -> Vec<u32> {
             let batch = self.log.next_batch(members_max);
-            for (client, first) in &batch.members {
+            for (client, lacking) in &batch.members {
+                assert!(!lacking.is_empty());
                 let member = self
                     .members
                     .get_mut(&client.0)
                     .expect("only members are sent to");
-                member.got.extend(batch.slices[*first..].concat());
+                member.receive(&batch.slices[lacking.clone()]);
             }
-            batch.members.iter().map(|(client, _)| client.0).collect()
+            let mut sent_to: Vec<u32> = batch.members.iter().map(|(client, _)| client.0).collect();
+            sent_to.dedup();
+            sent_to
         }
     }
 
     proptest! {
         /// Against a list per member: each member gets what is appended from its joining to its leaving, once and in
-        /// order; the member that lacks most comes first; and nothing is kept that no member lacks.
+        /// order, compressed or not; the member that lacks most comes first; and nothing is kept that no member lacks.
         #[test]
-        fn each_member_gets_everything_once(steps in steps()) {
-            let mut room = Room::new();
+        fn each_member_gets_everything_once(steps in steps(), restart_messages in 1_usize..12) {
+            let mut room = Room::new(restart_messages);
             for step in steps {
                 match step {
                     Step::Append(byte) => room.append(byte),
-                    Step::Join => room.join(),
+                    Step::Join { deflate } => room.join(deflate),
                     Step::Leave(pick) if !room.members.is_empty() => {
                         let client = *room.members.keys().nth(pick % room.members.len()).expect("a member");
                         let mut member = room.members.remove(&client).expect("a member");
-                        member.got.extend(room.log.leave(ClientId(client)).concat());
+                        member.receive(&room.log.leave(ClientId(client)));
                         prop_assert_eq!(member.got, member.expected);
                         prop_assert!(!room.log.contains(ClientId(client)));
                     }
@@ -372,6 +561,8 @@ mod tests {
                 let lag = room.members.values().map(Member::lag).max().unwrap_or(0);
                 prop_assert_eq!(room.log.members(), room.members.len());
                 prop_assert!(room.log.lag_bytes() >= lag && room.log.is_lagging() == (lag > 0));
+                let readers = room.members.values().filter(|member| member.deflate).count();
+                prop_assert_eq!(room.log.stream.is_some(), readers > 0, "nothing is compressed for nobody");
             }
             room.send_batch(usize::MAX);
             for member in room.members.values() {
@@ -383,8 +574,8 @@ mod tests {
 
     #[test]
     fn the_member_that_waits_longest_comes_first() {
-        let mut room = Room::new();
-        (0..5).for_each(|_| room.join());
+        let mut room = Room::new(1);
+        (0..5).for_each(|_| room.join(false));
         room.append(b'a');
         assert_eq!(room.send_batch(3), [0, 1, 2]);
         room.append(b'b');
@@ -399,11 +590,56 @@ mod tests {
         );
     }
 
+    /// How many messages a new member of this room hears plain.
+    fn plain_messages(room: &mut Room) -> usize {
+        let client = u32::try_from(room.members.len()).expect("few members");
+        room.join(true);
+        let mut plain = 0;
+        loop {
+            room.append(b'x');
+            let batch = room.log.next_batch(usize::MAX);
+            let (_, lacking) = batch
+                .members
+                .iter()
+                .find(|(id, _)| id.0 == client)
+                .expect("it lacks the message");
+            if batch.slices[lacking.start][0] & 0x40 != 0 {
+                return plain;
+            }
+            plain += 1;
+        }
+    }
+
+    #[test]
+    fn a_newcomer_waits_for_the_stream_no_longer_than_a_restart_is_put_off() {
+        let mut room = Room::new(10);
+        assert_eq!(plain_messages(&mut room), 0, "the first begins the stream");
+        assert_eq!(plain_messages(&mut room), 9, "one message was in it");
+        for _ in 0..9 {
+            room.append(b'x');
+        }
+        assert_eq!(plain_messages(&mut room), 0, "long after the last restart");
+    }
+
+    #[test]
+    fn a_cursor_keeps_its_position_and_its_feed() {
+        for position in [0, 1, 1 << 40] {
+            for feed in [Feed::Plain, Feed::Newcomer, Feed::Deflated] {
+                let cursor = Cursor::new(Position(position), feed);
+                assert_eq!(
+                    (cursor.position(), cursor.feed()),
+                    (Position(position), feed)
+                );
+            }
+        }
+        assert_eq!(size_of::<Node>(), 16, "compression costs a member nothing");
+    }
+
     #[test]
     fn a_room_that_comes_and_goes_in_silence_keeps_nothing() {
-        let mut log = BroadcastLog::with_capacity(0);
+        let mut log = BroadcastLog::with_capacity(0, deflate(1));
         for client in 0..1000 {
-            log.join(ClientId(client));
+            log.join(ClientId(client), client % 2 == 0);
             log.append(b"joined");
             log.leave(ClientId(client));
         }
@@ -411,5 +647,6 @@ mod tests {
             (log.members(), log.lag_bytes(), log.sealed.len()),
             (0, 0, 0)
         );
+        assert!(log.stream.is_none());
     }
 }

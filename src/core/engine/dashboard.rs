@@ -1,11 +1,13 @@
 //! The dashboard: its watchers, the metrics that each wants, and the tick that sends them.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::output::{self, Output};
 use super::sparse_set::SparseSet;
 use super::{ClientId, Now};
 use crate::core::protocol::{Metric, Outgoing, System, Welcome};
+use crate::core::websocket::deflate::{Deflater, SHARED_WINDOW_BITS};
+use crate::core::websocket::frame;
 
 /// One value for each of [`Metric::ALL`]; `None` where this host has no such figure.
 pub type Values = [Option<f64>; Metric::ALL.len()];
@@ -28,16 +30,36 @@ impl Subscription {
     fn has(self, metric: Metric) -> bool {
         self.0 & (1 << metric as u8) != 0
     }
+
+    fn wanted(self, messages: &[(Metric, Vec<u8>)]) -> impl Iterator<Item = &[u8]> {
+        messages
+            .iter()
+            .filter(move |(metric, _)| self.has(*metric))
+            .map(|(_, message)| message.as_slice())
+    }
 }
 
 /// The subscribers of the dashboard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dashboard {
     watching: SparseSet,
     subscriptions: Vec<Subscription>,
+    level: u32,
+    /// There since somebody took compressed ticks.
+    deflater: Option<Deflater>,
 }
 
 impl Dashboard {
+    /// Nobody watches yet.
+    pub fn new(level: u32) -> Self {
+        Self {
+            watching: SparseSet::default(),
+            subscriptions: Vec::new(),
+            level,
+            deflater: None,
+        }
+    }
+
     /// How many watchers there are.
     pub fn watchers(&self) -> usize {
         self.watching.as_slice().len()
@@ -82,20 +104,34 @@ impl Dashboard {
     }
 
     /// Sends each watcher its metrics. A metric is encoded once, a set of metrics put together once, so a watcher
-    /// costs one shared slice. Returns how many frames went out.
+    /// costs one shared slice; those that take compressed ticks (`is_deflate`) share another. Returns how many frames went
+    /// out.
     pub fn tick(
-        &self,
+        &mut self,
         now: Now,
         values: &Values,
+        is_deflate: impl Fn(ClientId) -> bool,
         mut deliver: impl FnMut(ClientId, &Bytes),
     ) -> u64 {
-        let frames = encode(now, values);
-        let mut batches = vec![None; SUBSCRIPTIONS];
+        let messages = encode(now, values);
+        let mut batches = vec![None; 2 * SUBSCRIPTIONS];
         let mut sent = 0;
         for client in self.watching.as_slice() {
             let subscription = self.subscriptions[client.index()];
-            let (batch, count) = batches[usize::from(subscription.0)]
-                .get_or_insert_with(|| gather(subscription, &frames));
+            let deflate = is_deflate(*client);
+            let place = usize::from(subscription.0) + if deflate { SUBSCRIPTIONS } else { 0 };
+            let (batch, count) = batches[place].get_or_insert_with(|| {
+                let wanted = subscription.wanted(&messages);
+                if deflate {
+                    let level = self.level;
+                    let deflater = self
+                        .deflater
+                        .get_or_insert_with(|| Deflater::new(level, SHARED_WINDOW_BITS));
+                    deflated_frames(deflater, wanted)
+                } else {
+                    frames(wanted)
+                }
+            });
             if !batch.is_empty() {
                 deliver(*client, batch);
                 sent += *count;
@@ -113,6 +149,7 @@ impl Dashboard {
     }
 }
 
+/// The message of each metric that has a value.
 fn encode(now: Now, values: &Values) -> Vec<(Metric, Vec<u8>)> {
     let measured = Metric::ALL
         .into_iter()
@@ -121,23 +158,34 @@ fn encode(now: Now, values: &Values) -> Vec<(Metric, Vec<u8>)> {
     measured
         .map(|(metric, value)| {
             let value = (value * 100.0).round() / 100.0;
-            (
-                metric,
-                output::encode(&Outgoing::Metric {
-                    metric,
-                    value,
-                    ts: now.unix_ms,
-                }),
-            )
+            let ts = now.unix_ms;
+            let message = Outgoing::Metric { metric, value, ts };
+            (metric, output::to_json(&mut Vec::new(), &message).to_vec())
         })
         .collect()
 }
 
-fn gather(subscription: Subscription, frames: &[(Metric, Vec<u8>)]) -> (Bytes, u64) {
-    let wanted = frames
-        .iter()
-        .filter(|(metric, _)| subscription.has(*metric))
-        .map(|(_, frame)| frame.as_slice());
-    let wanted: Vec<&[u8]> = wanted.collect();
-    (wanted.concat().into(), wanted.len() as u64)
+/// The frames of these messages, and how many they are.
+fn frames<'a>(messages: impl Iterator<Item = &'a [u8]>) -> (Bytes, u64) {
+    let (mut out, mut count) = (BytesMut::new(), 0);
+    for message in messages {
+        frame::text(&mut out, message);
+        count += 1;
+    }
+    (out.freeze(), count)
+}
+
+/// The same compressed. The messages of one tick refer to each other, and to none of an earlier one, so that a watcher
+/// understands a tick whatever it heard before.
+fn deflated_frames<'a>(
+    deflater: &mut Deflater,
+    messages: impl Iterator<Item = &'a [u8]>,
+) -> (Bytes, u64) {
+    deflater.restart();
+    let (mut out, mut count) = (BytesMut::new(), 0);
+    for message in messages {
+        frame::deflated_text(&mut out, deflater.deflate(message));
+        count += 1;
+    }
+    (out.freeze(), count)
 }

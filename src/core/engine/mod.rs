@@ -10,6 +10,7 @@ pub mod limiter;
 mod occupancy;
 pub mod output;
 mod room;
+mod shared_stream;
 mod sparse_set;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::context::Context;
+use super::http::Upgrade;
 use super::protocol::{
     Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome,
 };
@@ -99,7 +101,10 @@ struct Client {
 #[derive(Debug)]
 enum Place {
     Room(Limiter, Membership),
-    Dashboard,
+    Dashboard {
+        /// Whether it takes compressed ticks.
+        deflate: bool,
+    },
     Echo,
 }
 
@@ -112,7 +117,7 @@ impl Engine {
             occupancy: Occupancy::default(),
             opened: 0,
             room: Room::new(Arc::clone(&context)),
-            dashboard: Dashboard::default(),
+            dashboard: Dashboard::new(context.limits.deflate.level),
             echoes: 0,
             next_tick: now.instant + context.limits.metric_interval,
             context,
@@ -146,23 +151,26 @@ impl Engine {
         now: Now,
         client: ClientId,
         address: IpAddr,
-        opening: &Opening,
+        upgrade: &Upgrade,
         output: &mut Output,
     ) -> u64 {
+        let deflate = upgrade.deflate.is_some();
         let ping_interval = self.context.limits.ping_interval;
         let welcome = Welcome {
             server: self.context.model,
             ping_interval_ms: u64::try_from(ping_interval.as_millis()).unwrap_or(u64::MAX),
         };
-        let place = match opening {
+        let place = match &upgrade.opening {
             Opening::Chat(replay) => {
-                let membership = self.room.join(now, client, replay, welcome, output);
+                let membership = self
+                    .room
+                    .join(now, client, replay, deflate, welcome, output);
                 output.replaying = membership.is_replaying();
                 Place::Room(Limiter::default(), membership)
             }
             Opening::Dashboard => {
                 self.dashboard.join(now, client, welcome, output);
-                Place::Dashboard
+                Place::Dashboard { deflate }
             }
             Opening::Echo => {
                 self.echoes += 1;
@@ -194,7 +202,7 @@ impl Engine {
                 let announced = self.phase == Phase::Serving;
                 self.room.leave(now, client, membership, announced, output);
             }
-            Place::Dashboard => self.dashboard.leave(client),
+            Place::Dashboard { .. } => self.dashboard.leave(client),
             Place::Echo => self.echoes -= 1,
         }
         self.occupancy.leave(left.address);
@@ -210,14 +218,10 @@ impl Engine {
         else {
             return;
         };
-        let Membership::Replaying {
-            next_id,
-            online_told,
-        } = *membership
-        else {
+        let Membership::Replaying(replaying) = *membership else {
             return;
         };
-        if let Some(moved_on) = self.room.replay(now, client, next_id, online_told, output) {
+        if let Some(moved_on) = self.room.replay(now, client, replaying, output) {
             *membership = moved_on;
             output.replaying = moved_on.is_replaying();
         } else {
@@ -341,7 +345,12 @@ impl Engine {
         if self.next_tick <= now.instant {
             self.next_tick = now.instant + interval;
         }
-        let sent = self.dashboard.tick(now, values, deliver);
+        let clients = &self.clients;
+        let is_deflate = |client: ClientId| {
+            let place = clients[client.index()].as_ref().map(|client| &client.place);
+            matches!(place, Some(Place::Dashboard { deflate: true }))
+        };
+        let sent = self.dashboard.tick(now, values, is_deflate, deliver);
         self.context.counters.deliveries.inc_by(sent);
     }
 

@@ -48,13 +48,6 @@ impl Output {
     }
 }
 
-/// The text frame of one message.
-pub(super) fn encode(message: &Outgoing<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    frame::text(&mut out, to_json(&mut Vec::new(), message));
-    out
-}
-
 /// The JSON of a message, in a buffer that is used again.
 pub(super) fn to_json<'a>(buffer: &'a mut Vec<u8>, message: &Outgoing<'_>) -> &'a [u8] {
     buffer.clear();

@@ -38,13 +38,8 @@ pub struct Room {
 /// How far a member has come.
 #[derive(Debug, Clone, Copy)]
 pub enum Membership {
-    /// It is sent the history, this message next.
-    Replaying {
-        /// The message to be sent next.
-        next_id: u64,
-        /// How many members its welcome spoke of.
-        online_told: usize,
-    },
+    /// It is sent the history.
+    Replaying(Replaying),
     /// It is in the log, which sends it the rest.
     Live,
 }
@@ -52,15 +47,26 @@ pub enum Membership {
 impl Membership {
     /// Whether a replay is under way.
     pub fn is_replaying(self) -> bool {
-        matches!(self, Self::Replaying { .. })
+        matches!(self, Self::Replaying(_))
     }
+}
+
+/// A replay under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Replaying {
+    /// The message to be sent next.
+    next_id: u64,
+    /// How many members the welcome spoke of.
+    online_told: usize,
+    /// Whether the member will read the log's compressed stream.
+    deflate: bool,
 }
 
 impl Room {
     /// An empty room.
     pub fn new(context: Arc<Context>) -> Self {
         Self {
-            log: BroadcastLog::with_capacity(context.limits.max_sockets),
+            log: BroadcastLog::with_capacity(context.limits.max_sockets, context.limits.deflate),
             history: History::new(context.limits.history),
             context,
             replaying: 0,
@@ -91,6 +97,7 @@ impl Room {
         now: Now,
         client: ClientId,
         replay: &Replay,
+        deflate: bool,
         welcome: Welcome<'_>,
         output: &mut Output,
     ) -> Membership {
@@ -112,7 +119,12 @@ impl Room {
             ..System::default()
         }));
         self.replaying += 1;
-        self.replay(now, client, recovery.first_id, online, output)
+        let replaying = Replaying {
+            next_id: recovery.first_id,
+            online_told: online,
+            deflate,
+        };
+        self.replay(now, client, replaying, output)
             .expect("what the history offers it has")
     }
 
@@ -122,10 +134,14 @@ impl Room {
         &mut self,
         now: Now,
         client: ClientId,
-        next_id: u64,
-        online_told: usize,
+        replaying: Replaying,
         output: &mut Output,
     ) -> Option<Membership> {
+        let Replaying {
+            next_id,
+            online_told,
+            deflate,
+        } = replaying;
         let step = self.history.read(next_id, REPLAY_STEP_BYTES)?;
         let frames = step.next_id - next_id;
         self.context.counters.deliveries.inc_by(frames);
@@ -133,13 +149,13 @@ impl Room {
             .into_iter()
             .for_each(|slice| output.reply.push_shared(slice));
         if step.next_id <= self.history.last_id() {
-            return Some(Membership::Replaying {
+            return Some(Membership::Replaying(Replaying {
                 next_id: step.next_id,
-                online_told,
-            });
+                ..replaying
+            }));
         }
         self.replaying -= 1;
-        self.log.join(client);
+        self.log.join(client, deflate);
         // Notices of clients that came and went during the replay were not for it.
         let online = self.online();
         if online != online_told {
@@ -159,7 +175,7 @@ impl Room {
         output: &mut Output,
     ) {
         match membership {
-            Membership::Replaying { .. } => self.replaying -= 1,
+            Membership::Replaying(_) => self.replaying -= 1,
             Membership::Live => {
                 let owed = self.log.leave(client).into_iter();
                 owed.for_each(|slice| output.reply.push_shared(slice));

@@ -43,8 +43,13 @@ impl Lab {
         self.next_client += 1;
         let address = IpAddr::from([127, 0, 0, 1]);
         self.engine.vacancy(address).expect("room for one more");
-        self.engine
-            .open(self.now, client, address, opening, &mut self.output);
+        self.engine.open(
+            self.now,
+            client,
+            address,
+            &opening.clone().into(),
+            &mut self.output,
+        );
         client
     }
 
@@ -61,7 +66,7 @@ impl Lab {
     /// What the room's log has for its members, and the oldest of them gets all of.
     fn broadcasts(&mut self) -> Vec<Value> {
         let batch = self.engine.next_batch(usize::MAX);
-        let first = batch.members.iter().map(|(_, first)| *first).min();
+        let first = batch.members.iter().map(|(_, lacking)| lacking.start).min();
         messages(&batch.slices[first.unwrap_or(batch.slices.len())..].concat())
     }
 }
@@ -349,8 +354,13 @@ fn places_are_limited_in_all_and_by_address_and_given_back() {
     let first = lab.open(&CHAT);
     assert_eq!(lab.engine.vacancy(here), Err(Full::Address));
     assert_eq!(lab.engine.vacancy(there), Ok(()));
-    lab.engine
-        .open(lab.now, ClientId(9), there, &Opening::Echo, &mut lab.output);
+    lab.engine.open(
+        lab.now,
+        ClientId(9),
+        there,
+        &Opening::Echo.into(),
+        &mut lab.output,
+    );
     assert_eq!(lab.engine.vacancy(elsewhere), Err(Full::Server));
     lab.engine.leave(lab.now, first, &mut lab.output);
     assert_eq!(lab.engine.vacancy(here), Ok(()));

@@ -17,6 +17,7 @@
 //!     draining: false,
 //!     last: false,
 //!     report: None,
+//!     deflate: true,
 //!     metrics: &|_format| "clients 0\n".to_owned(),
 //! };
 //! let (mut head, mut out) = (Head::default(), Vec::new());
@@ -29,7 +30,7 @@
 //!     }
 //!     Step::Request(request) => match respond(&request, &site, &mut out) {
 //!         Outcome::Responded { keep_alive, .. } => !keep_alive,
-//!         Outcome::Upgraded(_opening) => {
+//!         Outcome::Upgraded(_upgrade) => {
 //!             let _frames_that_came_early = head.take_rest();
 //!             false
 //!         }
@@ -42,6 +43,7 @@ mod access;
 mod answer;
 mod assets;
 mod authority;
+mod extensions;
 mod head;
 mod negotiation;
 mod refusal;
@@ -61,11 +63,13 @@ pub use head::{Head, MAX_HEAD_BYTES, MAX_HEADERS, Step};
 pub use negotiation::MetricsFormat;
 pub use refusal::Refusal;
 pub use request::Request;
+pub use upgrade::Upgrade;
 
 use crate::core::protocol::Opening;
 use access::Sender;
 use answer::{Answer, Envelope};
 use assets::Asset;
+use extensions::Agreement;
 use upgrade::Endpoint;
 
 /// What an answer depends on besides the request: the server's state at this moment.
@@ -85,6 +89,8 @@ pub struct Site<'a> {
     pub last: bool,
     /// What `/report` shows: one self-contained HTML file, or nothing (404).
     pub report: Option<&'a [u8]>,
+    /// Whether a client that offers compression gets it.
+    pub deflate: bool,
     /// Writes the Prometheus text of `/metrics`; called only when asked for it.
     pub metrics: &'a dyn Fn(MetricsFormat) -> String,
 }
@@ -100,7 +106,7 @@ pub enum Outcome {
         refused: Option<Refusal>,
     },
     /// The connection is a WebSocket from here on, opened for this.
-    Upgraded(Opening),
+    Upgraded(Upgrade),
 }
 
 /// Answers `request`, appending the bytes to `out`.
@@ -112,9 +118,17 @@ pub fn respond(request: &Request, site: &Site, out: &mut Vec<u8>) -> Outcome {
         with_body: request.method != Method::HEAD,
     };
     let (answer, refused) = match reply(request, site) {
-        Ok(Reply::Switch { key, opening }) => {
-            upgrade::switch_protocols(key, site.model, out);
-            return Outcome::Upgraded(opening);
+        Ok(Reply::Switch {
+            key,
+            opening,
+            agreement,
+        }) => {
+            let extensions = agreement.as_ref().map(|agreed| agreed.answer.as_str());
+            upgrade::switch_protocols(key, extensions, site.model, out);
+            return Outcome::Upgraded(Upgrade {
+                opening,
+                deflate: agreement.map(|agreed| agreed.window_bits),
+            });
         }
         Ok(Reply::Answer(answer)) => (answer, None),
         Err(refusal) => {
@@ -144,7 +158,11 @@ pub fn refuse(refusal: Refusal, model: &str, now: SystemTime, out: &mut Vec<u8>)
 
 enum Reply<'a> {
     Answer(Answer<'a>),
-    Switch { key: &'a str, opening: Opening },
+    Switch {
+        key: &'a str,
+        opening: Opening,
+        agreement: Option<Agreement>,
+    },
 }
 
 /// The order of these checks is part of the contract: host, path, method, upgrade, origin, draining, room.
@@ -179,7 +197,7 @@ fn reply<'a>(request: &'a Request, site: &'a Site) -> Result<Reply<'a>, Refusal>
 }
 
 fn admit<'a>(endpoint: Endpoint, request: &'a Request, site: &Site) -> Result<Reply<'a>, Refusal> {
-    let (key, opening) = endpoint.open(request)?;
+    let (key, opening, agreement) = endpoint.open(request)?;
     let sender = site
         .access
         .sender(request.origin.as_deref(), request.host.as_deref())
@@ -191,7 +209,11 @@ fn admit<'a>(endpoint: Endpoint, request: &'a Request, site: &Site) -> Result<Re
         Sender::Known => opening,
         Sender::Anonymous => opening.without_past(),
     };
-    Ok(Reply::Switch { key, opening })
+    Ok(Reply::Switch {
+        key,
+        opening,
+        agreement: agreement.filter(|_| site.deflate),
+    })
 }
 
 #[derive(Clone, Copy)]

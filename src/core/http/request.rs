@@ -32,6 +32,8 @@ pub struct Request {
     pub if_none_match: Option<String>,
     /// Which formats the peer reads.
     pub accept: Option<String>,
+    /// Which WebSocket extensions the peer offers.
+    pub extensions: Option<Box<str>>,
     /// The `Sec-WebSocket-Key` of a proper handshake, or what the request lacks to be one.
     pub upgrade: Result<String, Refusal>,
 }
@@ -72,6 +74,7 @@ impl Request {
             origin: fields.joined("Origin"),
             if_none_match: fields.joined("If-None-Match"),
             accept: fields.joined("Accept"),
+            extensions: fields.joined("Sec-WebSocket-Extensions").map(Into::into),
             upgrade: upgrade::key(&fields, http_minor_version),
         })
     }
@@ -204,6 +207,7 @@ mod tests {
             origin: Some("http://example.com".to_owned()),
             if_none_match: Some("\"a\", \"b\"".to_owned()),
             accept: Some("application/openmetrics-text; version=1.0.0".to_owned()),
+            extensions: None,
             upgrade: Err(Refusal::UpgradeRequired),
         };
         assert_eq!(request, expected);

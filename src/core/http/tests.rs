@@ -1,5 +1,6 @@
 //! Whole requests and their whole answers.
 
+use std::num::NonZeroU8;
 use std::time::{Duration, SystemTime};
 
 use super::*;
@@ -13,6 +14,7 @@ struct Given {
     draining: bool,
     last: bool,
     report: Option<&'static [u8]>,
+    deflate: bool,
 }
 
 fn given() -> Given {
@@ -26,6 +28,7 @@ fn given() -> Given {
         draining: false,
         last: false,
         report: None,
+        deflate: true,
     }
 }
 
@@ -51,6 +54,7 @@ impl Given {
             draining: self.draining,
             last: self.last,
             report: self.report,
+            deflate: self.deflate,
             metrics: &metrics,
         };
         let mut out = Vec::new();
@@ -409,11 +413,11 @@ fn a_page_without_an_origin_gets_nothing_of_the_past() {
             let got = given().open(&format!("/ws/chat{query}"), &origin);
             assert_eq!(
                 got.outcome,
-                Outcome::Upgraded(Opening::Chat(Replay::Nothing))
+                Outcome::Upgraded(Opening::Chat(Replay::Nothing).into())
             );
         }
         let got = given().open("/ws/dashboard", &origin);
-        assert_eq!(got.outcome, Outcome::Upgraded(Opening::Dashboard));
+        assert_eq!(got.outcome, Outcome::Upgraded(Opening::Dashboard.into()));
     }
 }
 
@@ -422,7 +426,7 @@ fn the_guides_handshake_gets_the_guides_answer() {
     let got = given().open("/ws/chat", "");
     assert_eq!(
         got.outcome,
-        Outcome::Upgraded(Opening::Chat(Replay::Nothing))
+        Outcome::Upgraded(Opening::Chat(Replay::Nothing).into())
     );
     assert_eq!(got.status, "101 Switching Protocols");
     assert_eq!(got.field("Upgrade"), Some("websocket"));
@@ -449,14 +453,51 @@ fn a_websocket_opens_for_what_its_path_and_query_say() {
     ] {
         let got = given().open(
             target,
-            "Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: x\r\n",
+            "Sec-WebSocket-Extensions: x-unknown\r\nSec-WebSocket-Protocol: x\r\n",
         );
-        assert_eq!(got.outcome, Outcome::Upgraded(opening));
+        assert_eq!(got.outcome, Outcome::Upgraded(opening.into()));
         assert_eq!(got.fields.len(), 4, "nothing is negotiated");
     }
     let got = given().open("/ws/chat?history=x", "");
     assert_eq!(got.status, "400 Bad Request");
     assert!(got.body.contains("?history=50"), "{}", got.body);
+}
+
+#[test]
+fn compression_is_agreed_to_where_it_is_offered_and_on() {
+    let offers = "Sec-WebSocket-Extensions: x-unknown, permessage-deflate; server_max_window_bits=8\r\n\
+         sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n";
+    let agreed = "permessage-deflate; client_no_context_takeover";
+    let mut given = given();
+    for (path, opening, window_bits) in [
+        ("/ws/chat", Opening::Chat(Replay::Nothing), 12),
+        ("/ws/dashboard", Opening::Dashboard, 12),
+        ("/ws/echo", Opening::Echo, 15),
+    ] {
+        given.deflate = true;
+        let got = given.open(path, offers);
+        let deflate = NonZeroU8::new(window_bits);
+        let upgrade = Upgrade {
+            opening: opening.clone(),
+            deflate,
+        };
+        assert_eq!(got.outcome, Outcome::Upgraded(upgrade));
+        assert_eq!(got.field("Sec-WebSocket-Extensions"), Some(agreed));
+        given.deflate = false;
+        let got = given.open(path, offers);
+        assert_eq!(got.outcome, Outcome::Upgraded(opening.into()));
+        assert_eq!(got.field("Sec-WebSocket-Extensions"), None);
+    }
+    for malformed in ["a;", "permessage-deflate; x=\"", "\u{e9}"] {
+        let offer = format!("Sec-WebSocket-Extensions: {malformed}\r\n");
+        let got = given.open("/ws/echo", &offer);
+        assert_eq!(got.status, "400 Bad Request");
+        assert!(
+            got.body.contains("Sec-WebSocket-Extensions"),
+            "{}",
+            got.body
+        );
+    }
 }
 
 #[test]
@@ -466,7 +507,7 @@ fn a_handshake_may_spread_its_lists_over_headers() {
          sec-websocket-version: 13\r\n\r\n";
     assert_eq!(
         given().ask(request).outcome,
-        Outcome::Upgraded(Opening::Echo)
+        Outcome::Upgraded(Opening::Echo.into())
     );
 }
 
@@ -536,7 +577,7 @@ fn pages_of_a_foreign_origin_are_refused() {
     let local = given().open("/ws/chat", "Origin: http://localhost:3000\r\n");
     assert_eq!(
         local.outcome,
-        Outcome::Upgraded(Opening::Chat(Replay::Nothing))
+        Outcome::Upgraded(Opening::Chat(Replay::Nothing).into())
     );
     given()
         .open("/ws/chat", "Origin: http://evil.example\r\n")

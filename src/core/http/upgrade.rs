@@ -1,9 +1,12 @@
 //! The opening handshake of RFC 6455 §4.2: which requests may switch to WebSocket, for what, and the 101 that says so.
 
+use std::num::NonZeroU8;
+
 use http::Method;
 use tungstenite::handshake::derive_accept_key;
 
 use super::answer::{server, write_field};
+use super::extensions::{self, Agreement};
 use super::refusal::Refusal;
 use super::request::{Fields, Request};
 use crate::core::protocol::{Opening, Replay};
@@ -14,6 +17,28 @@ const BAD_HISTORY: &str =
     "history is how many past messages to send: a whole number, as in ?history=50.";
 const BAD_SINCE: &str = "since is the last message you have: the epoch of a welcome and a message's id, as in ?since=EPOCH:17.";
 
+const BAD_EXTENSIONS: &str = "Sec-WebSocket-Extensions is malformed: send a list of extensions, each a name and its parameters, as in \
+     permessage-deflate; client_max_window_bits.";
+
+/// What a WebSocket is opened for, and how its messages are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// What it is for.
+    pub opening: Opening,
+    /// Set where compression was agreed on: the window that the client keeps, as a power of two.
+    pub deflate: Option<NonZeroU8>,
+}
+
+impl From<Opening> for Upgrade {
+    /// Without compression.
+    fn from(opening: Opening) -> Self {
+        Self {
+            opening,
+            deflate: None,
+        }
+    }
+}
+
 /// A path that speaks WebSocket.
 #[derive(Clone, Copy)]
 pub(super) enum Endpoint {
@@ -23,8 +48,11 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    /// The handshake's key, and what the client asked for, if it asked properly.
-    pub(super) fn open(self, request: &Request) -> Result<(&str, Opening), Refusal> {
+    /// The handshake's key, what the client asked for, and the compression that it can have, if it asked properly.
+    pub(super) fn open(
+        self,
+        request: &Request,
+    ) -> Result<(&str, Opening, Option<Agreement>), Refusal> {
         if request.method != Method::GET {
             return Err(Refusal::UpgradeRequired);
         }
@@ -34,12 +62,15 @@ impl Endpoint {
             Self::Dashboard => Opening::Dashboard,
             Self::Echo => Opening::Echo,
         };
-        Ok((key, opening))
+        let offered = request.extensions.as_deref().unwrap_or_default();
+        let agreement = extensions::agree(offered, self)
+            .map_err(|extensions::Malformed| Refusal::BadRequest(BAD_EXTENSIONS))?;
+        Ok((key, opening, agreement))
     }
 }
 
 /// The `Sec-WebSocket-Key` of a proper handshake, or what the head lacks to be one.
-/// Extensions and subprotocols that it offers are passed over: none is spoken here.
+/// Subprotocols that it offers are passed over: none is spoken here.
 pub(super) fn key(fields: &Fields, http_minor_version: u8) -> Result<String, Refusal> {
     let upgrades = fields.list_contains("Connection", "upgrade")
         && fields.list_contains("Upgrade", "websocket");
@@ -63,7 +94,12 @@ pub(super) fn key(fields: &Fields, http_minor_version: u8) -> Result<String, Ref
 }
 
 /// The answer after which the connection is a WebSocket.
-pub(super) fn switch_protocols(key: &str, model: &str, out: &mut Vec<u8>) {
+pub(super) fn switch_protocols(
+    key: &str,
+    extensions: Option<&str>,
+    model: &str,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
     write_field(out, "Upgrade", "websocket");
     write_field(out, "Connection", "Upgrade");
@@ -72,6 +108,9 @@ pub(super) fn switch_protocols(key: &str, model: &str, out: &mut Vec<u8>) {
         "Sec-WebSocket-Accept",
         &derive_accept_key(key.as_bytes()),
     );
+    if let Some(extensions) = extensions {
+        write_field(out, "Sec-WebSocket-Extensions", extensions);
+    }
     write_field(out, "Server", &server(model));
     out.extend_from_slice(b"\r\n");
 }

@@ -17,16 +17,16 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Message, WebSocketContext};
 
 use super::engine_access::EngineAccess;
-use super::frame::{self, Inspected, Inspector, Violation};
+use super::frame::{self, Fragment, Inspected, Inspector, Run, Violation};
 use super::keepalive::Due;
 use super::pipe::Pipe;
 use super::session::Session;
 use crate::core::answers::{self, Ends, Outcome};
 use crate::core::arrival::{Arrival, Place};
 use crate::core::engine::{ClientId, Close, Full};
-use crate::core::http::{Head, Refusal, Request, Step};
+use crate::core::http::{Head, Refusal, Request, Step, Upgrade};
 use crate::core::limits::Limits;
-use crate::core::protocol::{Opening, Payload};
+use crate::core::protocol::Payload;
 use crate::core::refusals::Broken;
 use crate::core::time::Now;
 
@@ -295,8 +295,8 @@ impl Conversation {
                 }
             }
             Outcome::Responded { keep_alive: false } => self.linger(now, access),
-            Outcome::Upgraded(opening) => match self.enter(now, &opening, access) {
-                Ok(number) => self.upgrade(now, &opening, number, access),
+            Outcome::Upgraded(upgrade) => match self.enter(now, &upgrade, access) {
+                Ok(number) => self.upgrade(now, &upgrade, number, access),
                 Err(full) => {
                     access.output().reply.truncate(start);
                     self.refuse(answers::refusal_of(full), now, access);
@@ -317,13 +317,13 @@ impl Conversation {
     fn enter(
         &self,
         now: Now,
-        opening: &Opening,
+        upgrade: &Upgrade,
         access: &mut impl EngineAccess,
     ) -> Result<u64, Full> {
         let (client, address) = (self.client, self.peer.ip());
         access.with(|engine, output| {
             engine.vacancy(address)?;
-            Ok(engine.open(now, client, address, opening, output))
+            Ok(engine.open(now, client, address, upgrade, output))
         })
     }
 
@@ -331,11 +331,12 @@ impl Conversation {
     fn upgrade(
         &mut self,
         now: Now,
-        opening: &Opening,
+        upgrade: &Upgrade,
         number: u64,
         access: &mut impl EngineAccess,
     ) {
-        let session = Session::new(now, opening, number, &access.context().limits);
+        let session = Session::new(now, upgrade, number, &access.context().limits);
+        self.inspector = Inspector::new(upgrade.deflate.is_some());
         info!(
             "[{}] Client {number} connected from {}",
             session.endpoint.tag(),
@@ -351,24 +352,18 @@ impl Conversation {
     }
 
     fn take_frames(&mut self, now: Now, input: &[u8], access: &mut impl EngineAccess) {
-        let max_message = match &mut self.stage {
-            Stage::Open(Session {
-                context, keepalive, ..
-            }) => {
-                keepalive.heard();
-                context.get_config().max_message_size
-            }
-            Stage::Closing { context, .. } => context.get_config().max_message_size,
+        match &mut self.stage {
+            Stage::Open(session) => session.keepalive.heard(),
+            Stage::Closing { .. } => {}
             Stage::Http { .. } | Stage::Lingering { .. } | Stage::Closed { .. } => return,
-        };
-        let max_message = max_message.unwrap_or(usize::MAX);
+        }
         let mut held = std::mem::take(&mut self.held);
         if held.is_empty() {
-            let whole = self.read_whole_frames(now, input, max_message, access);
+            let whole = self.read_whole_frames(now, input, access);
             self.hold(&input[whole..]);
         } else {
             held.extend_from_slice(input);
-            match self.read_whole_frames(now, &held, max_message, access) {
+            match self.read_whole_frames(now, &held, access) {
                 0 if !self.is_over() => self.held = held,
                 whole => self.hold(&held[whole..]),
             }
@@ -380,16 +375,22 @@ impl Conversation {
         &mut self,
         now: Now,
         bytes: &[u8],
-        max_message: usize,
         access: &mut impl EngineAccess,
     ) -> usize {
+        let max_message = access.context().limits.max_message;
+        let in_deflated = self.inspector.is_in_deflated();
         let Inspected { whole, violation } = self.inspector.inspect(bytes, max_message);
-        self.read_frames(now, &bytes[..whole], access);
+        if self.inspector.is_deflate() {
+            self.read_runs(now, &bytes[..whole], in_deflated, access);
+        } else {
+            self.read_frames(now, &bytes[..whole], access);
+        }
         if let Some(violation) = violation
             && !self.is_over()
         {
             let broken = match violation {
                 Violation::NotUtf8 => Broken::BadUtf8,
+                Violation::TooLong => Broken::TooBig,
                 _ => Broken::ProtocolError,
             };
             self.fail(now, broken, &violation, access);
@@ -404,6 +405,37 @@ impl Conversation {
     fn hold(&mut self, beginning: &[u8]) {
         if !self.is_over() {
             self.held = beginning.to_vec();
+        }
+    }
+
+    /// Reads frames of a client that may send compressed messages, which tungstenite does not know.
+    fn read_runs(
+        &mut self,
+        now: Now,
+        mut frames: &[u8],
+        mut in_deflated: bool,
+        access: &mut impl EngineAccess,
+    ) {
+        while !frames.is_empty() {
+            let (run, rest) = frame::split_run(frames, in_deflated);
+            match run {
+                Run::Plain(frames) => self.read_frames(now, frames, access),
+                Run::Deflated(fragment) => {
+                    in_deflated = !fragment.is_final;
+                    self.take_fragment(now, &fragment, access);
+                }
+            }
+            frames = rest;
+        }
+    }
+
+    fn take_fragment(&mut self, now: Now, fragment: &Fragment<'_>, access: &mut impl EngineAccess) {
+        // What comes after our Close is of no interest any more.
+        if let Stage::Open(session) = &mut self.stage {
+            match session.take_fragment(now, self.client, fragment, access) {
+                Ok(()) => self.close_if_told(now, access),
+                Err(error) => self.fail(now, error.broken(), &error, access),
+            }
         }
     }
 

@@ -9,6 +9,8 @@ use bytes::BufMut;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
+use super::deflate::deflated_bytes_max;
+
 /// The largest payload of a control frame (RFC 6455 §5.5).
 const MAX_CONTROL_PAYLOAD: u64 = 125;
 /// Unmasked at a time, on the stack; a multiple of the mask's length.
@@ -16,17 +18,27 @@ const UNMASKED_CHUNK: usize = 1024;
 
 /// Appends a text frame.
 pub fn text(out: &mut impl BufMut, payload: &[u8]) {
-    push(out, OpCode::Data(Data::Text), payload);
+    push(out, OpCode::Data(Data::Text), Coding::Plain, payload);
 }
 
 /// Appends a binary frame.
 pub fn binary(out: &mut impl BufMut, payload: &[u8]) {
-    push(out, OpCode::Data(Data::Binary), payload);
+    push(out, OpCode::Data(Data::Binary), Coding::Plain, payload);
+}
+
+/// Appends a text frame whose payload is compressed.
+pub fn deflated_text(out: &mut impl BufMut, payload: &[u8]) {
+    push(out, OpCode::Data(Data::Text), Coding::Deflated, payload);
+}
+
+/// Appends a binary frame whose payload is compressed.
+pub fn deflated_binary(out: &mut impl BufMut, payload: &[u8]) {
+    push(out, OpCode::Data(Data::Binary), Coding::Deflated, payload);
 }
 
 /// Appends a Ping without a payload.
 pub fn ping(out: &mut impl BufMut) {
-    push(out, OpCode::Control(Control::Ping), b"");
+    push(out, OpCode::Control(Control::Ping), Coding::Plain, b"");
 }
 
 /// Appends a Close with its code and reason (RFC 6455 §5.5.1); the reason must fit a control frame, 123 bytes.
@@ -34,7 +46,12 @@ pub fn close(out: &mut impl BufMut, code: CloseCode, reason: &str) {
     let mut payload = Vec::with_capacity(2 + reason.len());
     payload.extend_from_slice(&u16::from(code).to_be_bytes());
     payload.extend_from_slice(reason.as_bytes());
-    push(out, OpCode::Control(Control::Close), &payload);
+    push(
+        out,
+        OpCode::Control(Control::Close),
+        Coding::Plain,
+        &payload,
+    );
 }
 
 /// Why a frame is refused by its header, or by what has come of its payload.
@@ -46,7 +63,7 @@ pub enum Violation {
     /// §5.1: a server must close a connection that sends unmasked frames.
     #[error("an unmasked frame")]
     Unmasked,
-    /// §5.2: no extension gives the reserved bits a meaning.
+    /// §5.2: no extension gives the reserved bits a meaning, but for the first with which a compressed message begins.
     #[error("a reserved bit")]
     ReservedBit,
     /// §5.5: control frames are short and in one piece.
@@ -58,6 +75,9 @@ pub enum Violation {
     /// §8.1: text that cannot become UTF-8, whatever follows.
     #[error("text that is not UTF-8")]
     NotUtf8,
+    /// A compressed message that would be too long in any case. Of others that is tungstenite's to say.
+    #[error("a compressed message that is too long")]
+    TooLong,
 }
 
 /// How far a client's bytes can be read.
@@ -74,18 +94,32 @@ pub struct Inspected {
 /// message that comes in one piece only the header is looked at; tungstenite checks the rest.
 #[derive(Debug, Default)]
 pub struct Inspector {
-    /// The kind of the message whose last fragment has not come.
-    under_way: Option<Kind>,
+    /// Whether the client may send compressed messages.
+    deflate: bool,
+    /// The kind of the message whose last fragment has not come, and its coding.
+    under_way: Option<(Kind, Coding)>,
     /// The text of that message, that of the frame which is not whole included.
     text: Utf8Prefix,
     /// How much of the payload of the frame that is not whole has been looked at.
     checked: usize,
 }
 
+/// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
+    /// UTF-8.
     Text,
+    /// Any bytes.
     Binary,
+}
+
+/// How a message's payload is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// As it is.
+    Plain,
+    /// Compressed: the first reserved bit of its first frame is set (RFC 7692 §6).
+    Deflated,
 }
 
 /// What the next bytes are.
@@ -99,6 +133,24 @@ enum Next {
 }
 
 impl Inspector {
+    /// One for a client that has, or has not, agreed on compression.
+    pub fn new(deflate: bool) -> Self {
+        Self {
+            deflate,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the client may send compressed messages.
+    pub fn is_deflate(&self) -> bool {
+        self.deflate
+    }
+
+    /// Whether a compressed message has begun whose last fragment has not come.
+    pub fn is_in_deflated(&self) -> bool {
+        matches!(self.under_way, Some((_, Coding::Deflated)))
+    }
+
     /// Whether a message has begun whose last fragment has not come.
     pub fn is_in_message(&self) -> bool {
         self.under_way.is_some()
@@ -135,55 +187,70 @@ impl Inspector {
         let Some(mask) = header.mask else {
             return Err(Violation::Unmasked);
         };
-        let kind = self.check_header(&header, length)?;
-        let Some(length) = usize::try_from(length)
-            .ok()
-            .filter(|length| *length <= max_payload)
-        else {
-            return Ok(Next::Refused);
+        let message = self.check_header(&header, length)?;
+        let deflated = message.is_some_and(|(_, coding)| coding == Coding::Deflated);
+        let max_payload = if deflated {
+            deflated_bytes_max(max_payload)
+        } else {
+            max_payload
+        };
+        let length = match usize::try_from(length) {
+            Ok(length) if length <= max_payload => length,
+            _ if deflated => return Err(Violation::TooLong),
+            _ => return Ok(Next::Refused),
         };
         let come = &bytes[header_length..];
         if let Some(payload) = come.get(..length) {
-            self.end_frame(kind, header.is_final, payload, mask)?;
+            self.end_frame(message, header.is_final, payload, mask)?;
             Ok(Next::Frame(header_length + length))
         } else {
-            if kind == Some(Kind::Text) {
+            if message == Some((Kind::Text, Coding::Plain)) {
                 self.check_text(come, mask)?;
             }
             Ok(Next::Part)
         }
     }
 
-    /// The kind of the message that the frame belongs to; none for a control frame.
-    fn check_header(&self, header: &FrameHeader, length: u64) -> Result<Option<Kind>, Violation> {
-        if header.rsv1 || header.rsv2 || header.rsv3 {
+    /// The kind and coding of the message that the frame belongs to; none for a control frame.
+    fn check_header(
+        &self,
+        header: &FrameHeader,
+        length: u64,
+    ) -> Result<Option<(Kind, Coding)>, Violation> {
+        let begins_message = matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+        let coding = match header.rsv1 {
+            false => Coding::Plain,
+            true if self.deflate && begins_message => Coding::Deflated,
+            true => return Err(Violation::ReservedBit),
+        };
+        if header.rsv2 || header.rsv3 {
             return Err(Violation::ReservedBit);
         }
         match (header.opcode, self.under_way) {
             (OpCode::Control(_), _) if header.is_final && length <= MAX_CONTROL_PAYLOAD => Ok(None),
             (OpCode::Control(_), _) => Err(Violation::BadControl),
-            (OpCode::Data(Data::Continue), Some(kind)) => Ok(Some(kind)),
-            (OpCode::Data(Data::Text), None) => Ok(Some(Kind::Text)),
-            (OpCode::Data(Data::Binary), None) => Ok(Some(Kind::Binary)),
+            (OpCode::Data(Data::Continue), Some(message)) => Ok(Some(message)),
+            (OpCode::Data(Data::Text), None) => Ok(Some((Kind::Text, coding))),
+            (OpCode::Data(Data::Binary), None) => Ok(Some((Kind::Binary, coding))),
             (OpCode::Data(_), _) => Err(Violation::OutOfTurn),
         }
     }
 
     fn end_frame(
         &mut self,
-        kind: Option<Kind>,
+        message: Option<(Kind, Coding)>,
         is_final: bool,
         payload: &[u8],
         mask: [u8; 4],
     ) -> Result<(), Violation> {
-        match kind {
+        match message {
             None => {}
-            Some(_) if is_final => *self = Self::default(),
-            Some(kind) => {
-                if kind == Kind::Text {
+            Some(_) if is_final => *self = Self::new(self.deflate),
+            Some(message) => {
+                if message == (Kind::Text, Coding::Plain) {
                     self.check_text(payload, mask)?;
                 }
-                self.under_way = Some(kind);
+                self.under_way = Some(message);
                 self.checked = 0;
             }
         }
@@ -211,6 +278,78 @@ impl Inspector {
         self.checked = payload.len();
         Ok(())
     }
+}
+
+/// What whole frames of a client are to be read by.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Run<'a> {
+    /// Frames of messages as they are, and control frames: tungstenite reads them.
+    Plain(&'a [u8]),
+    /// One frame of a compressed message.
+    Deflated(Fragment<'a>),
+}
+
+/// A frame of a compressed message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fragment<'a> {
+    /// Only the first says what the message is.
+    pub kind: Option<Kind>,
+    /// Whether it is the last.
+    pub is_final: bool,
+    masked: &'a [u8],
+    mask: [u8; 4],
+}
+
+impl Fragment<'_> {
+    /// Appends the payload, not masked any more.
+    pub fn unmask(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(self.masked);
+        let (words, rest) = out[start..].as_chunks_mut();
+        let key = u32::from_ne_bytes(self.mask);
+        for word in words {
+            *word = (u32::from_ne_bytes(*word) ^ key).to_ne_bytes();
+        }
+        for (byte, key) in rest.iter_mut().zip(self.mask) {
+            *byte ^= key;
+        }
+    }
+}
+
+/// Splits off the first run of inspected frames; `in_deflated` where they begin within a compressed message.
+pub fn split_run(frames: &[u8], in_deflated: bool) -> (Run<'_>, &[u8]) {
+    let mut at = 0;
+    while at < frames.len() {
+        let mut cursor = Cursor::new(&frames[at..]);
+        // What tungstenite refuses without looking further.
+        let Ok(Some((header, length))) = FrameHeader::parse(&mut cursor) else {
+            break;
+        };
+        let start = at + usize::try_from(cursor.position()).unwrap_or(frames.len());
+        let end =
+            usize::try_from(length).map_or(frames.len(), |length| start.saturating_add(length));
+        let continues = header.opcode == OpCode::Data(Data::Continue);
+        let deflated = header.rsv1 || continues && in_deflated;
+        match frames.get(start..end) {
+            Some(masked) if deflated && at == 0 => {
+                let fragment = Fragment {
+                    kind: match header.opcode {
+                        OpCode::Data(Data::Text) => Some(Kind::Text),
+                        OpCode::Data(Data::Binary) => Some(Kind::Binary),
+                        _ => None,
+                    },
+                    is_final: header.is_final,
+                    masked,
+                    mask: header.mask.unwrap_or_default(),
+                };
+                return (Run::Deflated(fragment), &frames[end..]);
+            }
+            Some(_) if deflated => return (Run::Plain(&frames[..at]), &frames[at..]),
+            Some(_) => at = end,
+            None => break,
+        }
+    }
+    (Run::Plain(frames), &[])
 }
 
 /// Text that comes in pieces, of which only a character that is not whole need be remembered.
@@ -249,9 +388,10 @@ impl Utf8Prefix {
     }
 }
 
-fn push(out: &mut impl BufMut, opcode: OpCode, payload: &[u8]) {
+fn push(out: &mut impl BufMut, opcode: OpCode, coding: Coding, payload: &[u8]) {
     let header = FrameHeader {
         opcode,
+        rsv1: coding == Coding::Deflated,
         ..FrameHeader::default()
     };
     header
