@@ -21,6 +21,8 @@
 //! - **watcher**: a client of the dashboard; **peer**: the other end of a socket, whatever it is.
 //! - **message**: what a client sends or is sent as JSON; **frame**: its bytes on the wire (RFC 6455).
 //! - **broadcast log**: the frames that some member still lacks; **cursor**: how far a member has been sent it.
+//! - **shared stream**: the log's frames compressed, once for all members that agreed on it; **restart**: a place in it from
+//!   which a newcomer can read on.
 //! - **batch**: the next few members and what each lacks; **slice**: frames that share one piece of memory.
 //! - **outbox**: what one client has yet to be sent; **reply**: what one step of a conversation adds to it.
 //! - **turn**: one pass of the event loop; **readiness**: that a socket can be read or written without waiting.
