@@ -20,6 +20,7 @@ const REPEATS_QUICK: usize = 1;
 const REPEATS_THOROUGH: usize = 3;
 
 /// Puts the same load on WebSocket servers and compares them: figures with their doubt, and a report.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Args {
@@ -88,9 +89,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Language of the tables, and of the report when it is opened
-    #[arg(long, value_enum, default_value = "vi")]
-    pub(crate) lang: Lang,
+    /// Language of the tables, and of the report when it is opened [default: the system's]
+    #[arg(long, value_enum)]
+    lang: Option<Lang>,
+
+    /// List scenarios, servers and figures, and measure nothing
+    #[arg(long)]
+    pub(crate) list: bool,
 
     /// Measure a server that is already running, instead
     #[arg(long, env = "WSLAB_TARGET", value_name = "ws://HOST:PORT")]
@@ -142,6 +147,11 @@ impl Args {
             window: self.window,
             drain_max: self.drain,
         }
+    }
+
+    pub(crate) fn lang(&self) -> Lang {
+        self.lang
+            .unwrap_or_else(|| Lang::of_locale(sys_locale::get_locale().as_deref()))
     }
 
     pub(crate) fn repeats(&self) -> usize {

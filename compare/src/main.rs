@@ -18,18 +18,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Parser as _;
+use clap::{Parser as _, ValueEnum as _};
 
 use cli::{Args, Command};
 use measure::environment::Environment;
 use measure::pin::{self, Cores};
 use plan::case::Case;
 use plan::scenario::Scenario;
+use report::terminal::Page;
 use results::runs::Participant;
+use results::text::Lang;
 use results::{Results, Skipped};
 use run::progress::Progress;
 use run::runner::Runner;
-use run::target::Target;
+use run::target::{Known, Target};
 use run::{fake, signals};
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Some(Command::FakeServer(faults)) => fake::run(faults).map(|()| ExitCode::SUCCESS),
         #[cfg(target_os = "linux")]
         Some(Command::Tied(server)) => server.exec().map(|never| match never {}),
+        None if args.list => list(args.lang()),
         None => compare(&args),
     };
     done.unwrap_or_else(|error| {
@@ -71,7 +74,7 @@ fn compare(args: &Args) -> Result<ExitCode> {
         stop,
         log: File::create(&log).with_context(|| format!("cannot make {}", log.display()))?,
         save_to: out.join("results.json"),
-        progress: Progress::new(args.lang),
+        progress: Progress::new(args.lang()),
     };
     for Skipped { server, reason } in &results.skipped {
         runner.progress.say(&format!("{server}: {reason}"));
@@ -80,12 +83,25 @@ fn compare(args: &Args) -> Result<ExitCode> {
     conclude(args, &mut results, &out)
 }
 
+/// Shows what can be asked for.
+fn list(lang: Lang) -> Result<ExitCode> {
+    let servers: Vec<(&str, String)> = Known::value_variants()
+        .iter()
+        .filter_map(|known| {
+            let help = known.to_possible_value()?.get_help()?.to_string();
+            Some((known.name(), help))
+        })
+        .collect();
+    show(&report::list::render(Page::stdout(lang), &servers))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Draws the conclusions, shows them and decides the exit status.
 fn conclude(args: &Args, results: &mut Results, out: &Path) -> Result<ExitCode> {
     results.conclude(&args.assertions);
     let saved = results.save(&out.join("results.json"));
-    let written = report::write_all(results, args.lang, out);
-    let mut shown = vec![report::terminal::render(results, args.lang)];
+    let written = report::write_all(results, args.lang(), out);
+    let mut shown = vec![report::terminal::render(results, Page::stdout(args.lang()))];
     shown.extend(results.assertions.iter().map(|it| format!("{it}\n")));
     if written.is_ok() {
         shown.push(format!("{}\n", out.join("report.html").display()));
@@ -123,7 +139,7 @@ fn targets(args: &Args) -> Result<(Vec<Target>, Vec<Skipped>)> {
     let mut skipped = Vec::new();
     if ready.is_empty() {
         for known in &args.server {
-            match known.prepare() {
+            match known.prepare(args.lang()) {
                 Ok(target) => ready.push(target),
                 Err(error) => skipped.push(Skipped {
                     server: known.name().to_owned(),

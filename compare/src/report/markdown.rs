@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::table::{self, Medium};
+use super::table;
 use crate::results::Results;
 use crate::results::claims::has_both_models;
 use crate::results::text::Lang;
@@ -21,16 +21,12 @@ fn write_all(out: &mut String, results: &Results, lang: Lang) -> std::fmt::Resul
     writeln!(out, "`{}`\n", environment.command)?;
     writeln!(out, "{}\n", machine.join(" · "))?;
     if has_both_models(&results.runs) {
-        writeln!(
-            out,
-            "{}\n",
-            table::draw_claims(results, Medium::Markdown, lang)
-        )?;
+        writeln!(out, "{}\n", table::claims_markdown(results, lang))?;
     }
     for scenario in results.runs.scenarios() {
         let title = table::title(scenario);
         writeln!(out, "## {}: {}\n", scenario.name(), title.get(lang))?;
-        let drawn = table::of(results, scenario).draw(Medium::Markdown, lang, " ⚠");
+        let drawn = table::of(results, scenario).markdown(lang, " ⚠");
         writeln!(out, "{drawn}\n")?;
     }
     for warned in &results.warnings {

@@ -1,9 +1,11 @@
-//! The forms of the report: [`table`] is what all of them have in common, [`terminal`], [`markdown`] and [`csv`] are
-//! short; [`html`] is the whole report in one file, with [`charts`] drawn by [`svg`].
+//! The forms of the report: [`table`] is what all of them have in common, [`answer`] is the answer in five lines;
+//! [`terminal`], [`markdown`] and [`csv`] are short, [`list`] is what can be asked for; [`html`] is the whole report in one file, with [`charts`] drawn by [`svg`].
 
+mod answer;
 mod charts;
 mod csv;
 mod html;
+pub(crate) mod list;
 mod markdown;
 mod svg;
 mod table;

@@ -1,6 +1,6 @@
 //! A scenario's figures as a table, and comparisons as sentences, for all forms of the report.
 
-use comfy_table::{CellAlignment, ContentArrangement};
+use comfy_table::CellAlignment;
 
 use crate::plan::scenario::Scenario;
 use crate::results::Results;
@@ -34,13 +34,6 @@ pub(crate) struct RatioRow {
     pub(crate) second: String,
     /// For each figure of the table its ratio, and which server is ahead.
     pub(crate) cells: Vec<Option<(String, Option<String>)>>,
-}
-
-/// Where a drawn table is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Medium {
-    Terminal,
-    Markdown,
 }
 
 /// A scenario's headline figures.
@@ -108,9 +101,9 @@ fn ratio_rows(runs: &Runs, scenario: Scenario, metrics: &[&Metric]) -> Vec<Ratio
 }
 
 impl Table {
-    /// The rows without the ratios; `mark` is put behind a server's name where the row is doubtful.
-    pub(crate) fn draw(self, medium: Medium, lang: Lang, mark: &str) -> comfy_table::Table {
-        let mut drawn = medium.table();
+    /// The rows without the ratios, as Markdown; `mark` is put behind a server's name where the row is doubtful.
+    pub(crate) fn markdown(self, lang: Lang, mark: &str) -> comfy_table::Table {
+        let mut drawn = markdown();
         drawn.set_header(self.header.iter().map(|text| text.get(lang)));
         for row in self.rows {
             let mark = if row.doubtful { mark } else { "" };
@@ -123,13 +116,9 @@ impl Table {
     }
 }
 
-/// The table of the guide.
-pub(crate) fn draw_claims(results: &Results, medium: Medium, lang: Lang) -> comfy_table::Table {
-    let line_break = match medium {
-        Medium::Terminal => "\n",
-        Medium::Markdown => "<br>",
-    };
-    let mut drawn = medium.table();
+/// The table of the guide, as Markdown.
+pub(crate) fn claims_markdown(results: &Results, lang: Lang) -> comfy_table::Table {
+    let mut drawn = markdown();
     let header = [
         text!("Đồng bộ", "Synchronous"),
         text!("Bất đồng bộ", "Asynchronous"),
@@ -145,26 +134,18 @@ pub(crate) fn draw_claims(results: &Results, medium: Medium, lang: Lang) -> comf
         drawn.add_row([
             claim.synchronous.get(lang),
             claim.asynchronous.get(lang),
-            &figures.join(line_break),
+            &figures.join("<br>"),
             claim.says.get(lang),
         ]);
     }
     drawn
 }
 
-impl Medium {
-    fn table(self) -> comfy_table::Table {
-        const WIDTH: u16 = 118;
-        let mut table = comfy_table::Table::new();
-        match self {
-            Self::Terminal => table
-                .load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY)
-                .set_content_arrangement(ContentArrangement::Dynamic)
-                .set_width(WIDTH),
-            Self::Markdown => table.load_style(comfy_table::presets::ASCII_MARKDOWN),
-        };
-        table
-    }
+/// An empty table as Markdown has them.
+pub(crate) fn markdown() -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
+    table
 }
 
 /// A figure's name with its unit.

@@ -10,6 +10,17 @@ pub(crate) enum Lang {
     En,
 }
 
+impl Lang {
+    /// Vietnamese for a Vietnamese system, English for any other.
+    pub(crate) fn of_locale(locale: Option<&str>) -> Self {
+        let language = locale.and_then(|name| name.split(['-', '_', '.']).next());
+        match language {
+            Some(vi) if vi.eq_ignore_ascii_case("vi") => Self::Vi,
+            _ => Self::En,
+        }
+    }
+}
+
 /// One saying in both languages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Text {
@@ -112,6 +123,21 @@ fn grouped(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn language_follows_the_locale() {
+        for (locale, lang) in [
+            (Some("vi-VN"), Lang::Vi),
+            (Some("vi_VN.UTF-8"), Lang::Vi),
+            (Some("vi"), Lang::Vi),
+            (Some("en-GB"), Lang::En),
+            (Some("C"), Lang::En),
+            (Some("vip"), Lang::En),
+            (None, Lang::En),
+        ] {
+            assert_eq!(Lang::of_locale(locale), lang, "{locale:?}");
+        }
+    }
 
     #[test]
     fn numbers_have_three_digits_or_a_group_more() {

@@ -1,5 +1,6 @@
 //! The runs: the servers that take part, each started, loaded and stopped again, in an order that is fair to all.
 
+mod build;
 pub(crate) mod fake;
 pub(crate) mod progress;
 pub(crate) mod runner;

@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use crate::loadgen::Endpoint;
+use crate::results::text::Lang;
+use crate::run::build;
 
 /// A server that can be named on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,10 +84,10 @@ impl Known {
     }
 
     /// Makes it ready to start, or says what is missing.
-    pub(crate) fn prepare(self) -> Result<Target> {
+    pub(crate) fn prepare(self, lang: Lang) -> Result<Target> {
         let start = match self {
             Self::Evloop | Self::Thread => {
-                Start::Binary(built(&format!("{}-server", self.name()))?)
+                Start::Binary(built(&format!("{}-server", self.name()), lang)?)
             }
             Self::Bare => Start::Fake(Vec::new()),
             Self::Python | Self::Node | Self::Bun | Self::Tokio => Start::Peer(peer(self.name())?),
@@ -225,7 +227,7 @@ fn workspace() -> Option<PathBuf> {
 }
 
 /// The release build of one of the lab's servers, up to date where its sources are at hand.
-fn built(binary: &str) -> Result<PathBuf> {
+fn built(binary: &str, lang: Lang) -> Result<PathBuf> {
     let own = env::current_exe().context("cannot tell where this program is")?;
     let profile = own.parent().context("a program is in a directory")?;
     let target = profile
@@ -237,22 +239,7 @@ fn built(binary: &str) -> Result<PathBuf> {
     let beside = profile.join(format!("{binary}{}", env::consts::EXE_SUFFIX));
     if let Some(root) = workspace() {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let build = Command::new(cargo)
-            .args([
-                "build",
-                "--release",
-                "--quiet",
-                "--package",
-                "ws-realtime-lab",
-                "--bin",
-                binary,
-                "--target-dir",
-            ])
-            .arg(target)
-            .current_dir(root)
-            .stdin(Stdio::null())
-            .status();
-        match build {
+        match build::release(Path::new(&cargo), &root, target, binary, lang) {
             Ok(status) if status.success() => return Ok(path),
             Ok(_) => bail!("not built: `cargo build --release --bin {binary}` says why"),
             // No cargo on this machine; a build from elsewhere will do.

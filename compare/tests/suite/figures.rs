@@ -333,3 +333,34 @@ fn saturated_generator_is_flagged() {
         outcome.results["warnings"]
     );
 }
+
+/// The answer comes first, in five lines, and nothing is wider than a terminal.
+#[test]
+fn table_is_narrow_and_begins_with_the_answer() {
+    let words = [
+        "--scenario",
+        "fanout",
+        "--clients",
+        "10",
+        "--rate",
+        "100",
+        "--window",
+        "300ms",
+        "--repeats",
+        "2",
+    ];
+    let outcome = compare(&["one=", "two=--delay 30ms"], &words);
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    let answer = lines.iter().position(|line| line.is_empty()).unwrap();
+    assert!((4..=5).contains(&answer), "{}", outcome.stdout);
+    assert!(
+        lines[1].starts_with("✓ everything arrived"),
+        "{}",
+        outcome.stdout
+    );
+    // The last line is the report's path, which is as long as it is.
+    for line in &lines[..lines.len() - 1] {
+        assert!(line.chars().count() <= 80, "{line}");
+        assert!(!line.contains(['─', '═', '\u{1b}']), "{line}");
+    }
+}
