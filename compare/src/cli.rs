@@ -85,12 +85,19 @@ pub(crate) struct Args {
     #[arg(long = "assert", value_name = "CONDITION")]
     pub(crate) assertions: Vec<Assertion>,
 
+    /// An earlier results.json: say what has changed since, and fail where a figure has become worse
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) change: Threshold,
+
     /// Where the report goes [default: compare/ in the target directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
     /// Language of the tables, and of the report when it is opened [default: the system's]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, global = true)]
     lang: Option<Lang>,
 
     /// List scenarios, servers and figures, and measure nothing
@@ -121,6 +128,8 @@ pub(crate) struct Args {
 /// What else the program can be.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Say what has become better or worse between two results.json, as Markdown
+    Diff(Diff),
     /// A server with known faults, to test this program against
     #[command(hide = true)]
     FakeServer(Faults),
@@ -128,6 +137,29 @@ pub(crate) enum Command {
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Tied(Tied),
+}
+
+/// Two comparisons.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Diff {
+    #[arg(value_name = "OLD.json")]
+    pub(crate) old: PathBuf,
+    #[arg(value_name = "NEW.json")]
+    pub(crate) new: PathBuf,
+    #[command(flatten)]
+    pub(crate) change: Threshold,
+}
+
+/// What counts as a change.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Threshold {
+    /// Percent by which a figure must be worse, its intervals apart, to fail
+    #[arg(long = "threshold", value_name = "PERCENT", default_value_t = 10.0, value_parser = parse_percent)]
+    pub(crate) percent: f64,
+
+    /// Compare results of machines that are not alike
+    #[arg(long)]
+    pub(crate) unlike_machines: bool,
 }
 
 impl Args {
@@ -193,6 +225,15 @@ fn parse_text_bytes(text: &str) -> Result<usize, String> {
         Ok(bytes)
     } else {
         Err(format!("it is within {allowed:?}"))
+    }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent: f64 = text.parse().map_err(|_| "it is a number of percent")?;
+    if percent.is_finite() && percent >= 0.0 {
+        Ok(percent)
+    } else {
+        Err("it is a number of percent, 0 or more".to_owned())
     }
 }
 

@@ -20,12 +20,13 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser as _, ValueEnum as _};
 
-use cli::{Args, Command};
+use cli::{Args, Command, Diff, Threshold};
 use measure::environment::Environment;
 use measure::pin::{self, Cores};
 use plan::case::Case;
 use plan::scenario::Scenario;
 use report::terminal::Page;
+use results::diff::{self, Saved};
 use results::runs::Participant;
 use results::text::Lang;
 use results::{Results, Skipped};
@@ -36,11 +37,13 @@ use run::{fake, signals};
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    let lang = args.lang();
     let done = match args.command {
+        Some(Command::Diff(diff)) => return diff_of_files(&diff, lang),
         Some(Command::FakeServer(faults)) => fake::run(faults).map(|()| ExitCode::SUCCESS),
         #[cfg(target_os = "linux")]
         Some(Command::Tied(server)) => server.exec().map(|never| match never {}),
-        None if args.list => list(args.lang()),
+        None if args.list => list(lang),
         None => compare(&args),
     };
     done.unwrap_or_else(|error| {
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
 fn compare(args: &Args) -> Result<ExitCode> {
     let stop = signals::stop_on_signal()?;
     signals::leave_no_server_behind();
+    let baseline = args.baseline.as_deref().map(Saved::read).transpose()?;
     let (targets, skipped) = targets(args)?;
     let mut environment = Environment::capture();
     let scenarios = fitting(args, &mut environment)?;
@@ -65,6 +69,10 @@ fn compare(args: &Args) -> Result<ExitCode> {
         command: target.command_line(),
     });
     let mut results = Results::new(environment, args.repeats(), servers.collect(), skipped);
+    if let Some(old) = &baseline {
+        // Before minutes are spent on what could not be compared.
+        ensure_alike(old, &Saved::of(&results)?, args.change)?;
+    }
     let log = out.join("servers.log");
     let runner = Runner {
         targets,
@@ -80,7 +88,46 @@ fn compare(args: &Args) -> Result<ExitCode> {
         runner.progress.say(&format!("{server}: {reason}"));
     }
     runner.run(&mut results);
-    conclude(args, &mut results, &out)
+    conclude(args, &mut results, baseline.as_ref(), &out)
+}
+
+/// The exit status: 0 where nothing is worse, 1 where something is, 2 where nothing can be said.
+fn diff_of_files(diff: &Diff, lang: Lang) -> ExitCode {
+    const CANNOT_SAY: u8 = 2;
+    let read = || anyhow::Ok((Saved::read(&diff.old)?, Saved::read(&diff.new)?));
+    let shown = read().and_then(|(old, new)| {
+        let (text, is_worse) = difference(&old, &new, diff.change, lang)?;
+        show(&text).map(|()| is_worse)
+    });
+    match shown {
+        Ok(is_worse) => ExitCode::from(u8::from(is_worse)),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "compare: {error:#}");
+            ExitCode::from(CANNOT_SAY)
+        }
+    }
+}
+
+/// The difference as Markdown, and whether something has become worse.
+fn difference(old: &Saved, new: &Saved, change: Threshold, lang: Lang) -> Result<(String, bool)> {
+    ensure_alike(old, new, change)?;
+    let changes = diff::between(old, new, change.percent);
+    ensure!(
+        !changes.is_empty(),
+        "the two have no scenario, case and server in common"
+    );
+    let is_worse = changes.iter().any(|change| change.verdict.is_regression());
+    Ok((report::diff::render(old, new, &changes, lang), is_worse))
+}
+
+fn ensure_alike(old: &Saved, new: &Saved, change: Threshold) -> Result<()> {
+    let unlike = old.unlike(new);
+    ensure!(
+        unlike.is_empty() || change.unlike_machines,
+        "the machines are not alike ({}); --unlike-machines compares them all the same",
+        unlike.join("; ")
+    );
+    Ok(())
 }
 
 /// Shows what can be asked for.
@@ -97,21 +144,33 @@ fn list(lang: Lang) -> Result<ExitCode> {
 }
 
 /// Draws the conclusions, shows them and decides the exit status.
-fn conclude(args: &Args, results: &mut Results, out: &Path) -> Result<ExitCode> {
+fn conclude(
+    args: &Args,
+    results: &mut Results,
+    baseline: Option<&Saved>,
+    out: &Path,
+) -> Result<ExitCode> {
     results.conclude(&args.assertions);
     let saved = results.save(&out.join("results.json"));
     let written = report::write_all(results, args.lang(), out);
     let mut shown = vec![report::terminal::render(results, Page::stdout(args.lang()))];
     shown.extend(results.assertions.iter().map(|it| format!("{it}\n")));
+    let difference = baseline
+        .map(|old| difference(old, &Saved::of(results)?, args.change, args.lang()))
+        .transpose();
+    if let Ok(Some((text, _))) = &difference {
+        shown.push(format!("{text}\n"));
+    }
     if written.is_ok() {
         shown.push(format!("{}\n", out.join("report.html").display()));
     }
     show(&shown.concat()).and(saved).and(written)?;
+    let is_worse = difference?.is_some_and(|(_, is_worse)| is_worse);
     let runs = &results.runs.all;
     let measured = runs.iter().any(|run| run.result.measured().is_some());
     Ok(if !results.complete {
         ExitCode::from(signals::INTERRUPTED)
-    } else if measured && results.assertions.iter().all(|verdict| verdict.holds) {
+    } else if measured && !is_worse && results.assertions.iter().all(|verdict| verdict.holds) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -4,6 +4,7 @@
 mod answer;
 mod charts;
 mod csv;
+pub(crate) mod diff;
 mod html;
 pub(crate) mod list;
 mod markdown;

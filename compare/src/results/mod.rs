@@ -8,11 +8,12 @@
 //!
 //! In reading order: [`figures`] of one run, each with a name in [`metric`]; [`stats`] makes repeats a median and two
 //! medians a ratio; [`runs`] is what was measured; [`comparison`], [`claims`], [`warning`] and [`assertion`] are what
-//! follows from it, in the words of [`warning_text`] and the languages of [`text`].
+//! follows from it, [`diff`] what has changed since another comparison, in the words of [`warning_text`] and the languages of [`text`].
 
 pub(crate) mod assertion;
 pub(crate) mod claims;
 pub(crate) mod comparison;
+pub(crate) mod diff;
 pub(crate) mod figures;
 pub(crate) mod metric;
 pub(crate) mod runs;

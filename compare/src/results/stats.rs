@@ -1,9 +1,9 @@
 //! The median of repeats with its spread, and the ratio of two medians with its error.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What repeats of one figure say together.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
     /// The least and the greatest of the repeats.
