@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use crate::core::by_address::TrustedProxy;
 use crate::core::http::{AllowedHost, AllowedOrigin};
 use crate::core::limits::{Deflate, Limits};
 
@@ -76,6 +77,24 @@ pub struct Config {
     /// Sockets open from one address, whether clients, requests or neither yet; 0: no limit
     #[arg(long, value_name = "N", env = "WSLAB_MAX_SOCKETS_PER_ADDRESS", default_value_t = 0, value_parser = count(0, 1_000_000))]
     pub max_sockets_per_address: usize,
+
+    /// WebSocket handshakes per second from one address, and as many at once; more get 429; 0: no limit
+    #[arg(long, value_name = "N", env = "WSLAB_MAX_HANDSHAKES_PER_ADDRESS", default_value_t = 0, value_parser = count(0, 1_000_000))]
+    pub max_handshakes_per_address: usize,
+
+    /// Messages per second from one address, and as many at once; more get an error; 0: no limit
+    #[arg(long, value_name = "N", env = "WSLAB_MAX_MESSAGES_PER_ADDRESS", default_value_t = 0, value_parser = count(0, 1_000_000))]
+    pub max_messages_per_address: usize,
+
+    /// Proxy that is believed when it says whose address it speaks for, by X-Forwarded-For or the PROXY protocol: an
+    /// address or a network, as in 10.0.0.0/8; repeatable
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "WSLAB_TRUSTED_PROXY",
+        value_delimiter = ','
+    )]
+    pub trusted_proxy: Vec<TrustedProxy>,
 
     /// Largest message and frame from a client; larger: Close 1009
     #[arg(long, value_name = "BYTES", env = "WSLAB_MAX_MESSAGE", default_value = "64KiB", value_parser = bytes(125, 16 << 20))]
@@ -263,6 +282,9 @@ impl Config {
             notice_limit: self.notice_limit,
             max_clients: self.max_clients,
             max_clients_per_address: self.max_clients_per_address,
+            max_sockets_per_address: self.max_sockets_per_address,
+            max_handshakes_per_address: self.max_handshakes_per_address,
+            max_messages_per_address: self.max_messages_per_address,
             max_sockets: self.max_sockets(),
             max_message: self.max_message,
             max_unsent: self.max_unsent,
@@ -350,6 +372,9 @@ mod tests {
             ["--deflate-level", "0"],
             ["--deflate-level", "10"],
             ["--deflate-restart", "0"],
+            ["--trusted-proxy", "proxy.example"],
+            ["--trusted-proxy", "10.0.0.0/33"],
+            ["--max-messages-per-address", "-1"],
         ] {
             let parsed = Config::try_parse_from(["server"].iter().chain(&flags));
             assert!(parsed.is_err(), "{flags:?}");

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::arrival::Arrival;
 use super::context::Context;
 use super::engine::Full;
-use super::http::{self, Head, Refusal, Request, Site, Step, Upgrade};
+use super::http::{self, Head, Proxied, Refusal, Request, Site, Step, Upgrade};
 use super::refusals::Quoted;
 use super::time::Now;
 
@@ -17,6 +17,15 @@ use super::time::Now;
 pub(crate) struct Ends {
     pub(crate) peer: SocketAddr,
     pub(crate) local: IpAddr,
+}
+
+impl Ends {
+    /// A proxy that is believed has said whose connection this is.
+    pub(crate) fn replace_by(&mut self, proxied: Proxied) {
+        if let Some((peer, local)) = proxied.ends {
+            *self = Self { peer, local };
+        }
+    }
 }
 
 /// What became of a request.
@@ -88,19 +97,26 @@ pub(crate) fn answer_without_place(
     let mut head = Head::default();
     head.push(input);
     let mut out = Vec::new();
-    match head.next_step() {
+    let mut ends = Ends {
+        peer: arrival.peer,
+        local: arrival.local,
+    };
+    let mut step = head.next_step();
+    if let Step::Proxied(proxied) = step
+        && context.by_address.trusts(ends.peer.ip())
+    {
+        ends.replace_by(proxied);
+        step = head.next_step();
+    }
+    match step {
         Step::Request(request)
             if matches!(request.path.as_str(), "/healthz" | "/metrics")
                 && !request.wants_websocket() =>
         {
-            let ends = Ends {
-                peer: arrival.peer,
-                local: arrival.local,
-            };
             answer(context, &request, ends, now, draining, true, &mut out);
         }
-        Step::Incomplete | Step::Request(_) | Step::Reject(_) => {
-            refuse(context, refusal, arrival.peer, now, &mut out);
+        Step::Incomplete | Step::Proxied(_) | Step::Request(_) | Step::Reject(_) => {
+            refuse(context, refusal, ends.peer, now, &mut out);
         }
     }
     out

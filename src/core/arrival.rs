@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::http::Refusal;
+
 /// A connection's two ends.
 #[derive(Debug)]
 pub struct Arrival {
@@ -20,33 +22,36 @@ pub struct Arrival {
 
 /// Sockets open by address, where `--max-sockets-per-address` limits them.
 #[derive(Debug)]
-pub struct Places {
+pub(super) struct Places {
     most: usize,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 impl Places {
     /// At most so many for each; 0: any number, and none is counted.
-    pub fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self {
             most,
             taken: Arc::default(),
         }
     }
 
-    /// Whether another socket of this address fits in; if so, its place, where places are counted.
-    pub fn take(&self, address: IpAddr) -> Option<Option<Box<Place>>> {
+    /// A place for another socket of this address, where places are counted.
+    ///
+    /// # Errors
+    /// As many are open as may be.
+    pub(super) fn take(&self, address: IpAddr) -> Result<Option<Box<Place>>, Refusal> {
         if self.most == 0 {
-            return Some(None);
+            return Ok(None);
         }
         let mut taken = self.taken.lock();
         let count = taken.entry(address).or_default();
         if *count >= self.most {
-            return None;
+            return Err(Refusal::AddressSockets);
         }
         *count += 1;
         let taken = Arc::clone(&self.taken);
-        Some(Some(Box::new(Place { taken, address })))
+        Ok(Some(Box::new(Place { taken, address })))
     }
 }
 
@@ -78,17 +83,17 @@ mod tests {
         let places = Places::new(2);
         let first = places.take(one).expect("a place");
         let second = places.take(one).expect("a place");
-        assert!(places.take(one).is_none());
-        assert!(places.take(other).is_some_and(|place| place.is_some()));
+        assert!(places.take(one).is_err());
+        assert!(places.take(other).is_ok_and(|place| place.is_some()));
         drop(first);
         let third = places.take(one).expect("the place that was given back");
-        assert!(places.take(one).is_none());
+        assert!(places.take(one).is_err());
         drop((second, third));
         assert!(
             places.taken.lock().is_empty(),
             "nothing is kept of who has gone"
         );
         let unlimited = Places::new(0);
-        assert!((0..1000).all(|_| unlimited.take(one).is_some_and(|place| place.is_none())));
+        assert!((0..1000).all(|_| unlimited.take(one).is_ok_and(|place| place.is_none())));
     }
 }

@@ -1,5 +1,6 @@
 //! What every part of a server shares: what never changes while it runs, its counters, and its codecs.
 
+use super::by_address::ByAddress;
 use super::counters::Counters;
 use super::http::AccessPolicy;
 use super::limits::Limits;
@@ -15,6 +16,8 @@ pub struct Context {
     pub epoch: String,
     /// What the rules keep to.
     pub limits: Limits,
+    /// What each address has taken of what it may.
+    pub by_address: ByAddress,
     /// Which hosts are this server's, and which pages may open a WebSocket.
     pub access: AccessPolicy,
     /// The contents of `--report`.
@@ -34,6 +37,7 @@ impl Context {
         Self {
             model: "evloop",
             epoch: "epoch".to_owned(),
+            by_address: ByAddress::new(&limits, Vec::new()),
             access: AccessPolicy {
                 loopback_only: true,
                 refuse_null_origin: false,

@@ -16,6 +16,10 @@ pub struct Limits {
     pub notice_limit: usize,
     pub max_clients: usize,
     pub max_clients_per_address: usize,
+    pub max_sockets_per_address: usize,
+    /// Per second, as are the messages.
+    pub max_handshakes_per_address: usize,
+    pub max_messages_per_address: usize,
     /// Sockets in all: the clients, and some for pages, health checks and refusals.
     pub max_sockets: usize,
     pub max_message: usize,

@@ -35,6 +35,15 @@ pub enum Reason {
     Message(Fault),
     /// A client that broke a rule or a limit.
     Client(Broken),
+    /// Nothing but a claim.
+    Claim(Ignored),
+}
+
+/// What is claimed and not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ignored {
+    /// For whom a request came.
+    ForwardedFor,
 }
 
 /// What a client did that ends its connection.
@@ -69,13 +78,20 @@ impl From<Broken> for Reason {
     }
 }
 
+impl From<Ignored> for Reason {
+    fn from(ignored: Ignored) -> Self {
+        Self::Claim(ignored)
+    }
+}
+
 impl Reason {
     /// The name under which `/metrics` counts it; dashboards rely on these, so they never change.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Request(refusal) => refusal.reason(),
-            Self::Message(fault) => fault.code(),
+            Self::Message(fault) => fault.reason(),
             Self::Client(broken) => broken.label(),
+            Self::Claim(Ignored::ForwardedFor) => "forwarded_for",
         }
     }
 
@@ -89,8 +105,15 @@ impl Reason {
             Self::Message(Fault::RateLimited { .. }) => {
                 "a client sends faster than --chat-interval allows; it was told when to try again."
             }
+            Self::Message(Fault::AddressRate { .. }) => {
+                "an address sends faster than --max-messages-per-address allows; it was told when to try again."
+            }
             Self::Message(_) => "a client's message was refused; it was told why.",
             Self::Client(broken) => broken.advice(),
+            Self::Claim(Ignored::ForwardedFor) => {
+                "an X-Forwarded-For names addresses that no trusted proxy vouches for, and they are ignored; name \
+                 the proxies in front of this server with --trusted-proxy."
+            }
         };
         advice.into()
     }

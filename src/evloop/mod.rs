@@ -77,12 +77,7 @@ pub fn run(
     context: Arc<Context>,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let (world, acceptor) = MioWorld::new(
-        listeners,
-        config.max_sockets_per_address,
-        config.simulate_cpu,
-        shutdown,
-    )?;
+    let (world, acceptor) = MioWorld::new(listeners, config.simulate_cpu, shutdown)?;
     let mut event_loop = EventLoop::new(world, acceptor, config.drain_timeout, context);
     while event_loop.turn()? != Phase::Stopping {}
     Ok(())
@@ -289,9 +284,9 @@ impl<W: World> EventLoop<W> {
         let without_descriptor = |socket: &mut _, arrival: &_| {
             turn_away(socket, arrival, Refusal::NoDescriptors);
         };
-        while let Some(accepted) =
-            self.acceptor
-                .next(now.instant, &context.counters, without_descriptor)
+        while let Some(accepted) = self
+            .acceptor
+            .next(now.instant, &context, without_descriptor)
         {
             match accepted {
                 Accepted::Client(socket, arrival)
@@ -302,8 +297,8 @@ impl<W: World> EventLoop<W> {
                 Accepted::Client(mut socket, arrival) => {
                     turn_away(&mut socket, &arrival, Refusal::Full);
                 }
-                Accepted::OneTooMany(mut socket, arrival) => {
-                    turn_away(&mut socket, &arrival, Refusal::AddressSockets);
+                Accepted::OneTooMany(mut socket, arrival, refusal) => {
+                    turn_away(&mut socket, &arrival, refusal);
                 }
                 Accepted::NoDescriptors(until) => {
                     self.wheel.insert(until, TimerKind::Accept);

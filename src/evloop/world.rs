@@ -143,19 +143,13 @@ impl MioWorld {
     /// Those of setting up the poll and the listeners.
     pub fn new(
         listeners: Vec<TcpListener>,
-        max_sockets_per_address: usize,
         simulate_cpu: bool,
         shutdown: ShutdownReceiver,
     ) -> io::Result<(Self, Acceptor<MioListener>)> {
         let poll = Poll::new()?;
         let mut stop_requests = StopRequests::new(shutdown)?;
         stop_requests.register(poll.registry(), SHUTDOWN)?;
-        let acceptor = Acceptor::watched(
-            listeners,
-            poll.registry(),
-            LISTENERS,
-            max_sockets_per_address,
-        )?;
+        let acceptor = Acceptor::watched(listeners, poll.registry(), LISTENERS)?;
         let world = Self {
             poll,
             stop_requests,

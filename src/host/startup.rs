@@ -17,6 +17,7 @@ use super::dashboard_sources;
 use super::log::{self, Log};
 use super::systemd;
 use crate::config::Config;
+use crate::core::by_address::ByAddress;
 use crate::core::counters::Counters;
 use crate::core::http::AccessPolicy;
 use crate::core::websocket::deflate::Codecs;
@@ -68,10 +69,12 @@ fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyh
     stopper.on_signals().context("cannot handle signals")?;
     announce(&listeners)?;
     systemd::tell_ready();
+    let limits = config.limits();
     let context = crate::core::context::Context {
         model,
         epoch: new_epoch(),
-        limits: config.limits(),
+        by_address: ByAddress::new(&limits, config.trusted_proxy.clone()),
+        limits,
         access: AccessPolicy {
             loopback_only: are_loopback(&listeners),
             refuse_null_origin: config.refuse_null_origin,

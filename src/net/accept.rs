@@ -15,8 +15,8 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef, Socket, Type};
 use tracing::warn;
 
-use crate::core::arrival::{Arrival, Places};
-use crate::core::counters::Counters;
+use crate::core::arrival::Arrival;
+use crate::core::context::Context;
 use crate::core::http::{MAX_HEAD_BYTES, Refusal};
 #[cfg(target_os = "linux")]
 use crate::net::defer_accept::defer_accept;
@@ -37,7 +37,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub struct Acceptor<L: Listener = MioListener> {
     listeners: Vec<Watched<L>>,
     first_token: Token,
-    places: Places,
     spare: Option<L::Spare>,
     paused: bool,
     left_this_turn: usize,
@@ -103,7 +102,7 @@ pub enum Accepted<S = TcpStream> {
     /// A client connected.
     Client(S, Arrival),
     /// A client from whose address as many sockets are open as may be.
-    OneTooMany(S, Arrival),
+    OneTooMany(S, Arrival, Refusal),
     /// No descriptor is left. Call [`Acceptor::resume`] at this time.
     NoDescriptors(Instant),
 }
@@ -117,7 +116,6 @@ impl Acceptor {
         listeners: Vec<std::net::TcpListener>,
         registry: &Registry,
         first_token: Token,
-        max_sockets_per_address: usize,
     ) -> io::Result<Self> {
         let mut watched = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
@@ -146,13 +144,13 @@ impl Acceptor {
                 address: (!ip.is_unspecified()).then_some(ip),
             });
         }
-        Ok(Self::new(watched, first_token, max_sockets_per_address))
+        Ok(Self::new(watched, first_token))
     }
 }
 
 impl<L: Listener> Acceptor<L> {
     /// The listeners, whose readiness is reported under `first_token` and the tokens below it.
-    pub fn new(listeners: Vec<L>, first_token: Token, max_sockets_per_address: usize) -> Self {
+    pub fn new(listeners: Vec<L>, first_token: Token) -> Self {
         let listeners: Vec<_> = listeners
             .into_iter()
             .map(|listener| Watched {
@@ -164,7 +162,6 @@ impl<L: Listener> Acceptor<L> {
             spare: spare_descriptor(&listeners),
             listeners,
             first_token,
-            places: Places::new(max_sockets_per_address),
             paused: false,
             left_this_turn: ACCEPTS_A_TURN,
         }
@@ -202,7 +199,7 @@ impl<L: Listener> Acceptor<L> {
     pub fn next(
         &mut self,
         now: Instant,
-        stats: &Counters,
+        context: &Context,
         turn_away: impl Fn(&mut L::Socket, &Arrival),
     ) -> Option<Accepted<L::Socket>> {
         while self.is_ready() && self.left_this_turn > 0 {
@@ -212,16 +209,16 @@ impl<L: Listener> Acceptor<L> {
             match watched.listener.accept() {
                 Ok((socket, peer, local)) => {
                     let arrival = |place| Arrival { peer, local, place };
-                    return Some(match self.places.take(peer.ip()) {
-                        Some(place) => Accepted::Client(socket, arrival(place)),
-                        None => Accepted::OneTooMany(socket, arrival(None)),
+                    return Some(match context.by_address.place(peer.ip()) {
+                        Ok(place) => Accepted::Client(socket, arrival(place)),
+                        Err(refusal) => Accepted::OneTooMany(socket, arrival(None), refusal),
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     watched.is_ready = false;
                 }
                 Err(error) if lacks_descriptors(&error) => {
-                    if let Some(resume_at) = self.turn_one_away(now, stats, &turn_away) {
+                    if let Some(resume_at) = self.turn_one_away(now, context, &turn_away) {
                         return Some(Accepted::NoDescriptors(resume_at));
                     }
                 }
@@ -238,7 +235,7 @@ impl<L: Listener> Acceptor<L> {
     fn turn_one_away(
         &mut self,
         now: Instant,
-        stats: &Counters,
+        context: &Context,
         turn_away: &impl Fn(&mut L::Socket, &Arrival),
     ) -> Option<Instant> {
         let had_spare = self.spare.take().is_some();
@@ -256,7 +253,7 @@ impl<L: Listener> Acceptor<L> {
                 false
             }
             Some((Err(_), _)) | None => {
-                stats.refused(now, Refusal::NoDescriptors);
+                context.counters.refused(now, Refusal::NoDescriptors);
                 true
             }
         };
@@ -299,13 +296,15 @@ fn lacks_descriptors(error: &io::Error) -> bool {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     /// Waits until a client can be accepted.
     fn accept(acceptor: &mut Acceptor, poll: &mut mio::Poll) -> (TcpStream, Arrival) {
+        let context = Context::for_tests(Config::defaults().limits());
         let mut events = mio::Events::with_capacity(1);
         loop {
             if let Some(Accepted::Client(socket, arrival)) =
-                acceptor.next(Instant::now(), &Counters::new(), |_, _| ())
+                acceptor.next(Instant::now(), &context, |_, _| ())
             {
                 return (socket, arrival);
             }
@@ -321,7 +320,7 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let poll = mio::Poll::new().expect("a poll");
         let acceptor =
-            Acceptor::watched(vec![listener], poll.registry(), Token(7), 0).expect("registered");
+            Acceptor::watched(vec![listener], poll.registry(), Token(7)).expect("registered");
         (acceptor, poll, address)
     }
 

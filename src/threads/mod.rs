@@ -100,12 +100,7 @@ impl AcceptLoop {
         let poll = Poll::new()?;
         let mut stop_requests = StopRequests::new(shutdown)?;
         stop_requests.register(poll.registry(), SHUTDOWN)?;
-        let acceptor = Acceptor::watched(
-            listeners,
-            poll.registry(),
-            LISTENERS,
-            config.max_sockets_per_address,
-        )?;
+        let acceptor = Acceptor::watched(listeners, poll.registry(), LISTENERS)?;
         Ok(Self {
             poll,
             acceptor,
@@ -161,10 +156,7 @@ impl AcceptLoop {
         let turn_away = |socket: &mut _, arrival: &_| {
             shared.answer_without_place(socket, arrival, Refusal::NoDescriptors);
         };
-        while let Some(accepted) = self
-            .acceptor
-            .next(Instant::now(), &context.counters, turn_away)
-        {
+        while let Some(accepted) = self.acceptor.next(Instant::now(), context, turn_away) {
             match accepted {
                 Accepted::Client(socket, arrival)
                     if context.counters.sockets() < context.limits.max_sockets =>
@@ -174,8 +166,8 @@ impl AcceptLoop {
                 Accepted::Client(mut socket, arrival) => {
                     shared.answer_without_place(&mut socket, &arrival, Refusal::Full);
                 }
-                Accepted::OneTooMany(mut socket, arrival) => {
-                    shared.answer_without_place(&mut socket, &arrival, Refusal::AddressSockets);
+                Accepted::OneTooMany(mut socket, arrival, refusal) => {
+                    shared.answer_without_place(&mut socket, &arrival, refusal);
                 }
                 Accepted::NoDescriptors(until) => self.resume_at = Some(until),
             }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ws_realtime_lab::config::Config;
+use ws_realtime_lab::core::by_address::ByAddress;
 use ws_realtime_lab::core::context::Context;
 use ws_realtime_lab::core::counters::Counters;
 use ws_realtime_lab::core::engine::broadcast_log::{BroadcastLog, MEMBERS_PER_BATCH};
@@ -107,10 +108,12 @@ fn engine(criterion: &mut Criterion) {
         let mut config = Config::defaults();
         config.chat_interval = Duration::ZERO;
         config.max_clients = size as usize;
+        let limits = config.limits();
         let context = Arc::new(Context {
+            by_address: ByAddress::new(&limits, Vec::new()),
             model: "evloop",
             epoch: "epoch".to_owned(),
-            limits: config.limits(),
+            limits,
             access: AccessPolicy {
                 loopback_only: true,
                 refuse_null_origin: false,

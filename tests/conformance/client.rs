@@ -207,6 +207,16 @@ impl Client {
         }
     }
 
+    /// The next message of one of these types, whatever else comes before it.
+    pub(crate) fn next_of_type_among(&mut self, kinds: &[&str]) -> Value {
+        loop {
+            let value = self.next_json();
+            if kinds.iter().any(|kind| value["type"] == *kind) {
+                return value;
+            }
+        }
+    }
+
     /// Every answer that the server had for this client when it read a ping sent now, and perhaps some of what the
     /// room said: no waiting, no sleeping. What this client itself has just caused must have been answered first,
     /// since a server may reply to all that it read at once before it broadcasts what was in it.

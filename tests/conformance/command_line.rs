@@ -21,7 +21,7 @@ conformance! {
 }
 
 /// Each flag with its default and unit, or what else its help must tell.
-const FLAGS: [(&str, &[&str]); 21] = [
+const FLAGS: [(&str, &[&str]); 24] = [
     ("--bind", &["127.0.0.1:8765", "[::1]:8765"]),
     ("--chat-interval", &["1s"]),
     ("--ping-interval", &["20s"]),
@@ -38,6 +38,9 @@ const FLAGS: [(&str, &[&str]); 21] = [
     ("--close-timeout", &["5s"]),
     ("--drain-timeout", &["5s"]),
     ("--max-sockets-per-address", &["0"]),
+    ("--max-handshakes-per-address", &["0", "429"]),
+    ("--max-messages-per-address", &["0"]),
+    ("--trusted-proxy", &["10.0.0.0/8"]),
     ("--allow-origin", &["https://lab.example"]),
     ("--allow-host", &["lab.example"]),
     ("--refuse-null-origin", &["null"]),
@@ -181,6 +184,10 @@ fn a_value_that_makes_no_sense_is_exit_2(program: Program) {
         "--history many",
         "--history=-1",
         "--max-clients 1.5",
+        "--max-handshakes-per-address=-1",
+        "--max-messages-per-address lots",
+        "--trusted-proxy proxy.example",
+        "--trusted-proxy 10.0.0.0/33",
         "--max-message 64XB",
         "--max-unsent=-1",
         "--log shout",

@@ -128,7 +128,6 @@ impl<'a> Tally<'a> {
     }
 
     /// Waits until there are more, however many.
-    #[cfg(target_os = "linux")]
     pub(crate) fn rises(&self) {
         await_figure(
             self.reason,

@@ -62,6 +62,7 @@ mod malformed_http;
 mod origin;
 mod upgrade;
 
+mod by_address;
 mod capacity;
 mod keepalive;
 mod large_room;

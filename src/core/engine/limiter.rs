@@ -31,14 +31,24 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Takes a token if there is one, where `burst` fit in and one comes back in each `interval`.
-    pub fn take(&mut self, now: Instant, interval: Duration, burst: u32) -> bool {
+    /// Takes a token, where `burst` fit in and one comes back in each `interval`.
+    ///
+    /// # Errors
+    /// How long to wait, where there is none.
+    pub fn take(&mut self, now: Instant, interval: Duration, burst: u32) -> Result<(), Duration> {
         let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + interval;
-        let taken = full_at <= now + interval * burst;
-        if taken {
+        let latest = now + interval * burst;
+        if full_at <= latest {
             self.full_at = Some(full_at);
+            Ok(())
+        } else {
+            Err(full_at - latest)
         }
-        taken
+    }
+
+    /// Whether no token is out, so that it is as good as a new one.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.full_at.is_none_or(|full_at| full_at <= now)
     }
 }
 
@@ -59,7 +69,10 @@ mod tests {
                 now += Duration::from_millis(step);
                 level = room.min(level + step);
                 let expected = level >= interval;
-                prop_assert_eq!(bucket.take(now, Duration::from_millis(interval), burst), expected);
+                prop_assert_eq!(bucket.is_full(now), level == room);
+                let wait = Duration::from_millis(interval.saturating_sub(level));
+                let taken = bucket.take(now, Duration::from_millis(interval), burst);
+                prop_assert_eq!(taken, if expected { Ok(()) } else { Err(wait) });
                 level -= if expected { interval } else { 0 };
             }
         }

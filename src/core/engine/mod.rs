@@ -315,6 +315,17 @@ impl Engine {
         }
     }
 
+    /// A client's message is refused before it is looked into.
+    pub fn refuse(
+        &mut self,
+        now: Now,
+        client: ClientId,
+        refused: &RefusedChat<'_>,
+        output: &mut Output,
+    ) {
+        self.fault(now, client, refused.fault, refused.cid.as_deref(), output);
+    }
+
     /// The next members to be sent to; see [`BroadcastLog::next_batch`].
     pub fn next_batch(&mut self, members_max: usize) -> Batch {
         self.room.next_batch(members_max)
@@ -392,7 +403,9 @@ impl Engine {
             return;
         }
         let retry_after_ms = match fault {
-            Fault::RateLimited { retry_after_ms } => Some(retry_after_ms),
+            Fault::RateLimited { retry_after_ms } | Fault::AddressRate { retry_after_ms } => {
+                Some(retry_after_ms)
+            }
             _ => None,
         };
         output.push_reply(&Outgoing::Error {
@@ -417,6 +430,7 @@ fn client_mut(clients: &mut [Option<Client>], client: ClientId) -> Option<&mut C
     clients.get_mut(client.index())?.as_mut()
 }
 
-fn whole_ms(wait: Duration) -> u64 {
+/// How long to wait, in milliseconds, rounded up.
+pub(super) fn whole_ms(wait: Duration) -> u64 {
     u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::core::by_address::counted_as;
 use crate::core::limits::Limits;
 
 /// Why no other client is let in.
@@ -32,7 +33,8 @@ impl Occupancy {
     /// Whether there is room for one more from this address.
     pub fn room_for(&self, address: IpAddr, limits: &Limits) -> Result<(), Full> {
         let per_address = limits.max_clients_per_address;
-        let from_there = self.by_address.get(&address).copied().unwrap_or(0);
+        let from_there = self.by_address.get(&counted_as(address));
+        let from_there = from_there.copied().unwrap_or(0);
         if self.clients >= limits.max_clients {
             Err(Full::Server)
         } else if per_address > 0 && from_there >= per_address {
@@ -45,12 +47,13 @@ impl Occupancy {
     /// One comes in.
     pub fn enter(&mut self, address: IpAddr) {
         self.clients += 1;
-        *self.by_address.entry(address).or_default() += 1;
+        *self.by_address.entry(counted_as(address)).or_default() += 1;
     }
 
     /// One that came in goes.
     pub fn leave(&mut self, address: IpAddr) {
         self.clients -= 1;
+        let address = counted_as(address);
         if let Some(from_there) = self.by_address.get_mut(&address) {
             *from_there -= 1;
             if *from_there == 0 {

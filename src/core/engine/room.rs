@@ -232,9 +232,10 @@ impl Room {
         }
         let is_large = online > self.context.limits.notice_limit;
         if is_large
-            || !self
+            || self
                 .notices
                 .take(now.instant, NOTICE_INTERVAL, NOTICE_BURST)
+                .is_err()
         {
             self.summary_due
                 .get_or_insert(now.instant + SUMMARY_INTERVAL);

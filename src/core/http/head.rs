@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::proxied::{self, Proxied, Start};
 use super::refusal::Refusal;
 use super::request::{BAD_REQUEST_LINE, Request};
 
@@ -27,6 +28,8 @@ pub struct Head {
     start: usize,
     /// Up to where that head was looked through: a head can only end, or go wrong, at the end of a line.
     searched: usize,
+    /// What came first was looked at: a PROXY header, or none.
+    begun: bool,
 }
 
 /// What the bytes so far amount to.
@@ -34,6 +37,8 @@ pub struct Head {
 pub enum Step {
     /// No whole head: read more.
     Incomplete,
+    /// A PROXY header, before all requests. Whether its sender is believed is the caller's to know.
+    Proxied(Proxied),
     /// A request; there may be another right behind it.
     Request(Request),
     /// No proper request, and none will follow: refuse, then close.
@@ -48,6 +53,18 @@ impl Head {
 
     /// Takes the next request out of the bytes so far. After [`Step::Reject`] all bytes are gone.
     pub fn next_step(&mut self) -> Step {
+        if !self.begun {
+            match proxied::read(&self.buffer) {
+                Ok(Start::Incomplete) => return Step::Incomplete,
+                Ok(Start::Http) => self.begun = true,
+                Ok(Start::Proxied(proxied, length)) => {
+                    self.begun = true;
+                    self.start = length;
+                    return Step::Proxied(proxied);
+                }
+                Err(refusal) => return self.reject(refusal),
+            }
+        }
         self.skip_empty_lines();
         let step = match self.complete_lines() {
             Ok(Some(lines)) => self.parse(lines),
@@ -176,14 +193,13 @@ mod tests {
                         steps.push(Step::Reject(refusal));
                         return (steps, head);
                     }
-                    step @ Step::Request(_) => steps.push(step),
+                    step @ (Step::Proxied(_) | Step::Request(_)) => steps.push(step),
                 }
             }
             assert!(head.buffer.len() < MAX_HEAD_BYTES && head.buffer.capacity() <= MAX_HEAD_BYTES);
             assert_eq!(head.is_empty(), head.buffer.capacity() == 0);
-            assert_eq!(
-                head.searched,
-                head.buffer.len(),
+            assert!(
+                head.searched == head.buffer.len() || !head.begun,
                 "no byte is looked through twice"
             );
         }

@@ -23,7 +23,7 @@
 //! let (mut head, mut out) = (Head::default(), Vec::new());
 //! head.push(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
 //! let closes = match head.next_step() {
-//!     Step::Incomplete => false,
+//!     Step::Incomplete | Step::Proxied(_) => false,
 //!     Step::Reject(refusal) => {
 //!         refuse(refusal, site.model, site.now, &mut out);
 //!         true
@@ -46,6 +46,7 @@ mod authority;
 mod extensions;
 mod head;
 mod negotiation;
+mod proxied;
 mod refusal;
 mod request;
 mod upgrade;
@@ -61,6 +62,7 @@ use ::http::{Method, StatusCode};
 pub use access::{AccessPolicy, AllowedHost, AllowedOrigin};
 pub use head::{Head, MAX_HEAD_BYTES, MAX_HEADERS, Step};
 pub use negotiation::MetricsFormat;
+pub use proxied::Proxied;
 pub use refusal::Refusal;
 pub use request::Request;
 pub use upgrade::Upgrade;

@@ -37,6 +37,10 @@ pub enum Refusal {
     AddressFull,
     /// As many sockets as the server takes from one address are open, clients or not.
     AddressSockets,
+    /// From one address come more WebSocket handshakes than the server takes in a second.
+    AddressHandshakes,
+    /// What came says whose connection it is, and comes from no proxy that is trusted.
+    UntrustedProxy,
     /// No descriptor is left for another socket.
     NoDescriptors,
     /// No thread can be started for another client.
@@ -49,7 +53,8 @@ impl Refusal {
     /// Its status.
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::UntrustedProxy => StatusCode::BAD_REQUEST,
+            Self::AddressHandshakes => StatusCode::TOO_MANY_REQUESTS,
             Self::Origin => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -83,6 +88,8 @@ impl Refusal {
             Self::Full => "full",
             Self::AddressFull => "address_full",
             Self::AddressSockets => "address_sockets",
+            Self::AddressHandshakes => "address_handshakes",
+            Self::UntrustedProxy => "untrusted_proxy",
             Self::NoDescriptors => "no_descriptors",
             Self::NoThread => "no_thread",
             Self::Draining => "draining",
@@ -99,6 +106,8 @@ impl Refusal {
             | Self::Full
             | Self::AddressFull
             | Self::AddressSockets
+            | Self::AddressHandshakes
+            | Self::UntrustedProxy
             | Self::NoDescriptors
             | Self::NoThread
             | Self::Draining => true,
@@ -123,10 +132,12 @@ impl Refusal {
             Self::Full
             | Self::AddressFull
             | Self::AddressSockets
+            | Self::AddressHandshakes
             | Self::NoDescriptors
             | Self::NoThread
             | Self::Draining => answer.retry_later(),
             Self::BadRequest(_)
+            | Self::UntrustedProxy
             | Self::Host
             | Self::Origin
             | Self::NotFound
@@ -174,6 +185,14 @@ impl Refusal {
                 "As many connections from your address are open as the server takes (--max-sockets-per-address): \
                  close one, or try again in a few seconds."
             }
+            Self::AddressHandshakes => {
+                "From your address come more WebSockets per second than the server takes \
+                 (--max-handshakes-per-address): try again in a few seconds."
+            }
+            Self::UntrustedProxy => {
+                "The PROXY protocol is spoken here with trusted proxies only: start the server with --trusted-proxy \
+                 and the proxy's address, or send HTTP alone."
+            }
             Self::NoDescriptors => {
                 "The server has no descriptor left for another client (`ulimit -n`, --max-clients): \
                  try again in a few seconds."
@@ -193,6 +212,22 @@ mod tests {
     use super::*;
     use crate::core::http::refuse;
     use std::time::SystemTime;
+
+    #[test]
+    fn what_a_proxy_or_an_address_does_too_much_is_told_too() {
+        for (refusal, status, reason) in [
+            (Refusal::AddressHandshakes, 429, "address_handshakes"),
+            (Refusal::UntrustedProxy, 400, "untrusted_proxy"),
+        ] {
+            let mut out = Vec::new();
+            refuse(refusal, "threads", SystemTime::UNIX_EPOCH, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+            assert_eq!(text.contains("\r\nRetry-After: 5\r\n"), status == 429);
+            assert!(refusal.closes() && text.ends_with(".\n"), "{text}");
+            assert_eq!(refusal.reason(), reason);
+        }
+    }
 
     #[test]
     fn every_refusal_without_a_request_is_a_whole_answer_that_closes() {

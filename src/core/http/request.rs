@@ -28,6 +28,8 @@ pub struct Request {
     pub host: Option<String>,
     /// The origin of the page that sent it.
     pub origin: Option<String>,
+    /// For whom it came, as proxies say, or others.
+    pub forwarded_for: Option<String>,
     /// Which copies the peer has.
     pub if_none_match: Option<String>,
     /// Which formats the peer reads.
@@ -72,6 +74,7 @@ impl Request {
             keep_alive: !has_body && keeps_alive(&fields, http_minor_version),
             host: authority.map(ToOwned::to_owned).or(host),
             origin: fields.joined("Origin"),
+            forwarded_for: fields.joined("X-Forwarded-For"),
             if_none_match: fields.joined("If-None-Match"),
             accept: fields.joined("Accept"),
             extensions: fields.joined("Sec-WebSocket-Extensions").map(Into::into),
@@ -196,6 +199,7 @@ mod tests {
     fn a_request_says_what_this_server_looks_at() {
         let request = request(
             "GET /chat?a=1?2 HTTP/1.1\r\nhost: example.com:8765\r\nORIGIN: http://example.com\r\n\
+             X-Forwarded-For: 192.0.2.1\r\nx-forwarded-for: 192.0.2.2\r\n\
              If-None-Match: \"a\"\r\nif-none-match: \"b\"\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n",
         );
         let expected = Request {
@@ -205,6 +209,7 @@ mod tests {
             keep_alive: true,
             host: Some("example.com:8765".to_owned()),
             origin: Some("http://example.com".to_owned()),
+            forwarded_for: Some("192.0.2.1, 192.0.2.2".to_owned()),
             if_none_match: Some("\"a\", \"b\"".to_owned()),
             accept: Some("application/openmetrics-text; version=1.0.0".to_owned()),
             extensions: None,

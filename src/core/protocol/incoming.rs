@@ -78,20 +78,33 @@ pub enum Fault {
         /// How long until a message would be accepted, in milliseconds, rounded up.
         retry_after_ms: u64,
     },
+    /// Sooner than the rate of messages from one address allows.
+    AddressRate {
+        /// The same.
+        retry_after_ms: u64,
+    },
     /// A subscription names a metric that does not exist here.
     UnknownMetric,
 }
 
 impl Fault {
-    /// The stable `code` of the error, which is also its label among the refusals.
+    /// The stable `code` of the error.
     pub fn code(self) -> &'static str {
         match self {
             Self::BadJson => "bad_json",
             Self::BadMessage => "bad_message",
             Self::Empty => "empty",
             Self::TooLong => "too_long",
-            Self::RateLimited { .. } => "rate_limited",
+            Self::RateLimited { .. } | Self::AddressRate { .. } => "rate_limited",
             Self::UnknownMetric => "unknown_metric",
+        }
+    }
+
+    /// Its label among the refusals.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::AddressRate { .. } => "address_messages",
+            other => other.code(),
         }
     }
 
@@ -102,7 +115,9 @@ impl Fault {
             Self::BadMessage => "Invalid message type",
             Self::Empty => "Tên và nội dung không được để trống",
             Self::TooLong => "Tin nhắn quá dài (tối đa 500 ký tự)",
-            Self::RateLimited { .. } => "Bạn đang gửi tin nhắn quá nhanh. Vui lòng đợi 1 giây.",
+            Self::RateLimited { .. } | Self::AddressRate { .. } => {
+                "Bạn đang gửi tin nhắn quá nhanh. Vui lòng đợi 1 giây."
+            }
             Self::UnknownMetric => "Không có metric này",
         }
     }

@@ -8,7 +8,6 @@
 //! frames on their way (RFC 9112 §9.6).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use tracing::{debug, info};
@@ -16,14 +15,15 @@ use tungstenite::error::Error as WsError;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Message, WebSocketContext};
 
+use super::caller::Caller;
 use super::engine_access::EngineAccess;
 use super::frame::{self, Fragment, Inspected, Inspector, Run, Violation};
 use super::keepalive::Due;
 use super::pipe::Pipe;
 use super::session::Session;
-use crate::core::answers::{self, Ends, Outcome};
-use crate::core::arrival::{Arrival, Place};
-use crate::core::engine::{ClientId, Close, Full};
+use crate::core::answers::{self, Outcome};
+use crate::core::arrival::Arrival;
+use crate::core::engine::{ClientId, Close};
 use crate::core::http::{Head, Refusal, Request, Step, Upgrade};
 use crate::core::limits::Limits;
 use crate::core::protocol::Payload;
@@ -40,9 +40,7 @@ pub const CROSSING_BYTES: usize = 1024;
 #[derive(Debug)]
 pub struct Conversation {
     client: ClientId,
-    peer: SocketAddr,
-    /// Given back when the socket is closed.
-    _place: Option<Box<Place>>,
+    caller: Caller,
     stage: Stage,
     /// The beginning of a frame. It is held back until the rest has come, so that memory grows with what a client has
     /// sent and not with what its header claims: tungstenite makes room for the whole claim at once.
@@ -55,8 +53,6 @@ pub struct Conversation {
 enum Stage {
     Http {
         head: Head,
-        /// The server's address on this connection.
-        local: IpAddr,
         /// When the head being read must be whole.
         deadline: Instant,
         /// Whether a request was answered: silence is then an idle connection, not a slow head.
@@ -103,11 +99,9 @@ impl Conversation {
         let deadline = now.instant + limits.handshake_timeout;
         Self {
             client,
-            peer: arrival.peer,
-            _place: arrival.place,
+            caller: Caller::new(arrival),
             stage: Stage::Http {
                 head: Head::default(),
-                local: arrival.local,
                 deadline,
                 answered: false,
             },
@@ -243,40 +237,36 @@ impl Conversation {
 
     fn answer_requests(&mut self, now: Now, access: &mut impl EngineAccess) {
         let start = access.output().reply.own().len();
-        while let Stage::Http { head, local, .. } = &mut self.stage {
-            let local = *local;
+        while let Stage::Http { head, .. } = &mut self.stage {
             match head.next_step() {
                 Step::Incomplete => break,
+                Step::Proxied(proxied) => {
+                    if let Err(refusal) = self.caller.take_proxied(proxied, access.context()) {
+                        self.refuse(refusal, now, access);
+                    }
+                }
                 Step::Reject(refusal) => {
                     self.refuse(refusal, now, access);
                 }
                 Step::Request(request) => {
                     let last = access.output().reply.own().len() - start > MAX_PIPELINED_OUTPUT;
-                    self.answer(now, &request, local, last, access);
+                    self.answer(now, &request, last, access);
                 }
             }
         }
     }
 
-    fn answer(
-        &mut self,
-        now: Now,
-        request: &Request,
-        local: IpAddr,
-        last: bool,
-        access: &mut impl EngineAccess,
-    ) {
+    fn answer(&mut self, now: Now, request: &Request, last: bool, access: &mut impl EngineAccess) {
+        if let Err(refusal) = self.caller.take_request(now, request, access.context()) {
+            return self.refuse(refusal, now, access);
+        }
         let start = access.output().reply.own().len();
         let draining = access.with(|engine, _| engine.is_draining());
         let mut out = std::mem::take(access.output().reply.own());
-        let ends = Ends {
-            peer: self.peer,
-            local,
-        };
         let outcome = answers::answer(
             access.context(),
             request,
-            ends,
+            self.caller.ends,
             now,
             draining,
             last,
@@ -297,9 +287,9 @@ impl Conversation {
             Outcome::Responded { keep_alive: false } => self.linger(now, access),
             Outcome::Upgraded(upgrade) => match self.enter(now, &upgrade, access) {
                 Ok(number) => self.upgrade(now, &upgrade, number, access),
-                Err(full) => {
+                Err(refusal) => {
                     access.output().reply.truncate(start);
-                    self.refuse(answers::refusal_of(full), now, access);
+                    self.refuse(refusal, now, access);
                 }
             },
         }
@@ -308,7 +298,13 @@ impl Conversation {
     /// Refuses what is no whole request, or has no place, and ends the connection.
     fn refuse(&mut self, refusal: Refusal, now: Now, access: &mut impl EngineAccess) {
         let mut out = std::mem::take(access.output().reply.own());
-        answers::refuse(access.context(), refusal, self.peer, now, &mut out);
+        answers::refuse(
+            access.context(),
+            refusal,
+            self.caller.ends.peer,
+            now,
+            &mut out,
+        );
         *access.output().reply.own() = out;
         self.linger(now, access);
     }
@@ -319,10 +315,14 @@ impl Conversation {
         now: Now,
         upgrade: &Upgrade,
         access: &mut impl EngineAccess,
-    ) -> Result<u64, Full> {
-        let (client, address) = (self.client, self.peer.ip());
+    ) -> Result<u64, Refusal> {
+        let (client, address) = (self.client, self.caller.address);
+        let handshakes = &access.context().by_address.handshakes;
+        handshakes
+            .take(now.instant, address)
+            .map_err(|_| Refusal::AddressHandshakes)?;
         access.with(|engine, output| {
-            engine.vacancy(address)?;
+            engine.vacancy(address).map_err(answers::refusal_of)?;
             Ok(engine.open(now, client, address, upgrade, output))
         })
     }
@@ -335,12 +335,13 @@ impl Conversation {
         number: u64,
         access: &mut impl EngineAccess,
     ) {
-        let session = Session::new(now, upgrade, number, &access.context().limits);
+        let (address, limits) = (self.caller.address, &access.context().limits);
+        let session = Session::new(now, upgrade, number, address, limits);
         self.inspector = Inspector::new(upgrade.deflate.is_some());
         info!(
             "[{}] Client {number} connected from {}",
             session.endpoint.tag(),
-            self.peer
+            self.caller
         );
         let before = std::mem::replace(&mut self.stage, Stage::Open(session));
         if let Stage::Http { mut head, .. } = before {
@@ -482,7 +483,9 @@ impl Conversation {
             return;
         };
         match message {
-            Message::Text(text) => session.request(now, self.client, Payload::Text(&text), access),
+            Message::Text(text) => {
+                session.request(now, self.client, Payload::Text(&text), access);
+            }
             Message::Binary(bytes) => {
                 session.request(now, self.client, Payload::Binary(&bytes), access);
             }
@@ -509,7 +512,7 @@ impl Conversation {
     ) {
         debug!(
             "[SERVER] {}: closed with {}: {error}",
-            self.peer,
+            self.caller,
             broken.close_code()
         );
         access.context().counters.refused(now.instant, broken);

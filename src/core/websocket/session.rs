@@ -1,6 +1,8 @@
 //! An open WebSocket: its endpoint, its keepalive, and what its messages ask of the engine.
 
+use std::net::IpAddr;
 use std::num::NonZeroU8;
+use std::time::Duration;
 
 use tracing::info;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
@@ -9,10 +11,10 @@ use super::deflate::{InflateError, deflated_bytes_max};
 use super::engine_access::EngineAccess;
 use super::frame::{self, Fragment, Kind};
 use super::keepalive::Keepalive;
-use crate::core::engine::ClientId;
+use crate::core::engine::{ClientId, whole_ms};
 use crate::core::http::Upgrade;
 use crate::core::limits::Limits;
-use crate::core::protocol::{self, ChatRequest, Opening, Payload};
+use crate::core::protocol::{self, ChatRequest, Fault, Opening, Payload, RefusedChat};
 use crate::core::refusals::Printable;
 use crate::core::time::Now;
 
@@ -27,6 +29,8 @@ pub(super) struct Session {
     pub(super) context: WebSocketContext,
     pub(super) endpoint: Endpoint,
     pub(super) number: u64,
+    /// Under which it is counted.
+    address: IpAddr,
     pub(super) keepalive: Keepalive,
     /// The compression that was agreed on: the window that the client keeps, as a power of two.
     deflate: Option<NonZeroU8>,
@@ -60,7 +64,13 @@ impl Endpoint {
 }
 
 impl Session {
-    pub(super) fn new(now: Now, upgrade: &Upgrade, number: u64, limits: &Limits) -> Self {
+    pub(super) fn new(
+        now: Now,
+        upgrade: &Upgrade,
+        number: u64,
+        address: IpAddr,
+        limits: &Limits,
+    ) -> Self {
         // Frames are read out of the server's own buffer, so tungstenite's needs no room of its own (its default is
         // 128 KiB a client), and what it writes goes straight into the replies.
         let config = WebSocketConfig::default()
@@ -78,6 +88,7 @@ impl Session {
             context: WebSocketContext::new(Role::Server, Some(config)),
             endpoint,
             number,
+            address,
             keepalive: Keepalive::new(now, limits.ping_interval, number),
             deflate: upgrade.deflate,
             most_read: 0,
@@ -153,6 +164,11 @@ impl Session {
         access: &mut impl EngineAccess,
     ) {
         access.context().counters.messages_in.inc();
+        let rate = &access.context().by_address.messages;
+        if let Err(wait) = rate.take(now.instant, self.address) {
+            let refused = self.refusal(wait, payload);
+            return access.with(|engine, output| engine.refuse(now, client, &refused, output));
+        }
         match self.endpoint {
             Endpoint::Chat => {
                 let request = protocol::parse_chat(payload);
@@ -191,5 +207,20 @@ impl Session {
             (Kind::Text, Some(deflated)) => frame::deflated_text(reply, &deflated),
             (Kind::Binary, Some(deflated)) => frame::deflated_binary(reply, &deflated),
         }
+    }
+
+    /// The refusal of a message that comes too soon after others from its address; the sender learns which one it is.
+    fn refusal<'a>(&self, wait: Duration, payload: Payload<'a>) -> RefusedChat<'a> {
+        let cid = match self.endpoint {
+            Endpoint::Chat => match protocol::parse_chat(payload) {
+                Ok(ChatRequest::Say(chat)) => chat.cid,
+                Ok(ChatRequest::Ping) => None,
+                Err(refused) => refused.cid,
+            },
+            Endpoint::Dashboard | Endpoint::Echo => None,
+        };
+        let retry_after_ms = whole_ms(wait);
+        let fault = Fault::AddressRate { retry_after_ms };
+        RefusedChat { fault, cid }
     }
 }
