@@ -155,6 +155,11 @@ impl BroadcastLog {
 
     /// Appends a text frame for all members, and gives it back.
     pub fn append(&mut self, payload: &[u8]) -> &[u8] {
+        if self.members.len == 0 {
+            // What was appended before is for nobody: all that hear it read the history.
+            self.seal();
+            self.trim();
+        }
         if self
             .stream
             .as_ref()
@@ -633,6 +638,19 @@ mod tests {
             }
         }
         assert_eq!(size_of::<Node>(), 16, "compression costs a member nothing");
+    }
+
+    /// A room may have speakers before it has members: all of them may still be sent the history.
+    #[test]
+    fn what_is_said_without_members_is_not_kept() {
+        let mut log = BroadcastLog::with_capacity(0, deflate(1));
+        for _ in 0..1000 {
+            log.append(b"to the history only");
+        }
+        assert!(log.tail.len() < 100, "{} bytes", log.tail.len());
+        log.join(ClientId(0), false);
+        log.append(b"x");
+        assert_eq!(log.next_batch(1).slices.concat(), framed(b'x'));
     }
 
     #[test]
