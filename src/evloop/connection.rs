@@ -138,13 +138,15 @@ impl<S: Socket> Connection<S> {
 
     /// Whether it must be put on the list of connections whose next step of a replay can be sent.
     pub fn queue_replay(&mut self) -> bool {
-        let wanted = self.replay == Replay::Waiting
-            && self.state == State::Writable
-            && self.outbox.is_empty();
+        let wanted = self.replay == Replay::Waiting && self.takes_next_step();
         if wanted {
             self.replay = Replay::Queued;
         }
         wanted
+    }
+
+    fn takes_next_step(&self) -> bool {
+        self.state == State::Writable && self.outbox.is_empty()
     }
 
     fn is_ending(&self) -> bool {
@@ -221,6 +223,10 @@ impl<S: Socket> Connection<S> {
         if self.is_overdue(now) && self.conversation.time_out(now, access) == TimedOut::Drop {
             self.state = State::Dead;
         }
+        if known == Input::Ready {
+            // It still stands on the list, and must not be put there again.
+            self.input = Input::Ready;
+        }
         known
     }
 
@@ -250,10 +256,13 @@ impl<S: Socket> Connection<S> {
         self.conversation.close(now, close, access);
     }
 
-    /// The socket has taken the last step of its replay.
+    /// It is its turn on the list of replays: the next step, unless something else waits for its socket by now.
     pub fn continue_replay(&mut self, now: Now, access: &mut DirectAccess<'_>) {
-        self.replay = Replay::None;
-        self.conversation.continue_replay(now, access);
+        self.replay = Replay::Waiting;
+        if self.takes_next_step() {
+            self.replay = Replay::None;
+            self.conversation.continue_replay(now, access);
+        }
     }
 
     /// Sends what the conversation just came up with, or queues it. A reply of its own is sent at once, while all that

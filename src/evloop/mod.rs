@@ -49,7 +49,7 @@ use world::{LISTENERS, MioWorld, Readiness, SHUTDOWN, World};
 const EVENTS_PER_POLL: usize = 1024;
 /// The one buffer everything is read into. A connection gets one read of it per turn.
 const READ_BUFFER: usize = 64 * 1024;
-/// Steps of replays per turn; each is a few KiB.
+/// Steps of replays per turn; each is at most 16 KiB, or one message.
 const REPLAY_STEPS_PER_TURN: usize = 64;
 /// A turn longer than this is worth a line in the log.
 const SLOW_TURN: Duration = Duration::from_millis(100);

@@ -7,6 +7,7 @@ use socket2::SockRef;
 
 use super::*;
 use crate::config::Config;
+use crate::core::protocol::{Payload, parse_chat};
 use crate::host::clock;
 
 fn start(listener: TcpListener) -> EventLoop<MioWorld> {
@@ -48,6 +49,14 @@ fn a_connection_that_floods_is_read_once_per_turn() {
 
 /// A client of the echo that has been let in.
 fn let_in(event_loop: &mut EventLoop<MioWorld>, address: std::net::SocketAddr) -> TcpStream {
+    let_in_to("/ws/echo", event_loop, address)
+}
+
+fn let_in_to(
+    path: &str,
+    event_loop: &mut EventLoop<MioWorld>,
+    address: std::net::SocketAddr,
+) -> TcpStream {
     let mut client = TcpStream::connect(address).expect("accepted");
     client.set_nodelay(true).expect("a socket");
     client
@@ -55,8 +64,11 @@ fn let_in(event_loop: &mut EventLoop<MioWorld>, address: std::net::SocketAddr) -
         .expect("a deadline");
     client
         .write_all(
-            b"GET /ws/echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            .as_bytes(),
         )
         .expect("a connection");
     let before = event_loop.engine.client_count();
@@ -113,4 +125,68 @@ fn a_pong_that_crosses_the_close_does_not_cost_it() {
     let mut heard = Vec::new();
     client.read_to_end(&mut heard).expect("an orderly end");
     assert!(heard.ends_with(&[0x88, 0]), "{heard:?}");
+}
+
+/// Fills the room's history with messages that take several steps to replay.
+fn fill_history(event_loop: &mut EventLoop<MioWorld>, address: std::net::SocketAddr) -> TcpStream {
+    let speaker = let_in_to("/ws/chat", event_loop, address);
+    let text = "x".repeat(500);
+    for number in 0..200 {
+        let json = format!(r#"{{"type":"chat","name":"n","text":"{text}","cid":"{number}"}}"#);
+        let request = parse_chat(Payload::Text(&json));
+        let now = Now {
+            instant: clock::now().instant + Duration::from_secs(2 * number),
+            ..clock::now()
+        };
+        let said = event_loop
+            .engine
+            .chat(now, ClientId(0), &request, &mut event_loop.output);
+        assert!(said, "a message of the history");
+    }
+    event_loop.output.clear(0);
+    speaker
+}
+
+/// A client that asks for the history and speaks meanwhile is on the list of replays once, however often it is flushed.
+#[test]
+fn a_replay_is_listed_once_and_waits_for_its_socket() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let mut event_loop = start(listener);
+    let _speaker = fill_history(&mut event_loop, address);
+    let _reader = let_in_to("/ws/chat?history=200", &mut event_loop, address);
+    let token = *event_loop
+        .replaying
+        .front()
+        .expect("a replay of several steps");
+    for _ in 0..3 {
+        event_loop.after_io(clock::now(), token);
+        event_loop.flush();
+        event_loop.reap(clock::now());
+    }
+    assert_eq!(event_loop.replaying, [token]);
+}
+
+/// A deadline may be judged while a connection stands on the list of those to be read: it does not come to stand there twice.
+#[test]
+fn a_connection_to_be_read_is_listed_once_though_its_timer_fires() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let mut event_loop = start(listener);
+    let _client = let_in(&mut event_loop, address);
+    let token = event_loop.connections.tokens().next().expect("a client");
+    let readable = Readiness {
+        token,
+        readable: true,
+        writable: false,
+        ending: false,
+    };
+    event_loop.take_readiness(readable);
+    let later = Now {
+        instant: Instant::now() + Duration::from_secs(21),
+        ..clock::now()
+    };
+    event_loop.time_out(later, token);
+    event_loop.take_readiness(readable);
+    assert_eq!(event_loop.ready_again, [token]);
 }
