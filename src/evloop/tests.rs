@@ -149,7 +149,7 @@ fn fill_history(event_loop: &mut EventLoop<MioWorld>, address: std::net::SocketA
 
 /// A client that asks for the history and speaks meanwhile is on the list of replays once, however often it is flushed.
 #[test]
-fn a_replay_is_listed_once_and_waits_for_its_socket() {
+fn a_replay_is_listed_once_however_often_it_is_flushed() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     let mut event_loop = start(listener);

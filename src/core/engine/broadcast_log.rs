@@ -650,7 +650,7 @@ mod tests {
         assert!(log.tail.len() < 100, "{} bytes", log.tail.len());
         log.join(ClientId(0), false);
         log.append(b"x");
-        assert_eq!(log.next_batch(1).slices.concat(), framed(b'x'));
+        assert_eq!(log.next_batch(1).slices.concat(), [0x81, 1, b'x']);
     }
 
     #[test]
