@@ -60,7 +60,7 @@ impl<T> Wheel<T> {
     /// Adds a timer. A deadline that has passed fires with the next tick.
     ///
     /// # Panics
-    /// Never below 2³² timers; there is one a socket.
+    /// Never below 2³² timers; there is one per socket.
     pub fn insert(&mut self, deadline: Instant, item: T) -> TimerKey {
         let since_origin = deadline.saturating_duration_since(self.origin);
         let tick = ticks_up(since_origin).max(self.current + 1);
@@ -72,7 +72,7 @@ impl<T> Wheel<T> {
             next,
             item,
         }))
-        .expect("fewer timers than a u32 counts: one a socket");
+        .expect("fewer timers than a u32 counts: one per socket");
         if let Some(next) = self.timers.get_mut(next as usize) {
             next.previous = key;
         }

@@ -136,7 +136,7 @@ mod linux {
     use super::Limit;
 
     /// The stack of a thread and the page that guards it, and the same again for its stack for signals.
-    pub(super) const MAPPINGS_A_THREAD: u64 = 4;
+    pub(super) const MAPPINGS_PER_THREAD: u64 = 4;
     /// What Linux allows where it has not been changed (`DEFAULT_MAX_MAP_COUNT`).
     const DEFAULT_MAPPINGS: u64 = 65_530;
     /// Mappings besides the clients': the program's, the allocator's, those of threads that are just ending.
@@ -144,7 +144,7 @@ mod linux {
     /// Threads besides the clients': one accepts, one ticks, one writes the log; and some to spare.
     const OTHER_THREADS: u64 = 16;
     /// Address space of a client besides its stack: the guard pages, the stack for signals, its share of the heap.
-    const OTHER_SPACE_A_THREAD: u64 = 64 << 10;
+    const OTHER_SPACE_PER_THREAD: u64 = 64 << 10;
     /// Address space besides the clients': tables, history, the other threads.
     const OTHER_SPACE: u64 = 32 << 20;
     /// What glibc's allocator sets aside for an arena, of which threads get their own up to a number (mallopt(3)).
@@ -169,10 +169,10 @@ mod linux {
         let others = now as u64 + OTHER_MAPPINGS;
         Limit {
             name: format!("the limit of {most} mappings"),
-            sockets: most.saturating_sub(others) / MAPPINGS_A_THREAD,
+            sockets: most.saturating_sub(others) / MAPPINGS_PER_THREAD,
             remedy: format!(
                 "raise it with `sysctl vm.max_map_count={}`",
-                others + wanted * MAPPINGS_A_THREAD
+                others + wanted * MAPPINGS_PER_THREAD
             ),
         }
     }
@@ -184,7 +184,7 @@ mod linux {
         }
         let now = Process::myself().ok()?.statm().ok()?.size * procfs::page_size();
         let others = now + OTHER_SPACE + arenas() * ARENA;
-        let each = stack + OTHER_SPACE_A_THREAD;
+        let each = stack + OTHER_SPACE_PER_THREAD;
         Some(Limit {
             name: format!("the limit of {} KiB of address space", most >> 10),
             sockets: most.saturating_sub(others) / each,
@@ -379,7 +379,7 @@ mod tests {
             taken
         });
         // Some are the allocator's, for as many threads as there may be arenas, or of other tests.
-        let counted = linux::MAPPINGS_A_THREAD * THREADS as u64 + 100;
+        let counted = linux::MAPPINGS_PER_THREAD * THREADS as u64 + 100;
         assert!(taken as u64 <= counted, "{taken} for {THREADS} threads");
     }
 

@@ -25,8 +25,8 @@ use crate::net::defer_accept::defer_accept;
 /// a client that does not read ties up no more (tcp(7), `TCP_NOTSENT_LOWAT`; clients inherit it from the listener).
 #[cfg(target_os = "linux")]
 const KERNEL_UNSENT: u32 = 128 * 1024;
-/// Clients accepted in one turn; the rest wait for the next.
-const ACCEPTS_A_TURN: usize = 256;
+/// Clients accepted per turn; the rest wait for the next.
+const ACCEPTS_PER_TURN: usize = 256;
 /// Whether a client's socket has it from the listener, which saves a call for each. No standard promises it.
 const NODELAY_IS_INHERITED: bool = cfg!(target_os = "linux");
 /// How long accepting pauses when descriptors have run out.
@@ -163,7 +163,7 @@ impl<L: Listener> Acceptor<L> {
             listeners,
             first_token,
             paused: false,
-            left_this_turn: ACCEPTS_A_TURN,
+            left_this_turn: ACCEPTS_PER_TURN,
         }
     }
 
@@ -226,7 +226,7 @@ impl<L: Listener> Acceptor<L> {
                 Err(_) => {}
             }
         }
-        self.left_this_turn = ACCEPTS_A_TURN;
+        self.left_this_turn = ACCEPTS_PER_TURN;
         None
     }
 

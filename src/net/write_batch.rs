@@ -125,7 +125,7 @@ mod linux {
     use mio::net::TcpStream;
     use rustix::fs::{MemfdFlags, memfd_create, sendfile};
 
-    /// Talk in a file that exists in memory only.
+    /// Slices of the log in a file that exists in memory only.
     #[derive(Debug)]
     pub struct MemFile {
         file: File,

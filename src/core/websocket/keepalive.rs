@@ -61,7 +61,7 @@ impl Keepalive {
     }
 
     /// Tells what is due at `now`, where Pings come every `interval` and an answer within `timeout`. There is one
-    /// keepalive a client, so what is the same for all is not kept in it.
+    /// keepalive per client, so what is the same for all is not kept in it.
     pub fn time_out(&mut self, now: Instant, interval: Duration, timeout: Duration) -> Due {
         match self.dead_at {
             Some(dead_at) if now >= dead_at => Due::Dead,
