@@ -118,6 +118,11 @@ impl<S: Socket> Connection<S> {
         self.conversation.is_websocket() || !self.outbox.is_empty()
     }
 
+    /// Bytes that wait for the socket.
+    pub fn unsent(&self) -> usize {
+        self.outbox.unsent()
+    }
+
     /// What the loop knows it by.
     pub fn token(&self) -> Token {
         self.token
@@ -216,7 +221,8 @@ impl<S: Socket> Connection<S> {
         let known = self.input;
         self.try_blocked_output(&access.context().counters);
         for _ in 0..READS_BEFORE_VERDICT {
-            if !self.is_overdue(now) || self.read(now, buffer, access) == Input::Drained {
+            let is_judged = self.is_overdue(now) && self.conversation.is_judged_at_deadline();
+            if !is_judged || self.read(now, buffer, access) == Input::Drained {
                 break;
             }
         }

@@ -118,6 +118,23 @@ pub struct EventLoop<W: World> {
     fired: Vec<TimerKind>,
 }
 
+/// What an event loop holds between two turns, for tests that want it all given back.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// Sockets open.
+    pub sockets: usize,
+    /// Clients in.
+    pub clients: usize,
+    /// Timers on the wheel.
+    pub timers: usize,
+    /// Connections on a list of what is to be done.
+    pub listed: usize,
+    /// Unsent bytes of the client that has most of them.
+    pub unsent_max: usize,
+    /// Bytes that some member lacks.
+    pub lag_bytes: usize,
+}
+
 /// The engine, as a conversation reaches it here: directly.
 #[derive(Debug)]
 pub struct DirectAccess<'a> {
@@ -150,6 +167,7 @@ impl<W: World> EventLoop<W> {
     ) -> Self {
         let now = world.now();
         let max_sockets = context.limits.max_sockets;
+        let read_bytes = READ_BUFFER.min(broadcast_log::read_bytes_max(context.limits.max_unsent));
         Self {
             world,
             events: W::events(EVENTS_PER_POLL),
@@ -162,11 +180,28 @@ impl<W: World> EventLoop<W> {
             wheel: Wheel::new(now.instant, max_sockets),
             context,
             engine_timer: None,
-            buffer: vec![0; READ_BUFFER].into(),
+            buffer: vec![0; read_bytes].into(),
             ready_again: VecDeque::new(),
             replaying: VecDeque::new(),
             dirty: Vec::new(),
             fired: Vec::new(),
+        }
+    }
+
+    /// What it holds between two turns.
+    pub fn held(&self) -> Held {
+        Held {
+            sockets: self.connections.len(),
+            clients: self.engine.client_count(),
+            timers: self.wheel.len(),
+            listed: self.ready_again.len() + self.replaying.len() + self.dirty.len(),
+            unsent_max: self
+                .connections
+                .iter()
+                .map(Connection::unsent)
+                .max()
+                .unwrap_or(0),
+            lag_bytes: self.engine.log().lag_bytes(),
         }
     }
 

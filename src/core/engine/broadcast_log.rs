@@ -37,6 +37,12 @@ pub fn lag_bytes_max(max_unsent: usize) -> usize {
     LAG_BYTES_MAX.min(max_unsent / 2)
 }
 
+/// The most to read from a client at once, so that what is said in it, which is less than twice as long when it goes out,
+/// does not make a slow client of a member that reads either.
+pub fn read_bytes_max(max_unsent: usize) -> usize {
+    max_unsent / 4
+}
+
 /// A position in the log: the number of a slice, counted over the log's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Position(u64);

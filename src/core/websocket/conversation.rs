@@ -126,6 +126,14 @@ impl Conversation {
         }
     }
 
+    /// Whether what has come by the deadline decides what happens at it; a Ping is sent in any case.
+    pub fn is_judged_at_deadline(&self) -> bool {
+        match &self.stage {
+            Stage::Open(session) => session.keepalive.awaits_answer(),
+            _ => true,
+        }
+    }
+
     /// What becomes of the socket once all replies are sent.
     pub fn after_flush(&self) -> AfterFlush {
         match self.stage {

@@ -60,6 +60,11 @@ impl Keepalive {
         self.dead_at.unwrap_or(self.next_ping)
     }
 
+    /// Whether its deadline is that of an answer; else a Ping is due.
+    pub fn awaits_answer(&self) -> bool {
+        self.dead_at.is_some()
+    }
+
     /// Tells what is due at `now`, where Pings come every `interval` and an answer within `timeout`. There is one
     /// keepalive per client, so what is the same for all is not kept in it.
     pub fn time_out(&mut self, now: Instant, interval: Duration, timeout: Duration) -> Due {
