@@ -4,6 +4,10 @@
 #   tests/run.sh            all of it
 #   tests/run.sh rust       format, lints, documentation, Rust tests
 #   tests/run.sh browser    the pages in headless Chromium
+#
+# Longer, and not part of all of it:
+#
+#   tests/run.sh simulation ten thousand worlds of the event loop, of which `rust` runs two hundred
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
@@ -33,6 +37,11 @@ rust() {
     cargo test --locked --quiet --bench house
 }
 
+simulation() {
+    step "ten thousand worlds"
+    WORLDS=10000 cargo test --locked --profile simulation --test simulation
+}
+
 browser() {
     install chromium chromium
     step "browser tests"
@@ -43,6 +52,6 @@ browser() {
 
 case $what in
     all) rust && browser ;;
-    rust | browser) "$what" ;;
-    *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    rust | browser | simulation) "$what" ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -32,7 +32,7 @@ use ws_realtime_lab::evloop::{EventLoop, Phase};
 use ws_realtime_lab::net::accept::Acceptor;
 
 /// Worlds of a usual test run.
-const WORLDS: u64 = 300;
+const WORLDS: u64 = 200;
 
 fn limits(dice: &mut Dice) -> Limits {
     let ms = Duration::from_millis;
@@ -71,7 +71,7 @@ fn script(sim: &mut Sim) {
         Kind::Echo,
         Kind::Visitor,
     ];
-    for person in 0..1 + sim.dice.size(crowd) {
+    for person in 0..=sim.dice.size(crowd) {
         let kind = sim.dice.pick(&kinds);
         sim.clients.push(Client::new(kind, person));
         let at = if sim.dice.chance(500) {
@@ -89,6 +89,7 @@ fn script(sim: &mut Sim) {
         }
         return;
     }
+    sim.calm_at = length;
     sim.at(length, Action::Settle);
     sim.at(length + 3 * SECOND, Action::Audit);
     let mut end = length + 5 * SECOND;

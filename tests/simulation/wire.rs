@@ -1,9 +1,13 @@
 //! The client's side of the wire: requests and masked frames out, answers and plain frames in.
 
 pub(crate) const TEXT: u8 = 0x1;
+pub(crate) const BINARY: u8 = 0x2;
 pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xA;
+/// In place of a length: it follows in two bytes, or in eight.
+const MEDIUM: u8 = 126;
+const LONG: u8 = 127;
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
@@ -14,11 +18,11 @@ pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         length @ 0..126 => bytes.push(MASKED | u8::try_from(length).expect("below 126")),
         length @ 126..0x1_0000 => {
-            bytes.push(MASKED | 126);
+            bytes.push(MASKED | MEDIUM);
             bytes.extend(u16::try_from(length).expect("two bytes").to_be_bytes());
         }
         length => {
-            bytes.push(MASKED | 127);
+            bytes.push(MASKED | LONG);
             bytes.extend((length as u64).to_be_bytes());
         }
     }
@@ -56,11 +60,11 @@ pub(crate) fn take_frame(input: &mut Vec<u8>) -> Option<Heard> {
         "a server's frame: {first:#x} {second:#x}"
     );
     let (start, length) = match second {
-        126 => (
+        MEDIUM => (
             4,
             u16::from_be_bytes(input.get(2..4)?.try_into().expect("two")).into(),
         ),
-        127 => {
+        LONG => {
             let length = u64::from_be_bytes(input.get(2..10)?.try_into().expect("eight"));
             (10, usize::try_from(length).expect("it fits the memory"))
         }
