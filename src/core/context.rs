@@ -31,9 +31,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// One for a lab without a server, with these limits.
-    #[cfg(test)]
-    pub(crate) fn for_tests(limits: Limits) -> Self {
+    /// One for a lab that no binary has set up, with these limits: for tests, the simulation and fuzzing.
+    pub fn for_tests(limits: Limits) -> Self {
         Self {
             model: "evloop",
             epoch: "epoch".to_owned(),

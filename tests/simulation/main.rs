@@ -15,17 +15,17 @@ mod world;
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
 use clients::{Client, Kind, nanos};
 use dice::Dice;
 use world::{Action, Look, MS, SECOND, Sim, VirtualListener, VirtualWorld};
+use ws_realtime_lab::config::Config;
 use ws_realtime_lab::core::context::Context;
-use ws_realtime_lab::core::counters::Counters;
-use ws_realtime_lab::core::http::{AccessPolicy, MetricsFormat};
+use ws_realtime_lab::core::http::MetricsFormat;
 use ws_realtime_lab::core::limits::Limits;
 use ws_realtime_lab::evloop::world::LISTENERS;
 use ws_realtime_lab::evloop::{EventLoop, Phase};
@@ -33,6 +33,8 @@ use ws_realtime_lab::net::accept::Acceptor;
 
 /// Worlds of a usual test run.
 const WORLDS: u64 = 200;
+
+static DEFAULTS: LazyLock<Limits> = LazyLock::new(|| Config::defaults().limits());
 
 fn limits(dice: &mut Dice) -> Limits {
     let ms = Duration::from_millis;
@@ -47,10 +49,10 @@ fn limits(dice: &mut Dice) -> Limits {
         history: dice.pick(&[0, 5, 100, 10_000]),
         notice_limit: dice.pick(&[3, 500]),
         max_clients,
-        max_clients_per_address: 0,
         max_sockets: max_clients + 20,
         max_message: dice.pick(&[1024, 65_536]),
         max_unsent: dice.pick(&[8 << 10, 64 << 10, 1 << 20]),
+        ..DEFAULTS.clone()
     }
 }
 
@@ -101,21 +103,6 @@ fn script(sim: &mut Sim) {
     sim.at(end + 100 * MS, Action::Stop);
 }
 
-fn context(limits: Limits) -> Arc<Context> {
-    Arc::new(Context {
-        model: "evloop",
-        epoch: "epoch".to_owned(),
-        limits,
-        access: AccessPolicy {
-            loopback_only: true,
-            ..AccessPolicy::default()
-        },
-        report: None,
-        missing_metrics: Vec::new(),
-        counters: Counters::new(),
-    })
-}
-
 /// One world from its beginning to its end.
 fn run(sim: &Rc<RefCell<Sim>>) {
     let (limits, drain_timeout) = {
@@ -125,8 +112,8 @@ fn run(sim: &Rc<RefCell<Sim>>) {
         sim.drain_timeout = drain_timeout * MS;
         (sim.limits.clone(), Duration::from_millis(drain_timeout))
     };
-    let context = context(limits);
-    let acceptor = Acceptor::new(vec![VirtualListener(Rc::clone(sim))], LISTENERS, 0);
+    let context = Arc::new(Context::for_tests(limits));
+    let acceptor = Acceptor::new(vec![VirtualListener(Rc::clone(sim))], LISTENERS);
     let mut server = EventLoop::new(
         VirtualWorld(Rc::clone(sim)),
         acceptor,

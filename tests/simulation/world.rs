@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -801,8 +802,8 @@ impl Socket for VirtualSocket {
     type Pages = VirtualPages;
 
     /// Where `sendfile(2)` takes less than all, there may be room all the same: it moves 16 pages at a time.
-    fn send_pages(&mut self, pages: &VirtualPages, first: usize) -> io::Result<usize> {
-        let mut bytes = pages.slices[first..].concat();
+    fn send_pages(&mut self, pages: &VirtualPages, lacking: Range<usize>) -> io::Result<usize> {
+        let mut bytes = pages.slices[lacking].concat();
         let mut sim = self.sim.borrow_mut();
         let odds = sim.odds.short_send;
         if sim.dice.chance(odds) {
