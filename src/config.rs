@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::core::by_address::TrustedProxy;
+use crate::core::cluster::url::RedisUrl;
 use crate::core::http::{AllowedHost, AllowedOrigin};
 use crate::core::limits::{Deflate, Limits};
 
@@ -23,6 +24,7 @@ const LONGEST: Duration = Duration::from_hours(24);
 #[derive(Debug, Clone, Parser)]
 #[command(version, about, max_term_width = 110)]
 #[allow(missing_docs, reason = "each field's text is its --help")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Config {
     /// Address to listen on; both loopback addresses at port 8765 where none is given.
     #[arg(
@@ -161,6 +163,19 @@ pub struct Config {
     /// A report of `compare` to serve at /report
     #[arg(long, value_name = "FILE", env = "WSLAB_REPORT")]
     pub report: Option<PathBuf>,
+
+    /// Share the room with other servers on this Redis, as in `redis://user:password@host:6379/0?prefix=wslab`; without it
+    /// the room is this process' own
+    #[arg(long, value_name = "URL", env = "WSLAB_REDIS", hide_env_values = true)]
+    pub redis: Option<RedisUrl>,
+
+    /// Redis replicas that must have a message before it is acknowledged as stored by them
+    #[arg(long, value_name = "N", env = "WSLAB_REDIS_REPLICAS", default_value_t = 0, requires = "redis", value_parser = clap::value_parser!(u32).range(0..=16))]
+    pub redis_replicas: u32,
+
+    /// Let several servers listen on the same port, each getting its share of the clients (Linux)
+    #[arg(long, env = "WSLAB_REUSE_PORT")]
+    pub reuse_port: bool,
 
     /// How the thread server hands a message to the others; the other ways are there to be measured
     #[arg(

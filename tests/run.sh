@@ -25,6 +25,7 @@ install() {
 }
 
 rust() {
+    install redis-server redis-server
     step "format"
     cargo fmt --all --check
     step "lints"

@@ -53,6 +53,12 @@ pub(crate) fn answer(
         access: &context.access,
         local: ends.local,
         draining,
+        degraded: context
+            .counters
+            .redis
+            .as_ref()
+            .filter(|redis| redis.is_degraded())
+            .map(|_| "degraded: Redis is away"),
         last,
         report: context.report.as_deref(),
         deflate: context.limits.deflate.on,

@@ -1,6 +1,7 @@
 //! What every part of a server shares: what never changes while it runs, its counters, and its codecs.
 
 use super::by_address::ByAddress;
+use super::cluster::Settings;
 use super::counters::Counters;
 use super::http::AccessPolicy;
 use super::limits::Limits;
@@ -20,6 +21,8 @@ pub struct Context {
     pub by_address: ByAddress,
     /// Which hosts are this server's, and which pages may open a WebSocket.
     pub access: AccessPolicy,
+    /// The room's place on Redis, where it is shared with other nodes.
+    pub cluster: Option<Settings>,
     /// The contents of `--report`.
     pub report: Option<Vec<u8>>,
     /// Metrics that this host has no figures for; a subscription cannot name them.
@@ -43,6 +46,7 @@ impl Context {
                 origins: Vec::new(),
                 hosts: Vec::new(),
             },
+            cluster: None,
             report: None,
             missing_metrics: vec![Metric::Memory],
             counters: Counters::new(),

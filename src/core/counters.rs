@@ -17,6 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::cluster::figures::Figures;
 use super::http::MetricsFormat;
 use super::refusals::{Labels, Reason, Refusals};
 
@@ -45,6 +46,8 @@ pub struct Counters {
     pub log_lines_lost: Counter,
     turns: Histogram,
     longest_turn_ns: AtomicU64,
+    /// What is counted of Redis, where the room is on it.
+    pub redis: Option<Figures>,
 }
 
 /// A gauge without a sample until it is set for the first time.
@@ -87,6 +90,7 @@ impl Counters {
             // 16 µs to half a second: from an idle turn to one that clients feel.
             turns: Histogram::new(exponential_buckets(16e-6, 2.0, 16)),
             longest_turn_ns: AtomicU64::new(0),
+            redis: None,
         };
         stats.register();
         stats
@@ -145,6 +149,13 @@ impl Counters {
             Unit::Seconds,
             self.turns.clone(),
         );
+    }
+
+    /// The same with those of Redis.
+    #[must_use]
+    pub fn with_redis(mut self) -> Self {
+        self.redis = Some(Figures::new(&mut self.registry));
+        self
     }
 
     /// The text of `/metrics`.

@@ -8,6 +8,7 @@
 pub(crate) mod answers;
 pub mod arrival;
 pub mod by_address;
+pub mod cluster;
 pub mod context;
 pub mod counters;
 pub mod engine;

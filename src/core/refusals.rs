@@ -108,6 +108,9 @@ impl Reason {
             Self::Message(Fault::AddressRate { .. }) => {
                 "an address sends faster than --max-messages-per-address allows; it was told when to try again."
             }
+            Self::Message(Fault::Unavailable { .. }) => {
+                "a message could not be stored in Redis; its sender was told to try again."
+            }
             Self::Message(_) => "a client's message was refused; it was told why.",
             Self::Client(broken) => broken.advice(),
             Self::Claim(Ignored::ForwardedFor) => {

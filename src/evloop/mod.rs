@@ -11,6 +11,7 @@
 //! blocked.
 
 pub mod connection;
+pub mod redis;
 pub mod slots;
 #[cfg(test)]
 mod tests;
@@ -26,9 +27,11 @@ use std::time::{Duration, Instant};
 use mio::Token;
 use tracing::{info, warn};
 
+use self::redis::Redis;
 use crate::config::Config;
 use crate::core::answers;
 use crate::core::arrival::Arrival;
+use crate::core::cluster::figures::LinkKind;
 use crate::core::context::Context;
 use crate::core::engine::broadcast_log::{self, MEMBERS_PER_BATCH};
 use crate::core::engine::output::Output;
@@ -36,14 +39,15 @@ use crate::core::engine::{ClientId, Close, Engine};
 use crate::core::http::Refusal;
 use crate::core::time::Now;
 use crate::core::websocket::engine_access::EngineAccess;
-use crate::host::systemd;
+use crate::host::{self, systemd};
 use crate::net::accept::{self, Accepted, Acceptor};
+use crate::net::redis::{self as net_redis, Connected, Target};
 use crate::net::shutdown::Shutdown;
 use crate::net::write_batch::WriteBatch;
 use connection::{Connection, Input};
 use slots::Slots;
 use wheel::{TimerKey, Wheel};
-use world::{LISTENERS, MioWorld, Readiness, SHUTDOWN, World};
+use world::{LISTENERS, MioWorld, REDIS_PUBLISH, REDIS_READ, Readiness, SHUTDOWN, World};
 
 /// Events taken from the kernel in one poll.
 const EVENTS_PER_POLL: usize = 1024;
@@ -65,6 +69,8 @@ pub enum TimerKind {
     Accept,
     /// A stopping server waits no longer for its clients.
     Drain,
+    /// Something is due with Redis.
+    Redis,
 }
 
 /// Runs the server until it has been told to stop and every client has left.
@@ -78,7 +84,11 @@ pub fn run(
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let (world, acceptor) = MioWorld::new(listeners, config.simulate_cpu, shutdown)?;
+    let target = host::redis::target(config, &context);
     let mut event_loop = EventLoop::new(world, acceptor, config.drain_timeout, context);
+    if let Some(target) = target {
+        event_loop.connect(target)?;
+    }
     while event_loop.turn()? != Phase::Stopping {}
     Ok(())
 }
@@ -116,6 +126,9 @@ pub struct EventLoop<W: World> {
     /// Connections that have something to send, or are to be reaped.
     dirty: Vec<Token>,
     fired: Vec<TimerKind>,
+    redis: Option<Redis<W::Socket>>,
+    /// When the timer for Redis is set for.
+    redis_timer: Option<(TimerKey, Instant)>,
 }
 
 /// What an event loop holds between two turns, for tests that want it all given back.
@@ -157,6 +170,30 @@ impl EngineAccess for DirectAccess<'_> {
     }
 }
 
+impl EventLoop<MioWorld> {
+    /// Connects to Redis, and gives the engine the history that the stream has.
+    fn connect(&mut self, target: Target) -> io::Result<()> {
+        let start = net_redis::start(&target)?;
+        let now = self.world.now();
+        self.engine.take_stream(now, start.events);
+        let mut redis = Redis::new(start.reader);
+        for (kind, Connected { socket, greeting }) in [
+            (LinkKind::Publish, start.publish),
+            (LinkKind::Read, start.read),
+        ] {
+            socket.set_nonblocking(true)?;
+            let socket = mio::net::TcpStream::from_std(socket);
+            redis.take_first(kind, socket, &mut self.world, &self.context)?;
+            if let (LinkKind::Publish, Some(publisher)) = (kind, self.engine.publisher()) {
+                publisher.connected(now.instant, &greeting);
+            }
+        }
+        self.redis = Some(redis);
+        self.world.set_target(target);
+        Ok(())
+    }
+}
+
 impl<W: World> EventLoop<W> {
     /// A server without clients.
     pub fn new(
@@ -185,6 +222,8 @@ impl<W: World> EventLoop<W> {
             replaying: VecDeque::new(),
             dirty: Vec::new(),
             fired: Vec::new(),
+            redis: None,
+            redis_timer: None,
         }
     }
 
@@ -213,13 +252,16 @@ impl<W: World> EventLoop<W> {
     /// Those of the poll.
     pub fn turn(&mut self) -> io::Result<Phase> {
         self.set_engine_timer();
+        self.set_redis_timer();
         self.wait()?;
         let now = self.world.now();
         self.take_events(now);
+        self.read_redis(now);
         self.read(now);
         self.accept(now);
         self.fire_timers(now);
         self.continue_replays(now);
+        self.flush_redis(now);
         self.fan_out(now);
         self.flush();
         self.reap(now);
@@ -232,7 +274,8 @@ impl<W: World> EventLoop<W> {
         let busy = !self.ready_again.is_empty()
             || !self.replaying.is_empty()
             || self.engine.log().is_lagging()
-            || self.acceptor.is_ready();
+            || self.acceptor.is_ready()
+            || self.redis.as_ref().is_some_and(Redis::is_ready);
         let timeout = if busy {
             Some(Duration::ZERO)
         } else {
@@ -255,6 +298,11 @@ impl<W: World> EventLoop<W> {
         for readiness in W::readiness(&events) {
             match readiness.token {
                 SHUTDOWN => self.take_stop_requests(now),
+                REDIS_PUBLISH | REDIS_READ => {
+                    if let Some(redis) = &mut self.redis {
+                        redis.take_readiness(readiness);
+                    }
+                }
                 token if token.0 > LISTENERS.0 - self.acceptor.len() => {
                     self.acceptor.set_ready(token);
                 }
@@ -371,6 +419,8 @@ impl<W: World> EventLoop<W> {
                 }
                 TimerKind::Accept => self.acceptor.resume(),
                 TimerKind::Drain => self.phase = Phase::Stopping,
+                // Each turn looks at it.
+                TimerKind::Redis => self.redis_timer = None,
             }
         }
         self.fired = fired;
@@ -397,6 +447,9 @@ impl<W: World> EventLoop<W> {
             return;
         }
         let (clients, counters) = (self.engine.client_count(), &self.context.counters);
+        if let Some(simulated) = self.engine.simulated_elsewhere(now) {
+            self.world.go_on_from(simulated);
+        }
         let values = self.world.values(now.instant, clients, counters);
         let max_unsent = self.context.limits.max_unsent;
         let mut sent = 0;
@@ -528,6 +581,54 @@ impl<W: World> EventLoop<W> {
             self.wheel.cancel(key);
         }
         self.engine_timer = Some((self.wheel.insert(deadline, TimerKind::Engine), deadline));
+    }
+
+    fn set_redis_timer(&mut self) {
+        let Some(redis) = &self.redis else {
+            return;
+        };
+        let deadline = redis.deadline(self.world.instant(), &mut self.engine);
+        if self.redis_timer.map(|(_, planned)| planned) == deadline {
+            return;
+        }
+        if let Some((key, _)) = self.redis_timer.take() {
+            self.wheel.cancel(key);
+        }
+        self.redis_timer =
+            deadline.map(|deadline| (self.wheel.insert(deadline, TimerKind::Redis), deadline));
+    }
+
+    /// What Redis has answered goes to those who asked, and what the stream has to the room's log.
+    fn read_redis(&mut self, now: Now) {
+        let Some(redis) = &mut self.redis else {
+            return;
+        };
+        let (engine, world) = (&mut self.engine, &mut self.world);
+        redis.turn(now, engine, &self.context, world, &mut self.buffer);
+        let (max_unsent, counters) = (self.context.limits.max_unsent, &self.context.counters);
+        let mut sent = 0;
+        let mut unfinished = Vec::new();
+        self.engine.take_answers(now, |client, frames| {
+            let connection = self
+                .connections
+                .at_mut(client.0)
+                .expect("who is answered is connected");
+            sent += connection.send_slice(now, frames, max_unsent, counters);
+            if connection.needs_flush() {
+                unfinished.push(connection.token());
+            }
+        });
+        counters.bytes_out.inc_by(sent as u64);
+        for token in unfinished {
+            self.mark_dirty(token);
+        }
+    }
+
+    /// What was said in this turn goes to Redis.
+    fn flush_redis(&mut self, now: Now) {
+        if let Some(redis) = &mut self.redis {
+            redis.flush(now, &mut self.engine, &self.context, &mut self.world);
+        }
     }
 
     fn record(&mut self, now: Now) {

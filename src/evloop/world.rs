@@ -6,6 +6,8 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::ops::Range;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,12 +15,15 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
+use crate::core::cluster::figures::LinkKind;
+use crate::core::cluster::greeting::Greeting;
 use crate::core::counters::Counters;
 use crate::core::engine::Values;
 use crate::core::time::Now;
 use crate::host::clock;
 use crate::host::dashboard_sources::Sources;
 use crate::net::accept::{Acceptor, Listener, MioListener};
+use crate::net::redis::{Connected, Target};
 use crate::net::send_flags::MoreFollows;
 use crate::net::shutdown::{Shutdown as ShutdownReceiver, StopRequests};
 use crate::net::write_batch::MemFile;
@@ -26,7 +31,11 @@ use crate::net::write_batch::MemFile;
 /// Requests to stop have this token.
 pub const SHUTDOWN: Token = Token(usize::MAX);
 /// Listener N has this token less N; connections never reach up here.
-pub const LISTENERS: Token = Token(usize::MAX - 1);
+pub const LISTENERS: Token = Token(usize::MAX - 3);
+/// The connection on which is published has this token.
+pub const REDIS_PUBLISH: Token = Token(usize::MAX - 1);
+/// That on which the stream is read has this one.
+pub const REDIS_READ: Token = Token(usize::MAX - 2);
 
 /// Readiness of one token, as one event reports it: once, when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +91,26 @@ pub trait World {
 
     /// The dashboard's values for a tick.
     fn values(&mut self, now: Instant, clients: usize, counters: &Counters) -> Values;
+
+    /// The simulated values go on from these, which another node had.
+    fn go_on_from(&mut self, _simulated: [f64; 2]) {}
+
+    /// Begins an attempt to connect to Redis.
+    fn dial(&mut self, _link: LinkKind) {}
+
+    /// An attempt that has ended.
+    fn dialled(&mut self) -> Option<Dialled<Self::Socket>> {
+        None
+    }
+
+    /// A random number.
+    fn random(&mut self) -> u64 {
+        0
+    }
 }
+
+/// How an attempt to connect to Redis has ended: with a socket that has been greeted, or with what went wrong.
+pub type Dialled<S> = (LinkKind, Result<(S, Greeting), String>);
 
 /// A client's nonblocking socket.
 pub trait Socket: Read + Write {
@@ -134,7 +162,18 @@ pub struct MioWorld {
     poll: Poll,
     stop_requests: StopRequests,
     sources: Sources,
+    dialler: Option<Dialler>,
 }
+
+/// Connects to Redis in a thread that lives as long as the attempt: only there may anything block, as the lookup of a name
+/// does.
+#[derive(Debug)]
+struct Dialler {
+    target: Target,
+    ended: (Sender<Attempt>, Receiver<Attempt>),
+}
+
+type Attempt = (LinkKind, Result<Connected, String>);
 
 impl MioWorld {
     /// A poll that watches these listeners, and the requests to stop.
@@ -154,8 +193,17 @@ impl MioWorld {
             poll,
             stop_requests,
             sources: Sources::new(clock::now().instant, simulate_cpu, &mut rand::rng()),
+            dialler: None,
         };
         Ok((world, acceptor))
+    }
+
+    /// Redis is here.
+    pub fn set_target(&mut self, target: Target) {
+        self.dialler = Some(Dialler {
+            target,
+            ended: channel(),
+        });
     }
 }
 
@@ -205,5 +253,41 @@ impl World for MioWorld {
 
     fn values(&mut self, now: Instant, clients: usize, counters: &Counters) -> Values {
         self.sources.sample(now, clients, counters)
+    }
+
+    fn go_on_from(&mut self, simulated: [f64; 2]) {
+        self.sources.go_on_from(simulated);
+    }
+
+    fn dial(&mut self, link: LinkKind) {
+        let Some(dialler) = &self.dialler else {
+            return;
+        };
+        let (target, ended) = (dialler.target.clone(), dialler.ended.0.clone());
+        let attempt = move |ended: &Sender<Attempt>| {
+            let connected = target.connect().map_err(|error| error.to_string());
+            // The loop has ended where nothing receives it.
+            let _ = ended.send((link, connected));
+        };
+        let spawned = thread::Builder::new().name("redis-connect".to_owned());
+        let reported = ended.clone();
+        if let Err(error) = spawned.spawn(move || attempt(&ended)) {
+            let error = format!("no thread to connect to Redis with: {error}");
+            let _ = reported.send((link, Err(error)));
+        }
+    }
+
+    fn dialled(&mut self) -> Option<Dialled<TcpStream>> {
+        let (link, connected) = self.dialler.as_ref()?.ended.1.try_recv().ok()?;
+        let connected = connected.and_then(|Connected { socket, greeting }| {
+            let nonblocking = socket.set_nonblocking(true);
+            nonblocking.map_err(|error| error.to_string())?;
+            Ok((TcpStream::from_std(socket), greeting))
+        });
+        Some((link, connected))
+    }
+
+    fn random(&mut self) -> u64 {
+        rand::random()
     }
 }

@@ -70,6 +70,11 @@ impl Sources {
         }
     }
 
+    /// The simulated walks go on from where another node's are.
+    pub fn go_on_from(&mut self, simulated: [f64; 2]) {
+        [self.temperature, self.stock] = simulated;
+    }
+
     /// The values of a tick, in the order of [`Metric::ALL`](crate::core::protocol::Metric::ALL). Also brings the
     /// memory, the threads and the lost log lines in `counters` up to date.
     pub fn sample(&mut self, now: Instant, clients: usize, counters: &Counters) -> Values {

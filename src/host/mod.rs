@@ -5,5 +5,6 @@ pub mod clock;
 pub mod dashboard_sources;
 pub mod log;
 pub mod proc;
+pub mod redis;
 pub mod startup;
 pub mod systemd;

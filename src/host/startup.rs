@@ -7,20 +7,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use rand::RngExt;
-use rand::distr::Alphanumeric;
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::warn;
 
 use super::capacity::{self, Cost};
 use super::dashboard_sources;
 use super::log::{self, Log};
+use super::redis;
 use super::systemd;
 use crate::config::Config;
 use crate::core::by_address::ByAddress;
 use crate::core::counters::Counters;
 use crate::core::http::AccessPolicy;
 use crate::core::websocket::deflate::Codecs;
+use crate::net::redis::random_name;
 use crate::net::shutdown::{self, Shutdown};
 
 /// Connections that may wait to be accepted; the system may cap it (`net.core.somaxconn`).
@@ -60,6 +60,11 @@ fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyh
         ),
         None => None,
     };
+    let redis = redis::new_node(&config);
+    let epoch = match &redis {
+        Some(target) => target.connect()?.greeting.epoch,
+        None => random_name(),
+    };
     let listeners = match systemd::listeners().context("cannot use the sockets of LISTEN_FDS")? {
         passed if passed.is_empty() => bind(&config)?,
         passed => passed,
@@ -69,10 +74,14 @@ fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyh
     stopper.on_signals().context("cannot handle signals")?;
     announce(&listeners)?;
     systemd::tell_ready();
+    let counters = match &redis {
+        Some(_) => Counters::new().with_redis(),
+        None => Counters::new(),
+    };
     let limits = config.limits();
     let context = crate::core::context::Context {
         model,
-        epoch: new_epoch(),
+        epoch,
         by_address: ByAddress::new(&limits, config.trusted_proxy.clone()),
         limits,
         access: AccessPolicy {
@@ -81,9 +90,10 @@ fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyh
             origins: config.allow_origin.clone(),
             hosts: config.allow_host.clone(),
         },
+        cluster: redis.map(|target| target.settings),
         report,
         missing_metrics: dashboard_sources::missing(),
-        counters: Counters::new(),
+        counters,
         codecs: Codecs::new(config.deflate_level),
     };
     run(listeners, &config, Arc::new(context), shutdown)?;
@@ -100,16 +110,10 @@ fn are_loopback(listeners: &[TcpListener]) -> bool {
     })
 }
 
-/// A name for this life of the room's history that no earlier life used.
-fn new_epoch() -> String {
-    let letters = rand::rng().sample_iter(Alphanumeric).take(12);
-    letters.map(char::from).collect()
-}
-
 fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in config.addresses() {
-        match listen(address) {
+        match listen(address, config.reuse_port) {
             Ok(listener) => listeners.push(listener),
             // IPv6 was not asked for; a host without it still has the other loopback address.
             Err(error) if config.bind.is_empty() && address.is_ipv6() && lacks_address(&error) => {
@@ -139,7 +143,7 @@ fn lacks_address(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(no_such_family)
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -148,9 +152,15 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    if reuse_port && !cfg!(target_os = "linux") {
+        return Err(io::Error::other("--reuse-port is for Linux only"));
+    }
     // So that a restart need not wait for TIME_WAIT; on Windows the option means something else.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    // So that several servers share a port, between which the kernel chooses.
+    #[cfg(target_os = "linux")]
+    socket.set_reuse_port(reuse_port)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -5,6 +5,7 @@ pub mod accept;
 pub mod defer_accept;
 pub mod has_input;
 pub mod outbox;
+pub mod redis;
 pub mod send_flags;
 pub mod shutdown;
 pub mod write_batch;

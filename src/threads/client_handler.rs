@@ -124,6 +124,13 @@ impl ClientHandler {
         if state.engine.deadline() < state.ticker_wakes {
             self.shared.wake_ticker();
         }
+        if state
+            .engine
+            .publisher()
+            .is_some_and(|publisher| publisher.has_work())
+        {
+            self.shared.said.notify_one();
+        }
         (result, more)
     }
 

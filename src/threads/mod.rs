@@ -15,6 +15,7 @@
 mod client;
 mod client_handler;
 mod client_writer;
+mod redis;
 mod shared;
 mod stalled;
 mod state;
@@ -35,7 +36,7 @@ use crate::config::Config;
 use crate::core::arrival::Arrival;
 use crate::core::context::Context;
 use crate::core::http::Refusal;
-use crate::host::systemd;
+use crate::host::{self, systemd};
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::shutdown::{Shutdown, StopRequests};
 use client_handler::ClientHandler;
@@ -60,7 +61,11 @@ pub fn run(
     context: Arc<Context>,
     shutdown: Shutdown,
 ) -> io::Result<()> {
+    let target = host::redis::target(config, &context);
     let shared = Arc::new(Shared::new(context, config.delivery));
+    if let Some(target) = target {
+        redis::start(&shared, target)?;
+    }
     ticker::start(&shared, config.simulate_cpu)?;
     AcceptLoop::new(listeners, config, shutdown, shared)?.run()
 }

@@ -69,6 +69,8 @@ pub(super) struct Shared {
     ticker: OnceLock<Waker>,
     /// Wakes clients that have spoken faster than the room is sent what they say.
     caught_up: Condvar,
+    /// Wakes the thread that publishes, where the room is on Redis.
+    pub(super) said: Condvar,
 }
 
 impl Shared {
@@ -82,6 +84,7 @@ impl Shared {
             round: RwLock::new(()),
             ticker: OnceLock::new(),
             caught_up: Condvar::new(),
+            said: Condvar::new(),
         }
     }
 

@@ -114,6 +114,18 @@ impl State {
             .filter(|writer| self.engine.has(writer.client()))
     }
 
+    /// Queues what Redis has answered for each client that it is for.
+    pub(super) fn take_answers(&mut self, now: Now) -> Vec<Arc<ClientWriter>> {
+        let mut answered = Vec::new();
+        let writers = &self.writers;
+        self.engine.take_answers(now, |client, frames| {
+            let writer = &writers[client.index()];
+            writer.enqueue_from_other(frames);
+            answered.push(Arc::clone(writer));
+        });
+        answered
+    }
+
     /// Queues the dashboard's values for each watcher. They are sent after the lock is let go, but stand in the outbox
     /// before any watcher can change what it wants, so that nothing unwanted comes after the confirmation.
     pub(super) fn tick(&mut self, now: Now, values: &Values) -> Vec<Arc<ClientWriter>> {

@@ -97,12 +97,17 @@ fn time_to_work(shared: &Shared) -> Duration {
 
 fn tick(shared: &Shared, sources: &mut Sources) {
     let now = clock::now();
-    let (due, clients) = {
+    let (due, clients, simulated) = {
         let mut state = shared.state();
         state.change(|engine| engine.summarise(now));
-        (state.engine.tick_is_due(now), state.engine.client_count())
+        let simulated = state.engine.simulated_elsewhere(now);
+        let engine = &state.engine;
+        (engine.tick_is_due(now), engine.client_count(), simulated)
     };
     if due {
+        if let Some(simulated) = simulated {
+            sources.go_on_from(simulated);
+        }
         let values = sources.sample(now.instant, clients, &shared.context.counters);
         let watchers = shared.state().tick(now, &values);
         let pending = watchers

@@ -120,6 +120,7 @@ fn engine(criterion: &mut Criterion) {
                 origins: Vec::new(),
                 hosts: Vec::new(),
             },
+            cluster: None,
             report: None,
             missing_metrics: Vec::new(),
             counters: Counters::new(),

@@ -57,7 +57,7 @@ fn the_sender_alone_is_acknowledged(program: Program) {
     assert_eq!(chat.get("cid"), None, "the broadcast is the same for all");
     assert_eq!(
         ack,
-        json!({"type": "ack", "cid": "mine", "id": 1, "ts": chat["ts"]})
+        json!({"type": "ack", "cid": "mine", "id": 1, "ts": chat["ts"], "stored": "room"})
     );
     assert_eq!(bystander.next_json(), chat);
     assert_eq!(bystander.heard_so_far(), [] as [Value; 0]);

@@ -34,6 +34,8 @@ mod frame;
 mod harness;
 mod http_client;
 mod process;
+#[cfg(unix)]
+mod redis_server;
 mod texts;
 mod wire;
 
@@ -70,6 +72,8 @@ mod limits;
 mod slow_consumer;
 mod violations;
 
+#[cfg(unix)]
+mod cluster;
 mod command_line;
 #[cfg(unix)]
 mod exhaustion;

@@ -130,6 +130,36 @@ impl History {
         }
     }
 
+    /// The next message is the one after `last_id`: later ones are forgotten. Where those up to it are not all kept, nothing
+    /// stays.
+    pub fn resync(&mut self, last_id: u64) {
+        self.close_segment();
+        if last_id > self.last_id || last_id < self.oldest_id() {
+            *self = Self {
+                last_id,
+                ..Self::new(self.capacity)
+            };
+            return;
+        }
+        for _ in last_id..self.last_id {
+            if let Some(Some(key)) = self.keys.pop_back() {
+                self.by_key.remove(&key);
+            }
+        }
+        while let Some(segment) = self.segments.back_mut()
+            && segment.next_id() > last_id + 1
+        {
+            self.segment_bytes -= segment.frames.len();
+            if segment.first_id > last_id {
+                self.segments.pop_back();
+            } else {
+                segment.cut_behind(last_id);
+                self.segment_bytes += segment.frames.len();
+            }
+        }
+        self.last_id = last_id;
+    }
+
     /// Drops the segments of forgotten messages, but for so many bytes, which replays under way may still read.
     pub fn trim(&mut self, retained_bytes_max: usize) {
         let oldest = self.oldest_id();
@@ -216,6 +246,14 @@ impl History {
 impl Segment<Bytes> {
     fn next_id(&self) -> u64 {
         self.first_id + self.ends.len() as u64
+    }
+
+    /// Forgets the frames behind this one, which stays.
+    fn cut_behind(&mut self, last_id: u64) {
+        let frames =
+            usize::try_from(last_id + 1 - self.first_id).expect("the segment is in memory");
+        self.ends.truncate(frames);
+        self.frames.truncate(self.ends[frames - 1]);
     }
 
     /// Whole frames from `next_id` on, which moves behind them: as many as `bytes_max` has room for, and one

@@ -4,6 +4,7 @@
 //! the servers take batches. The engine is sequential; a server with threads puts a lock around it.
 
 pub mod broadcast_log;
+mod cluster;
 mod dashboard;
 pub mod history;
 pub mod limiter;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tungstenite::protocol::frame::coding::CloseCode;
 
+use super::cluster::Publisher;
 use super::context::Context;
 use super::http::Upgrade;
 use super::protocol::{
@@ -81,6 +83,11 @@ pub struct Engine {
     dashboard: Dashboard,
     echoes: usize,
     next_tick: Instant,
+    /// The way to Redis, where the room is shared with other nodes.
+    publisher: Option<Box<Publisher>>,
+    /// Temperature and stock: this node's own, and those that all nodes show until then.
+    simulated: [f64; 2],
+    simulated_elsewhere: Option<([f64; 2], Instant)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +100,8 @@ enum Phase {
 /// What is remembered of a client that is in.
 #[derive(Debug)]
 struct Client {
+    /// Its number over the server's life.
+    number: u64,
     address: IpAddr,
     place: Place,
     faults_in_a_row: u32,
@@ -120,6 +129,12 @@ impl Engine {
             dashboard: Dashboard::new(context.limits.deflate.level),
             echoes: 0,
             next_tick: now.instant + context.limits.metric_interval,
+            publisher: context
+                .cluster
+                .clone()
+                .map(|settings| Box::new(Publisher::new(settings, now.instant))),
+            simulated: [0.0; 2],
+            simulated_elsewhere: None,
             context,
         }
     }
@@ -180,14 +195,15 @@ impl Engine {
         if self.clients.len() <= client.index() {
             self.clients.resize_with(client.index() + 1, || None);
         }
+        self.opened += 1;
         self.clients[client.index()] = Some(Client {
+            number: self.opened,
             address,
             place,
             faults_in_a_row: 0,
         });
         self.occupancy.enter(address);
         self.count_clients();
-        self.opened += 1;
         self.opened
     }
 
@@ -276,12 +292,15 @@ impl Engine {
             return false;
         }
         *faults_in_a_row = 0;
-        let id = said_before.unwrap_or_else(|| self.room.say(now, chat));
+        let Some(id) = said_before.or_else(|| self.room_in_memory()?.say(now, chat).into()) else {
+            return self.hand_to_redis(now, client, chat, output);
+        };
         if let Some(cid) = chat.cid.as_deref() {
             output.push_reply(&Outgoing::Ack {
                 cid,
                 id,
                 ts: now.unix_ms,
+                stored: self.stored_here().name(),
             });
         }
         said_before.is_none()
@@ -356,12 +375,13 @@ impl Engine {
         if self.next_tick <= now.instant {
             self.next_tick = now.instant + interval;
         }
+        let values = self.shared_values(now, values);
         let clients = &self.clients;
         let is_deflate = |client: ClientId| {
             let place = clients[client.index()].as_ref().map(|client| &client.place);
             matches!(place, Some(Place::Dashboard { deflate: true }))
         };
-        let sent = self.dashboard.tick(now, values, is_deflate, deliver);
+        let sent = self.dashboard.tick(now, &values, is_deflate, deliver);
         self.context.counters.deliveries.inc_by(sent);
     }
 
@@ -413,6 +433,7 @@ impl Engine {
             ts: now.unix_ms,
             code: fault.code(),
             retry_after_ms,
+            stored: None,
             cid,
         });
     }

@@ -8,6 +8,7 @@ use super::history::{History, MessageKey};
 use super::limiter::Bucket;
 use super::output::{self, Output};
 use super::{ClientId, Now};
+use crate::core::cluster::Entry;
 use crate::core::context::Context;
 use crate::core::protocol::{Chat, HistoryMark, Outgoing, Replay, System, Welcome};
 
@@ -28,6 +29,12 @@ pub struct Room {
     context: Arc<Context>,
     log: BroadcastLog,
     history: History,
+    /// Names this life of the history.
+    epoch: String,
+    /// How often the history was not the continuation of what was said before.
+    resyncs: u32,
+    /// Members on other nodes.
+    online_elsewhere: usize,
     /// Members whose replay has not come to its end, and who are not in the log yet.
     replaying: usize,
     notices: Bucket,
@@ -60,6 +67,8 @@ pub struct Replaying {
     online_told: usize,
     /// Whether the member will read the log's compressed stream.
     deflate: bool,
+    /// In which life of the history: see [`Room::resync`].
+    resyncs: u32,
 }
 
 impl Room {
@@ -68,6 +77,9 @@ impl Room {
         Self {
             log: BroadcastLog::with_capacity(context.limits.max_sockets, context.limits.deflate),
             history: History::new(context.limits.history),
+            epoch: context.epoch.clone(),
+            resyncs: 0,
+            online_elsewhere: 0,
             context,
             replaying: 0,
             notices: Bucket::default(),
@@ -76,9 +88,24 @@ impl Room {
         }
     }
 
-    /// How many members there are.
+    /// How many members there are, on all nodes.
     pub fn online(&self) -> usize {
+        self.online_here() + self.online_elsewhere
+    }
+
+    /// How many members this node has.
+    pub fn online_here(&self) -> usize {
         self.log.members() + self.replaying
+    }
+
+    /// Names this life of the history.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The newest message's id.
+    pub fn last_id(&self) -> u64 {
+        self.history.last_id()
     }
 
     /// Moves the cursors of the next members; see [`BroadcastLog::next_batch`].
@@ -103,7 +130,7 @@ impl Room {
     ) -> Membership {
         let online = self.online() + 1;
         self.announce(now, "joined", "Một người dùng mới đã tham gia chat", online);
-        let epoch = &self.context.epoch;
+        let epoch = &self.epoch;
         let recovery = self.history.recovery(replay, epoch);
         output.push_reply(&Outgoing::System(System {
             text: format!("Chào mừng đến chat room! Hiện có {online} người online.").into(),
@@ -123,6 +150,7 @@ impl Room {
             next_id: recovery.first_id,
             online_told: online,
             deflate,
+            resyncs: self.resyncs,
         };
         self.replay(now, client, replaying, output)
             .expect("what the history offers it has")
@@ -141,7 +169,11 @@ impl Room {
             next_id,
             online_told,
             deflate,
+            resyncs,
         } = replaying;
+        if resyncs != self.resyncs {
+            return None;
+        }
         let step = self.history.read(next_id, REPLAY_STEP_BYTES)?;
         let frames = step.next_id - next_id;
         self.context.counters.deliveries.inc_by(frames);
@@ -189,15 +221,58 @@ impl Room {
 
     /// Takes a message that is allowed into the room's order and sends it to all members; tells its id.
     pub fn say(&mut self, now: Now, chat: &Chat<'_>) -> u64 {
-        let id = self.history.next_id();
-        let message = Outgoing::Chat {
-            name: chat.name(),
-            text: chat.text(),
+        let key = message_key(chat);
+        self.store(chat.name(), chat.text(), now.unix_ms, key.as_ref())
+    }
+
+    /// The next message of the stream, for all members.
+    pub fn append(&mut self, entry: &Entry) {
+        let key = entry.cid.as_deref().map(|cid| MessageKey {
+            name: entry.name.as_str().into(),
+            cid: cid.into(),
+            text: entry.text.as_str().into(),
+        });
+        let id = self.store(&entry.name, &entry.text, entry.ts, key.as_ref());
+        debug_assert_eq!(id, entry.id, "the reader tells of every gap");
+    }
+
+    /// The history goes on after `last_id` in this epoch: what was said after it is void, or what was said up to it is lost
+    /// to this node. The members are told so; a replay under way cannot go on.
+    pub fn resync(&mut self, now: Now, epoch: String, last_id: u64) {
+        self.history.resync(last_id);
+        self.epoch = epoch;
+        self.resyncs = self.resyncs.wrapping_add(1);
+        let message = Outgoing::System(System {
+            text: "Lịch sử phòng chat bắt đầu lại từ một điểm trước đó; có thể thiếu vài tin nhắn."
+                .into(),
             ts: now.unix_ms,
-            id,
-        };
+            code: "resync",
+            history: Some(HistoryMark {
+                epoch: &self.epoch,
+                last_id,
+                recovered: Some(false),
+            }),
+            ..System::default()
+        });
+        append(&mut self.log, &mut self.json, &self.context, &message);
+    }
+
+    /// How many members there are on all nodes, as they have told each other.
+    pub fn set_online(&mut self, now: Now, online: u64) {
+        let online = usize::try_from(online).unwrap_or(usize::MAX);
+        let elsewhere = online.saturating_sub(self.online_here());
+        if elsewhere != self.online_elsewhere {
+            self.online_elsewhere = elsewhere;
+            self.summary_due
+                .get_or_insert(now.instant + SUMMARY_INTERVAL);
+        }
+    }
+
+    fn store(&mut self, name: &str, text: &str, ts: u64, key: Option<&MessageKey<'_>>) -> u64 {
+        let id = self.history.next_id();
+        let message = Outgoing::Chat { name, text, ts, id };
         let frame = append(&mut self.log, &mut self.json, &self.context, &message);
-        self.history.keep(frame, message_key(chat).as_ref());
+        self.history.keep(frame, key);
         self.history.trim(match self.replaying {
             0 => 0,
             _ => REPLAY_RETAINED_BYTES,

@@ -15,6 +15,7 @@
 //!     access: &access,
 //!     local: std::net::Ipv4Addr::LOCALHOST.into(),
 //!     draining: false,
+//!     degraded: None,
 //!     last: false,
 //!     report: None,
 //!     deflate: true,
@@ -86,6 +87,8 @@ pub struct Site<'a> {
     pub local: IpAddr,
     /// The server is shutting down: no new clients, and every answer closes its connection.
     pub draining: bool,
+    /// What the server has to do without for a while; it serves all the same.
+    pub degraded: Option<&'static str>,
     /// This is the last answer on its connection, and says so. A driver sets it once its unsent output passes
     /// a bound, for a peer may send requests without end and read none of the answers.
     pub last: bool,
@@ -187,7 +190,7 @@ fn reply<'a>(request: &'a Request, site: &'a Site) -> Result<Reply<'a>, Refusal>
         Route::Health if site.draining => {
             Answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining").retry_later()
         }
-        Route::Health => Answer::text(StatusCode::OK, "ok"),
+        Route::Health => Answer::text(StatusCode::OK, site.degraded.unwrap_or("ok")),
         Route::Metrics => {
             let format = MetricsFormat::preferred(request.accept.as_deref());
             let format = format.ok_or(Refusal::NotAcceptable)?;

@@ -12,6 +12,7 @@ const HANDSHAKE: &str = "Host: localhost:8765\r\nConnection: keep-alive, Upgrade
 struct Given {
     access: AccessPolicy,
     draining: bool,
+    degraded: Option<&'static str>,
     last: bool,
     report: Option<&'static [u8]>,
     deflate: bool,
@@ -26,6 +27,7 @@ fn given() -> Given {
     Given {
         access,
         draining: false,
+        degraded: None,
         last: false,
         report: None,
         deflate: true,
@@ -52,6 +54,7 @@ impl Given {
             access: &self.access,
             local: std::net::Ipv4Addr::LOCALHOST.into(),
             draining: self.draining,
+            degraded: self.degraded,
             last: self.last,
             report: self.report,
             deflate: self.deflate,

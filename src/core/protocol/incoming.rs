@@ -83,6 +83,11 @@ pub enum Fault {
         /// The same.
         retry_after_ms: u64,
     },
+    /// Redis is away, or did not answer in time.
+    Unavailable {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u64,
+    },
     /// A subscription names a metric that does not exist here.
     UnknownMetric,
 }
@@ -96,6 +101,7 @@ impl Fault {
             Self::Empty => "empty",
             Self::TooLong => "too_long",
             Self::RateLimited { .. } | Self::AddressRate { .. } => "rate_limited",
+            Self::Unavailable { .. } => "unavailable",
             Self::UnknownMetric => "unknown_metric",
         }
     }
@@ -118,6 +124,7 @@ impl Fault {
             Self::RateLimited { .. } | Self::AddressRate { .. } => {
                 "Bạn đang gửi tin nhắn quá nhanh. Vui lòng đợi 1 giây."
             }
+            Self::Unavailable { .. } => "Chưa lưu được tin nhắn. Vui lòng thử lại sau.",
             Self::UnknownMetric => "Không có metric này",
         }
     }

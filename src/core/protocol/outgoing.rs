@@ -29,6 +29,8 @@ pub enum Outgoing<'a> {
         id: u64,
         /// When this was answered.
         ts: u64,
+        /// Where it stands: `room` (memory), `stream` (Redis) or `replicas`.
+        stored: &'static str,
     },
     /// To the sender alone: its link works. A page cannot see the Pings and Pongs of WebSocket itself, so this is how it
     /// finds out that a silent link is dead.
@@ -44,9 +46,12 @@ pub enum Outgoing<'a> {
         ts: u64,
         /// For a program.
         code: &'static str,
-        /// For `rate_limited`: when to try again.
+        /// For `rate_limited` and `unavailable`: when to try again.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after_ms: Option<u64>,
+        /// For `unavailable`: `unknown` where the message may have been stored. Sent again with its `cid` it is not doubled.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stored: Option<&'static str>,
         /// The refused message's own id.
         #[serde(skip_serializing_if = "Option::is_none")]
         cid: Option<&'a str>,
@@ -71,7 +76,7 @@ pub struct System<'a> {
     pub text: Cow<'a, str>,
     /// When.
     pub ts: u64,
-    /// For a program: `welcome`, `joined`, `left`, `presence` or `subscribed`.
+    /// For a program: `welcome`, `joined`, `left`, `presence`, `subscribed` or `resync`.
     pub code: &'static str,
     /// How many are in the chat room now.
     #[serde(skip_serializing_if = "Option::is_none")]
