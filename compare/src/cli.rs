@@ -6,13 +6,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
+use crate::lesson::Lesson;
 use crate::plan::case::{Extent, Sizes};
 use crate::plan::scenario::Scenario;
 use crate::plan::{TEXT_BYTES_MAX, TEXT_BYTES_MIN};
 use crate::results::assertion::Assertion;
 use crate::results::text::Lang;
 use crate::run::fake::Faults;
-use crate::run::target::{Known, ServerUrl, Start, Target};
+use crate::run::target::{Choice, ServerUrl, Start, Target};
 #[cfg(target_os = "linux")]
 use crate::run::tied::Tied;
 
@@ -27,14 +28,15 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 
-    /// Servers to compare, the first one against each of the others
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "evloop,thread"
-    )]
-    pub(crate) server: Vec<Known>,
+    /// Servers to compare, the first one against each of the others; see --list. Variants of the lab's servers:
+    /// `thread:direct`, or flags, as in `evloop:--history 0`
+    #[arg(long, value_delimiter = ',', default_value = "evloop,thread")]
+    pub(crate) server: Vec<Choice>,
+
+    /// A lesson in under a minute: 1 one loop, 2 a thread per client, 3 the slow reader, 4 a blocking call,
+    /// 5 naive fan-out, 6 coordinated omission
+    #[arg(long, value_name = "1..6", conflicts_with_all = ["scenario", "server", "target"], value_parser = parse_lesson)]
+    pub(crate) lesson: Option<Lesson>,
 
     /// What to ask of them [default: everything]
     #[arg(long, value_enum, value_delimiter = ',')]
@@ -226,6 +228,11 @@ fn parse_text_bytes(text: &str) -> Result<usize, String> {
     } else {
         Err(format!("it is within {allowed:?}"))
     }
+}
+
+fn parse_lesson(text: &str) -> Result<Lesson, String> {
+    let number = text.parse().map_err(|_| "it is a number from 1 to 6")?;
+    Lesson::by_number(number).ok_or_else(|| "there are lessons 1 to 6".to_owned())
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {

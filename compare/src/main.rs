@@ -1,10 +1,11 @@
 //! The stress test: the same load on each server, and the report of what came of it.
 //!
-//! In reading order: [`cli`] is what can be asked; [`plan`] makes loads of it, which are data; [`run`] starts each
+//! In reading order: [`cli`] is what can be asked, [`lesson`] six questions with their answers; [`plan`] makes loads of it, which are data; [`run`] starts each
 //! server and puts each load on it; [`loadgen`] carries a load out, while [`measure`] looks at the server's process;
 //! [`results`] is what came of all runs and what follows from it; [`report`] shows it.
 
 mod cli;
+mod lesson;
 mod loadgen;
 mod measure;
 mod plan;
@@ -36,7 +37,10 @@ use run::target::{Known, Target};
 use run::{fake, signals};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    if let Some(lesson) = args.lesson {
+        lesson.prepare(&mut args);
+    }
     let lang = args.lang();
     let done = match args.command {
         Some(Command::Diff(diff)) => return diff_of_files(&diff, lang),
@@ -153,7 +157,14 @@ fn conclude(
     results.conclude(&args.assertions);
     let saved = results.save(&out.join("results.json"));
     let written = report::write_all(results, args.lang(), out);
-    let mut shown = vec![report::terminal::render(results, Page::stdout(args.lang()))];
+    let page = Page::stdout(args.lang());
+    let mut shown = vec![match args.lesson {
+        None => report::terminal::render(results, page),
+        Some(lesson) => {
+            let verdict = lesson.judge(&results.runs);
+            report::terminal::render_lesson(results, lesson, &verdict, page)
+        }
+    }];
     shown.extend(results.assertions.iter().map(|it| format!("{it}\n")));
     let difference = baseline
         .map(|old| difference(old, &Saved::of(results)?, args.change, args.lang()))
@@ -201,7 +212,7 @@ fn targets(args: &Args) -> Result<(Vec<Target>, Vec<Skipped>)> {
             match known.prepare(args.lang()) {
                 Ok(target) => ready.push(target),
                 Err(error) => skipped.push(Skipped {
-                    server: known.name().to_owned(),
+                    server: known.name.clone(),
                     reason: format!("{error:#}"),
                 }),
             }

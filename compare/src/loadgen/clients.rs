@@ -399,7 +399,7 @@ impl Clients {
                 if self.all[index].order_check.is_some() {
                     self.tally.received(due_ns, sent_ns, now_ns);
                 } else {
-                    self.tally.latency.record(due_ns, sent_ns, now_ns);
+                    self.tally.received_unstamped(due_ns, sent_ns, now_ns);
                 }
             }
             self.send_owed(index)?;

@@ -22,6 +22,7 @@ mod verify;
 mod workload;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub(crate) use client::Endpoint;
 use clients::Clients;
 pub(crate) use frames::{FrameReader, From, encode};
 use tally::latency_histogram;
-pub(crate) use tally::{Ends, ErrorKind, Latency, Tally};
+pub(crate) use tally::{Ends, ErrorKind, Latency, Step, Tally};
 use verify::Exactness;
 
 const EVENTS_PER_POLL: usize = 1024;
@@ -51,6 +52,8 @@ const HEAD_START: Duration = Duration::from_millis(20);
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// Clients that are served between two looks at the clock: some 20 µs.
 const VISITS_PER_LOOK: usize = 8;
+/// A step of the timeline.
+const STEP: Duration = Duration::from_millis(100);
 const ALARM: Token = Token(usize::MAX);
 
 /// What came of a plan.
@@ -69,6 +72,8 @@ pub(crate) struct Outcome {
     /// After the drain, over the whole load: what clients must have, and what they have.
     pub(crate) exactness: Exactness,
     pub(crate) tally: Tally,
+    /// As the window opened.
+    pub(crate) delivered_before: u64,
     /// How late the dashboard's ticks came.
     pub(crate) ticks: Latency,
     /// From the first client's start until the last had joined.
@@ -104,7 +109,7 @@ pub(crate) fn run(
     generator.run_until(open_ns)?;
     on_moment(Moment::WindowOpens);
     let opened = generator.snapshot();
-    generator.run_until(close_ns)?;
+    generator.run_window(open_ns..close_ns, on_moment)?;
     let closed = generator.snapshot();
     on_moment(Moment::WindowCloses);
     generator.drain(plan.drain_max)?;
@@ -191,6 +196,24 @@ impl Generator {
         }
         self.busy_poll
             .end_turn(begin_ns, self.clients.now_ns(), worked);
+        Ok(())
+    }
+
+    /// The window, in steps of the timeline.
+    fn run_window(
+        &mut self,
+        window_ns: Range<u64>,
+        on_moment: &mut dyn FnMut(Moment),
+    ) -> Result<()> {
+        let mut step_ns = window_ns.start;
+        while step_ns < window_ns.end {
+            step_ns = (step_ns + nanos(STEP)).min(window_ns.end);
+            self.run_until(step_ns)?;
+            self.clients.count_all_followed();
+            let since_open_ns = self.clients.now_ns() - window_ns.start;
+            self.clients.tally.end_step(since_open_ns);
+            on_moment(Moment::StepEnds);
+        }
         Ok(())
     }
 
@@ -313,6 +336,7 @@ impl Generator {
             unsent: demand.unsent,
             deliveries_due: demand.deliveries,
             deliveries: closed.delivered - opened.delivered,
+            delivered_before: opened.delivered,
             bytes: closed.bytes - opened.bytes,
             exactness: self.clients.exactness(),
             joining,

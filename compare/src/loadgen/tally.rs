@@ -139,6 +139,19 @@ pub(crate) struct Ends {
     pub(crate) half_open_closed: u64,
 }
 
+/// A step of the timeline of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Since the window opened.
+    pub(crate) end_ns: u64,
+    /// Until then, warm-up included.
+    pub(crate) delivered: u64,
+    /// Latencies of messages received within the step.
+    pub(crate) latencies: u64,
+    pub(crate) p50_ns: u64,
+    pub(crate) p99_ns: u64,
+}
+
 /// Everything counted while a plan is carried out.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally {
@@ -153,6 +166,9 @@ pub(crate) struct Tally {
     /// read, which is the generator's own part.
     pub(crate) arrivals: Histogram<u64>,
     pub(crate) read_after: Histogram<u64>,
+    /// Of the present step of the timeline; see [`Step`].
+    step: Histogram<u64>,
+    pub(crate) timeline: Vec<Step>,
     /// Due and read; their segment has yet to be used up.
     unstamped: Vec<(u64, u64)>,
     /// From the first SYN to the 101, each client that stays.
@@ -177,6 +193,8 @@ impl Tally {
             latency: Latency::new(),
             arrivals: latency_histogram(),
             read_after: latency_histogram(),
+            step: latency_histogram(),
+            timeline: Vec::new(),
             unstamped: Vec::new(),
             joins: latency_histogram(),
             visits: latency_histogram(),
@@ -189,8 +207,26 @@ impl Tally {
 
     /// A message came whose latency counts.
     pub(crate) fn received(&mut self, due_ns: u64, sent_ns: u64, now_ns: u64) {
-        self.latency.record(due_ns, sent_ns, now_ns);
+        self.received_unstamped(due_ns, sent_ns, now_ns);
         self.unstamped.push((due_ns, now_ns));
+    }
+
+    /// The same where nobody asks the kernel when.
+    pub(crate) fn received_unstamped(&mut self, due_ns: u64, sent_ns: u64, now_ns: u64) {
+        self.latency.record(due_ns, sent_ns, now_ns);
+        self.step.saturating_record(now_ns.saturating_sub(due_ns));
+    }
+
+    /// Ends a step of the timeline, `since_open_ns` after the window opened.
+    pub(crate) fn end_step(&mut self, since_open_ns: u64) {
+        self.timeline.push(Step {
+            end_ns: since_open_ns,
+            delivered: self.delivered,
+            latencies: self.step.len(),
+            p50_ns: self.step.value_at_quantile(0.5),
+            p99_ns: self.step.value_at_quantile(0.99),
+        });
+        self.step.reset();
     }
 
     /// What was read last had arrived at this time.

@@ -1,7 +1,7 @@
 //! A monitor of the server's process and of the machine around it: looks before, during and after a load.
 
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -15,6 +15,8 @@ pub(crate) struct Monitor {
     before: Idle,
     joined: Idle,
     window: Option<Reading>,
+    /// As the present step began.
+    step: Option<(Instant, Usage)>,
     seen: Seen,
 }
 
@@ -24,6 +26,16 @@ pub(crate) struct Seen {
     /// The server's process; none where it is not known or cannot be looked at.
     pub(crate) server: Option<Used>,
     pub(crate) machine: Option<Noise>,
+    /// The server at the end of each step of the window.
+    pub(crate) steps: Vec<Option<StepUse>>,
+}
+
+/// What the server's process had used, and held, at the end of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct StepUse {
+    /// Of a core, since the step before; the kernel counts in hundredths of a second.
+    pub(crate) cpu: f64,
+    pub(crate) resident_bytes: u64,
 }
 
 /// What the server's process used.
@@ -81,6 +93,7 @@ impl Monitor {
             before,
             joined: Idle::default(),
             window: None,
+            step: None,
             seen: Seen::default(),
         }
     }
@@ -88,7 +101,12 @@ impl Monitor {
     pub(crate) fn look(&mut self, moment: Moment, window: Duration) {
         match moment {
             Moment::Joined => self.joined = Idle::now(self.pid),
-            Moment::WindowOpens => self.window = Some(self.read()),
+            Moment::WindowOpens => {
+                let opened = self.read();
+                self.step = opened.server.map(|usage| (Instant::now(), usage));
+                self.window = Some(opened);
+            }
+            Moment::StepEnds => self.end_step(),
             Moment::WindowCloses => {
                 if let Some(opened) = self.window.take() {
                     let closed = self.read();
@@ -101,6 +119,20 @@ impl Monitor {
 
     pub(crate) fn into_seen(self) -> Seen {
         self.seen
+    }
+
+    fn end_step(&mut self) {
+        let now = self
+            .pid
+            .and_then(procstat::usage)
+            .map(|usage| (Instant::now(), usage));
+        let used = self.step.zip(now).map(|((since, from), (at, to))| StepUse {
+            cpu: (seconds(from.user, to.user) + seconds(from.system, to.system))
+                / (at - since).as_secs_f64(),
+            resident_bytes: to.resident_bytes,
+        });
+        self.seen.steps.push(used);
+        self.step = now;
     }
 
     fn read(&self) -> Reading {

@@ -40,6 +40,8 @@ pub(crate) enum Ending {
 pub(crate) enum Moment {
     Joined,
     WindowOpens,
+    /// A step of the window's timeline is over.
+    StepEnds,
     WindowCloses,
 }
 

@@ -13,6 +13,7 @@ use crate::results::metric::{self as m, Metric};
 use crate::results::runs::{Participant, Runs};
 use crate::results::stats::Summary;
 use crate::results::text::{Text, number, text};
+use crate::results::timeline::TimelineStep;
 
 /// A drawing and what it shows.
 pub(crate) struct Chart {
@@ -261,6 +262,90 @@ fn by_idle_clients(runs: &Runs, server: &str, metric: &Metric) -> Vec<(f64, f64)
     };
     let cases = runs.cases_of(Scenario::Idle);
     cases.into_iter().filter_map(point).collect()
+}
+
+/// The last case of each scenario that asks for messages, step by step.
+pub(crate) fn timelines(runs: &Runs) -> Vec<Chart> {
+    let scenarios = [
+        Scenario::Echo,
+        Scenario::Room,
+        Scenario::Fanout,
+        Scenario::Slow,
+        Scenario::Mixed,
+    ];
+    scenarios
+        .into_iter()
+        .flat_map(|scenario| timelines_of(runs, scenario))
+        .collect()
+}
+
+fn timelines_of(runs: &Runs, scenario: Scenario) -> Vec<Chart> {
+    let Some(case) = runs.last_case(scenario) else {
+        return Vec::new();
+    };
+    let chart = |name: Text, unit: &str, scale: Scale, of: fn(&TimelineStep) -> Option<f64>| {
+        line_chart(
+            Text::same(format!("{} · {case}", scenario.name())),
+            name,
+            (Scale::Linear, "s"),
+            (scale, unit),
+            &over_time(runs, scenario, case, of),
+        )
+    };
+    let charts = [
+        chart(Text::same("p99"), "ms", Scale::Log, |step| {
+            step.p99_ms.filter(|&p99| p99 > 0.0)
+        }),
+        chart(Text::same("p50"), "ms", Scale::Log, |step| {
+            step.p50_ms.filter(|&p50| p50 > 0.0)
+        }),
+        chart(
+            text!("Số lần giao mỗi giây", "Deliveries a second"),
+            "/s",
+            Scale::Linear,
+            |step| Some(step.deliveries_per_s),
+        ),
+        chart(
+            text!("CPU máy chủ", "Server CPU"),
+            "%",
+            Scale::Linear,
+            |step| step.server_cpu_percent,
+        ),
+        chart(
+            text!("Bộ nhớ thường trú", "Resident memory"),
+            "MiB",
+            Scale::Linear,
+            |step| step.server_resident_mib,
+        ),
+    ];
+    charts.into_iter().flatten().collect()
+}
+
+/// For each server a line, and a dot for each stall.
+fn over_time(
+    runs: &Runs,
+    scenario: Scenario,
+    case: &str,
+    of: fn(&TimelineStep) -> Option<f64>,
+) -> Vec<Series> {
+    let mut series = Vec::new();
+    for (colour, server) in runs.servers.iter().enumerate() {
+        let Some(measured) = runs.measured(scenario, case, &server.name).next() else {
+            continue;
+        };
+        let steps = &measured.figures.timeline;
+        let point = |step: &TimelineStep| Some((step.end_s, of(step)?));
+        let line = |dots, points| Series {
+            colour,
+            dashed: false,
+            dots,
+            points,
+        };
+        series.push(line(Dots::None, steps.iter().filter_map(point).collect()));
+        let stalls = steps.iter().filter(|step| step.stalled).filter_map(point);
+        series.extend(stalls.map(|stall| line(Dots::Each, vec![stall])));
+    }
+    series
 }
 
 /// Where the server's CPU time went, in the last case of each scenario under load.

@@ -276,6 +276,14 @@ fn charts(results: &Results) -> Markup {
             charts::latencies(runs),
         ),
         (
+            text!("Theo thời gian", "Over time"),
+            Some(text!(
+                "Lần đo đầu tiên, từng 100 ms. Chấm: lúc đứng – gần như không giao được gì, hoặc giao trễ hơn hẳn thường lệ.",
+                "The first run, in steps of 100 ms. Dots: stalls – next to nothing was delivered, or much later than usual."
+            )),
+            charts::timelines(runs),
+        ),
+        (
             text!(
                 "CPU của máy chủ cho mỗi lần giao",
                 "The server's CPU for a delivery"

@@ -8,6 +8,7 @@ use comfy_table::{
 };
 
 use super::{answer, table};
+use crate::lesson::{Lesson, Verdict};
 use crate::plan::scenario::Scenario;
 use crate::results::claims::has_both_models;
 use crate::results::comparison::{Comparison, between};
@@ -74,6 +75,39 @@ pub(crate) fn render(results: &Results, page: Page) -> String {
     let mut out = String::new();
     write_all(&mut out, results, page).expect("writing to memory does not fail");
     out
+}
+
+/// A lesson: what to look for, what was seen, and what follows from it.
+pub(crate) fn render_lesson(
+    results: &Results,
+    lesson: Lesson,
+    verdict: &Verdict,
+    page: Page,
+) -> String {
+    let mut out = String::new();
+    write_lesson(&mut out, results, lesson, verdict, page)
+        .expect("writing to memory does not fail");
+    out
+}
+
+fn write_lesson(
+    out: &mut String,
+    results: &Results,
+    lesson: Lesson,
+    verdict: &Verdict,
+    page: Page,
+) -> std::fmt::Result {
+    let lang = page.lang;
+    writeln!(out, "{}\n", lesson.title().get(lang))?;
+    page.write_wrapped(out, "?", lesson.look_for().get(lang))?;
+    writeln!(out)?;
+    for scenario in results.runs.scenarios() {
+        writeln!(out, "{}\n", figures(results, scenario, page).trim_fmt())?;
+    }
+    let (held, says) = (verdict.held.label(), verdict.says.get(lang));
+    page.write_wrapped(out, "→", &format!("[{}] {says}", held.get(lang)))?;
+    writeln!(out)?;
+    write_doubts(out, results, page)
 }
 
 fn write_all(out: &mut String, results: &Results, page: Page) -> std::fmt::Result {

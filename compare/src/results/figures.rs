@@ -3,6 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::timeline::{self, TimelineStep};
 use crate::loadgen::{Ends, ErrorKind, Outcome};
 use crate::measure::monitor::{Noise, Seen, Used};
 
@@ -18,6 +19,7 @@ pub(crate) struct Figures {
     pub(crate) unsent: u64,
     pub(crate) deliveries_due_per_s: f64,
     pub(crate) deliveries_per_s: f64,
+    /// Received: frame headers and payloads, without TCP and IP.
     pub(crate) megabytes_per_s: f64,
     /// Over the whole load, after the drain.
     pub(crate) expected: u64,
@@ -46,6 +48,8 @@ pub(crate) struct Figures {
     pub(crate) generator: GeneratorFigures,
     pub(crate) server: Option<ServerFigures>,
     pub(crate) machine: Option<Noise>,
+    /// The window in steps of 100 ms.
+    pub(crate) timeline: Vec<TimelineStep>,
     pub(crate) histograms: Histograms,
 }
 
@@ -108,6 +112,7 @@ pub(crate) struct Histograms {
 
 impl Figures {
     pub(crate) fn new(clients: usize, outcome: &Outcome, seen: Seen) -> Self {
+        let steps = seen.steps;
         let window_s = outcome.window.as_secs_f64();
         let tally = &outcome.tally;
         Self {
@@ -145,6 +150,7 @@ impl Figures {
             },
             server: seen.server.map(|used| ServerFigures::new(used, outcome)),
             machine: seen.machine,
+            timeline: timeline::of(outcome, &steps),
             histograms: Histograms {
                 corrected_ns: pairs(&tally.latency.corrected),
                 uncorrected_ns: pairs(&tally.latency.uncorrected),

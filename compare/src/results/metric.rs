@@ -84,6 +84,7 @@ metrics! {
         |m| m.largest_room.map(|clients| clients as f64);
     DELIVERIES = "deliveries_per_s", "Tin giao được", "deliveries", "/s", Higher,
         |m| some(m.figures.deliveries_per_s);
+    GBIT = "gbit_per_s", "Dữ liệu giao được", "data delivered", "Gbit/s", Higher, |m| some(m.figures.megabytes_per_s * 8.0 / 1e3);
     HANDSHAKES = "handshakes_per_s", "Bắt tay", "handshakes", "/s", Higher, |m| some(m.figures.visits_per_s);
     STORM = "storm_s", "Bão kết nối lại", "storm: all back", "s", Lower, |m| m.figures.storm_s;
     P50 = "p50_ms", "Độ trễ p50", "latency p50", "ms", Lower, |m| latency(m, |p| p.p50);
@@ -143,16 +144,24 @@ pub(crate) fn headlines(scenario: Scenario) -> &'static [&'static Metric] {
     match scenario {
         Scenario::Idle => &[&RESIDENT_PER_CLIENT, &KERNEL_PER_CLIENT, &THREADS, &CPU],
         Scenario::Connect => &[&HANDSHAKES, &CPU_PER_VISIT, &CPU_PER_JOIN, &STORM, &P99],
-        Scenario::Echo => &[&P50, &P99, &DELIVERIES, &CPU_PER_DELIVERY, &SWITCHES],
+        Scenario::Echo => &[&P50, &P99, &DELIVERIES, &GBIT, &CPU_PER_DELIVERY, &SWITCHES],
         Scenario::Room => &[
             &LARGEST_ROOM,
             &DELIVERIES,
+            &GBIT,
             &P99,
             &ARRIVAL_P99,
             &CPU_PER_DELIVERY,
             &SWITCHES,
         ],
-        Scenario::Fanout => &[&P50, &P99, &ARRIVAL_P99, &DELIVERIES, &CPU_PER_DELIVERY],
+        Scenario::Fanout => &[
+            &P50,
+            &P99,
+            &ARRIVAL_P99,
+            &DELIVERIES,
+            &GBIT,
+            &CPU_PER_DELIVERY,
+        ],
         Scenario::Dashboard => &[&P99, &MAX, &CPU],
         Scenario::Slow => &[&P99, &P50, &RESIDENT],
         Scenario::Spam => &[&P99, &REFUSED, &CPU],

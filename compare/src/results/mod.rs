@@ -6,7 +6,7 @@
 //! of [`metric`], with their unit; times are in the unit that the name says; a field that could not be measured
 //! is null or absent.
 //!
-//! In reading order: [`figures`] of one run, each with a name in [`metric`]; [`stats`] makes repeats a median and two
+//! In reading order: [`figures`] of one run and its [`timeline`], each with a name in [`metric`]; [`stats`] makes repeats a median and two
 //! medians a ratio; [`runs`] is what was measured; [`comparison`], [`claims`], [`warning`] and [`assertion`] are what
 //! follows from it, [`diff`] what has changed since another comparison, in the words of [`warning_text`] and the languages of [`text`].
 
@@ -19,6 +19,7 @@ pub(crate) mod metric;
 pub(crate) mod runs;
 pub(crate) mod stats;
 pub(crate) mod text;
+pub(crate) mod timeline;
 pub(crate) mod warning;
 mod warning_text;
 

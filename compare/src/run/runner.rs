@@ -151,7 +151,9 @@ impl Runner {
         let mut monitor = Monitor::new(server.pid);
         let mut on_moment = |moment| {
             monitor.look(moment, plan.window);
-            self.progress.moment(moment == Moment::WindowOpens);
+            if moment != Moment::StepEnds {
+                self.progress.moment(moment == Moment::WindowOpens);
+            }
         };
         let (endpoint, owns_core) = (&server.endpoint, server.pinned);
         let outcome = loadgen::run(plan, endpoint, owns_core, &self.stop, &mut on_moment)

@@ -34,6 +34,14 @@ pub(crate) enum Known {
     Bare,
 }
 
+/// A server named on the command line, and the flags that make it a variant: `thread:direct`, `evloop:--history 0`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) name: String,
+    known: Known,
+    flags: Vec<String>,
+}
+
 /// A server that takes part.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Target {
@@ -44,8 +52,8 @@ pub(crate) struct Target {
 /// How it comes to run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Start {
-    /// One of the lab's servers.
-    Binary(PathBuf),
+    /// One of the lab's servers, with flags besides the usual ones.
+    Binary(PathBuf, Vec<String>),
     /// A script in `peers/` that becomes the server.
     Peer(PathBuf),
     /// This program as a server with known faults.
@@ -83,19 +91,77 @@ impl Known {
         }
     }
 
-    /// Makes it ready to start, or says what is missing.
-    pub(crate) fn prepare(self, lang: Lang) -> Result<Target> {
-        let start = match self {
-            Self::Evloop | Self::Thread => {
-                Start::Binary(built(&format!("{}-server", self.name()), lang)?)
+    /// Whether it takes the lab's flags.
+    fn is_of_the_lab(self) -> bool {
+        matches!(self, Self::Evloop | Self::Thread)
+    }
+}
+
+/// The ways in which the thread server delivers; each is a variant by its own name.
+const DELIVERIES: [&str; 3] = ["elected", "outboxes", "direct"];
+
+impl Choice {
+    /// A server, and the name of a variant of it.
+    pub(crate) fn new(known: Known, variant: Option<&str>) -> Self {
+        let name = variant.map_or_else(
+            || known.name().to_owned(),
+            |variant| format!("{}:{variant}", known.name()),
+        );
+        let flags = match variant {
+            None => Vec::new(),
+            Some(delivery) if DELIVERIES.contains(&delivery) => {
+                vec!["--delivery".to_owned(), delivery.to_owned()]
             }
-            Self::Bare => Start::Fake(Vec::new()),
-            Self::Python | Self::Node | Self::Bun | Self::Tokio => Start::Peer(peer(self.name())?),
+            Some(flags) => flags.split_whitespace().map(str::to_owned).collect(),
+        };
+        Self { name, known, flags }
+    }
+
+    /// Makes it ready to start, or says what is missing.
+    pub(crate) fn prepare(&self, lang: Lang) -> Result<Target> {
+        let name = self.known.name();
+        let start = match self.known {
+            Known::Evloop | Known::Thread => {
+                let path = built(&format!("{name}-server"), lang)?;
+                Start::Binary(path, self.flags.clone())
+            }
+            Known::Bare => Start::Fake(Vec::new()),
+            Known::Python | Known::Node | Known::Bun | Known::Tokio => Start::Peer(peer(name)?),
         };
         Ok(Target {
-            name: self.name().to_owned(),
+            name: self.name.clone(),
             start,
         })
+    }
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, variant) = match text.split_once(':') {
+            Some((name, variant)) => (name, Some(variant)),
+            None => (text, None),
+        };
+        let known = Known::from_str(name, true).map_err(|_| {
+            let names: Vec<&str> = Known::value_variants().iter().map(|it| it.name()).collect();
+            format!("there is no server {name}; there are {}", names.join(", "))
+        })?;
+        match variant {
+            None => {}
+            Some(_) if !known.is_of_the_lab() => {
+                return Err(format!("{name} has no variants; evloop and thread have"));
+            }
+            Some(variant) if variant.starts_with("--") => {}
+            Some(variant) if known == Known::Thread && DELIVERIES.contains(&variant) => {}
+            Some(_) => {
+                return Err(format!(
+                    "a variant is flags, as in {name}:--history 0; of thread also {}",
+                    DELIVERIES.join(", ")
+                ));
+            }
+        }
+        Ok(Self::new(known, variant))
     }
 }
 
@@ -155,7 +221,7 @@ impl Target {
     pub(crate) fn find(&self) -> Result<()> {
         match &self.start {
             Start::Running { url, .. } => url.find().map(drop),
-            Start::Binary(_) | Start::Peer(_) | Start::Fake(_) => Ok(()),
+            Start::Binary(..) | Start::Peer(_) | Start::Fake(_) => Ok(()),
         }
     }
 
@@ -163,7 +229,7 @@ impl Target {
     pub(crate) fn command(&self, chat_interval: Duration, clients: usize) -> Option<Command> {
         let interval = humantime::format_duration(chat_interval).to_string();
         let command = match &self.start {
-            Start::Binary(path) => {
+            Start::Binary(path, flags) => {
                 let mut command = Command::new(path);
                 command.args([
                     "--bind",
@@ -176,6 +242,7 @@ impl Target {
                 if clients > DEFAULT_CLIENTS_MAX {
                     command.args(["--max-clients", &clients.to_string()]);
                 }
+                command.args(flags);
                 command
             }
             Start::Peer(script) => {
@@ -276,6 +343,27 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn variants_are_of_the_lab_and_become_flags() {
+        let direct: Choice = "thread:direct".parse().unwrap();
+        assert_eq!(
+            (direct.name.as_str(), direct.flags.join(" ")),
+            ("thread:direct", "--delivery direct".to_owned())
+        );
+        let flags = |text: &str| text.parse::<Choice>().map(|choice| choice.flags.join(" "));
+        assert_eq!(flags("evloop:--history 0"), Ok("--history 0".to_owned()));
+        assert_eq!(flags("evloop"), Ok(String::new()));
+        for wrong in [
+            "evloop:direct",
+            "bun:direct",
+            "thread:fast",
+            "moon",
+            "thread:",
+        ] {
+            assert!(flags(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn every_address_of_a_name_is_tried_in_turn() {

@@ -364,3 +364,31 @@ fn table_is_narrow_and_begins_with_the_answer() {
         assert!(!line.contains(['─', '═', '\u{1b}']), "{line}");
     }
 }
+
+/// The average hides what a stall does; the timeline marks it.
+#[test]
+fn stall_is_marked_in_the_timeline() {
+    let words = [
+        "--scenario",
+        "fanout",
+        "--clients",
+        "10",
+        "--rate",
+        "1000",
+        "--window",
+        "3s",
+    ];
+    let figures = only_figures(&compare_alone(
+        &["fake=--stall 400ms --stall-every 2s"],
+        &words,
+    ));
+    let steps = figures["timeline"].as_array().unwrap();
+    assert!((28..=31).contains(&steps.len()), "{}", steps.len());
+    let stalled = steps.iter().filter(|step| step["stalled"] == true).count();
+    assert!((2..=16).contains(&stalled), "{steps:?}");
+    let sum: f64 = steps
+        .iter()
+        .map(|step| step["deliveries_per_s"].as_f64().unwrap() / 10.0)
+        .sum();
+    assert!((25_000.0..35_000.0).contains(&sum), "{sum}");
+}
