@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::lesson::Lesson;
+use crate::loadgen::{Foreign, TEXT_PLACE};
 use crate::plan::case::{Extent, Sizes};
 use crate::plan::scenario::Scenario;
 use crate::plan::{TEXT_BYTES_MAX, TEXT_BYTES_MIN};
@@ -17,6 +18,8 @@ use crate::run::target::{Choice, ServerUrl, Start, Target};
 #[cfg(target_os = "linux")]
 use crate::run::tied::Tied;
 
+/// What can be asked of a server that does not speak the lab's protocol.
+const FOREIGN_SCENARIOS: [Scenario; 3] = [Scenario::Idle, Scenario::Connect, Scenario::Echo];
 const REPEATS_QUICK: usize = 1;
 const REPEATS_THOROUGH: usize = 3;
 
@@ -114,6 +117,18 @@ pub(crate) struct Args {
     #[arg(long, requires = "target")]
     pub(crate) pid: Option<u32>,
 
+    /// Measure a server that does not speak the lab's protocol: the path to ask for; echo, connect and idle can be asked
+    #[arg(long, requires = "target", value_parser = parse_path)]
+    path: Option<String>,
+
+    /// What to send it in echo, with {text} where the generator's text goes; it must come back with that text in it
+    #[arg(long, requires = "path", value_name = "TEMPLATE", value_parser = parse_template)]
+    message: Option<String>,
+
+    /// The subprotocol to ask it for
+    #[arg(long, requires = "path", value_parser = parse_subprotocol)]
+    subprotocol: Option<String>,
+
     /// Allow a target that is not on loopback; only measure servers that are yours
     #[arg(long)]
     pub(crate) allow_remote: bool,
@@ -198,16 +213,43 @@ impl Args {
     }
 
     pub(crate) fn scenarios(&self) -> Vec<Scenario> {
-        let asked_for =
-            |scenario: &Scenario| self.scenario.is_empty() || self.scenario.contains(scenario);
+        let asked_for = |scenario: &Scenario| match (&self.scenario[..], &self.path) {
+            ([], None) => scenario.is_asked_by_default(),
+            ([], Some(_)) => FOREIGN_SCENARIOS.contains(scenario),
+            (named, _) => named.contains(scenario),
+        };
         Scenario::ALL.into_iter().filter(asked_for).collect()
+    }
+
+    /// How a server is spoken to that does not speak the lab's protocol.
+    fn foreign(&self) -> Result<Option<Foreign>> {
+        let Some(path) = &self.path else {
+            return Ok(None);
+        };
+        let other = self
+            .scenario
+            .iter()
+            .find(|it| !FOREIGN_SCENARIOS.contains(it));
+        ensure!(
+            other.is_none(),
+            "with --path a server can be asked for echo, connect and idle only"
+        );
+        Ok(Some(Foreign {
+            path: path.clone(),
+            subprotocol: self.subprotocol.clone(),
+            message: self
+                .message
+                .clone()
+                .unwrap_or_else(|| TEXT_PLACE.to_owned()),
+        }))
     }
 
     /// Servers that need no preparation: a target that runs already, or fakes.
     pub(crate) fn given_targets(&self) -> Result<Vec<Target>> {
-        let Some(url) = self.target.clone() else {
+        let Some(mut url) = self.target.clone() else {
             return Ok(self.fake.clone());
         };
+        url.foreign = self.foreign()?;
         ensure!(
             self.allow_remote || url.is_loopback(),
             "{url} is not on loopback: a stress test of somebody else's server is an attack; \
@@ -233,6 +275,35 @@ fn parse_text_bytes(text: &str) -> Result<usize, String> {
 fn parse_lesson(text: &str) -> Result<Lesson, String> {
     let number = text.parse().map_err(|_| "it is a number from 1 to 6")?;
     Lesson::by_number(number).ok_or_else(|| "there are lessons 1 to 6".to_owned())
+}
+
+fn parse_path(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if text.starts_with('/') && plain {
+        Ok(text.to_owned())
+    } else {
+        Err("it begins with / and has no spaces".to_owned())
+    }
+}
+
+fn parse_template(text: &str) -> Result<String, String> {
+    if text.matches(TEXT_PLACE).count() != 1 {
+        Err(format!("it has {TEXT_PLACE} in it, once"))
+    } else if text.contains('#') {
+        Err("it has no # in it: by that the text is found again".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// RFC 6455, 4.1: a token of HTTP, or several.
+fn parse_subprotocol(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._, ".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("it is letters, digits, -, . and _".to_owned())
+    }
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {
@@ -284,9 +355,7 @@ mod tests {
     fn scenarios_run_in_the_programs_order() {
         let args = Args::parse_from(["compare", "--scenario", "room,idle"]);
         assert_eq!(args.scenarios(), [Scenario::Idle, Scenario::Room]);
-        assert_eq!(
-            Args::parse_from(["compare"]).scenarios().len(),
-            Scenario::ALL.len()
-        );
+        let default = Args::parse_from(["compare"]).scenarios();
+        assert!(default.len() >= 10 && !default.contains(&Scenario::Sparse));
     }
 }

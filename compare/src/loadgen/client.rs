@@ -32,7 +32,21 @@ pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     /// What they ask for in `Host`: a name, where the server was given by one.
     pub(crate) authority: String,
+    /// What a server that does not speak the lab's protocol is asked for instead.
+    pub(crate) foreign: Option<Foreign>,
 }
+
+/// How a server of any kind is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Foreign {
+    pub(crate) path: String,
+    pub(crate) subprotocol: Option<String>,
+    /// A message, with [`TEXT_PLACE`] where the generator's text goes; it must come back with that text in it.
+    pub(crate) message: String,
+}
+
+/// The place of the text in a message template.
+pub(crate) const TEXT_PLACE: &str = "{text}";
 
 impl Endpoint {
     /// A server without a name.
@@ -40,6 +54,7 @@ impl Endpoint {
         Self {
             address,
             authority: address.to_string(),
+            foreign: None,
         }
     }
 }
@@ -175,14 +190,21 @@ impl Client {
     pub(crate) fn request_upgrade(
         &mut self,
         path: &str,
-        host: &str,
+        target: &Endpoint,
         part: Request,
     ) -> Result<(), ErrorKind> {
         let Stage::Connecting { stream, since_ns } = &mut self.stage else {
             return Ok(());
         };
+        let host = &target.authority;
+        let foreign = target.foreign.as_ref();
+        let path = foreign.map_or(path, |foreign| &foreign.path);
+        let subprotocol = foreign
+            .and_then(|foreign| foreign.subprotocol.as_ref())
+            .map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"))
+            .unwrap_or_default();
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\n{subprotocol}Upgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {UPGRADE_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
         let request = match part {

@@ -11,7 +11,7 @@ use super::alarm::nanos;
 use super::arrival;
 use super::client::{Client, Endpoint, ReadOutcome, Request, Stage, Upgrade};
 use super::frames::{self, FrameReader, From};
-use super::receive::{Context, Received};
+use super::receive::{Asks, Context, Received};
 use super::room_record::RoomRecord;
 use super::tally::{ErrorKind, OrderCheck, Tally};
 use super::ticks::Ticks;
@@ -37,7 +37,7 @@ pub(crate) struct Clients {
     /// Clients lost on the way: refused, closed, reset.
     pub(crate) lost: usize,
     connections: usize,
-    target: Endpoint,
+    pub(super) target: Endpoint,
     poll: Registry,
     pub(super) text_bytes: usize,
     /// Of the load, [open, close); empty until it begins.
@@ -170,7 +170,7 @@ impl Clients {
         } else {
             Request::Whole
         };
-        client.request_upgrade(role.path(), &self.target.authority, part)
+        client.request_upgrade(role.path(), &self.target, part)
     }
 
     fn upgrade(&mut self, index: usize) -> Result<(), ErrorKind> {
@@ -336,6 +336,7 @@ impl Clients {
             ticks,
             text_bytes,
             epoch_unix_ns,
+            target,
             ..
         } = self;
         let client = &mut all[index];
@@ -343,7 +344,13 @@ impl Clients {
         let role = workloads[client.group].group.role;
         let received = match (role, &mut client.order_check) {
             (Role::Echo { .. }, _) => {
-                Received::echo(reader, bytes, client.group, *text_bytes, client.in_flight)
+                let asks = Asks {
+                    group: client.group,
+                    text_bytes: *text_bytes,
+                    in_flight: client.in_flight,
+                    foreign: target.foreign.is_some(),
+                };
+                Received::echo(reader, bytes, &asks)
             }
             (Role::Subscribe, _) => Received::dashboard(reader, bytes),
             (_, None) => Received::count_room(reader, bytes),

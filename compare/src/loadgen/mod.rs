@@ -34,7 +34,7 @@ use crate::measure::procstat;
 use crate::plan::{Ending, Moment, Plan};
 use alarm::{Alarm, nanos};
 use busy_poll::BusyPoll;
-pub(crate) use client::Endpoint;
+pub(crate) use client::{Endpoint, Foreign, TEXT_PLACE};
 use clients::Clients;
 pub(crate) use frames::{FrameReader, From, encode};
 use tally::latency_histogram;

@@ -32,6 +32,15 @@ pub(crate) struct Context<'a> {
     pub(crate) now_ns: u64,
 }
 
+/// What an echo client waits for.
+pub(crate) struct Asks {
+    pub(crate) group: usize,
+    pub(crate) text_bytes: usize,
+    pub(crate) in_flight: Option<InFlight>,
+    /// The server is of any kind, and may say things of its own.
+    pub(crate) foreign: bool,
+}
+
 impl Received {
     /// A client of the room that only counts.
     pub(crate) fn count_room(reader: &mut FrameReader, bytes: &[u8]) -> Result<Self, FrameError> {
@@ -63,21 +72,25 @@ impl Received {
     pub(crate) fn echo(
         reader: &mut FrameReader,
         bytes: &[u8],
-        group: usize,
-        text_bytes: usize,
-        in_flight: Option<InFlight>,
+        asks: &Asks,
     ) -> Result<Self, FrameError> {
         let mut received = Self::default();
-        let expected = in_flight.map(|message| Stamp {
-            group,
+        let expected = asks.in_flight.map(|message| Stamp {
+            group: asks.group,
             slot: message.slot,
         });
         reader.feed(bytes, |frame| match frame.opcode {
             OpCode::Control(control) => received.control(control, frame.payload),
+            // A welcome, a presence notice: not what was asked for, and nothing of ours.
+            OpCode::Data(_)
+                if asks.foreign && Stamp::find(frame.payload, asks.text_bytes).is_none() =>
+            {
+                received.notices += 1;
+            }
             OpCode::Data(_) if received.messages == 1 => received.wrong_order += 1,
             OpCode::Data(_) => {
                 received.messages += 1;
-                if Stamp::find(frame.payload, text_bytes) != expected {
+                if Stamp::find(frame.payload, asks.text_bytes) != expected {
                     received.wrong_content += 1;
                 }
             }

@@ -2,7 +2,7 @@
 
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::client::{InFlight, Stage};
+use super::client::{InFlight, Stage, TEXT_PLACE};
 use super::clients::{Clients, MASK};
 use super::frames;
 use super::message::Stamp;
@@ -110,7 +110,13 @@ impl Clients {
         };
         let role = self.workloads[client.group].group.role;
         let text = match role {
-            Role::Echo { .. } => stamp.text(self.text_bytes),
+            Role::Echo { .. } => {
+                let text = stamp.text(self.text_bytes);
+                match &self.target.foreign {
+                    Some(foreign) => foreign.message.replace(TEXT_PLACE, &text),
+                    None => text,
+                }
+            }
             _ => stamp.chat(client.member, self.text_bytes),
         };
         self.outgoing.clear();

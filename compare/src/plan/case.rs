@@ -22,6 +22,8 @@ pub(crate) struct Case {
 pub(crate) enum Method {
     /// The plan as it is.
     AsPlanned,
+    /// The plan with fewer clients where there is no room for all.
+    AsManyAsFit,
     /// The largest room in which the plan holds, everyone speaking once a second.
     LargestRoom(RoomSearch),
 }
@@ -82,6 +84,8 @@ const VISITORS: usize = 64;
 const ROOM_WARM_UP: Duration = Duration::from_secs(1);
 /// A large room tells of its arrivals in a summary a second later; that is not what its idle members cost.
 const CALM_AFTER: Duration = Duration::from_millis(1_200);
+/// What one generator and the ports of this machine carry.
+const C1M_CLIENTS: usize = 60_000;
 const ROOM_LEAST: usize = 20;
 const ROOM_MOST: usize = 16_000;
 /// A larger room alone takes ten seconds.
@@ -115,6 +119,8 @@ impl Scenario {
             Self::Spam => vec![spam(sizes)],
             Self::Stall => stall(sizes),
             Self::Mixed => vec![mixed(sizes)],
+            Self::Sparse => vec![sparse(sizes)],
+            Self::C1m => vec![c1m(sizes)],
         }
     }
 }
@@ -273,6 +279,22 @@ fn mixed(sizes: &Sizes) -> Case {
     case.whole_ticks(sizes)
 }
 
+/// A message a minute from each, spread evenly.
+fn sparse(sizes: &Sizes) -> Case {
+    let clients = sizes.clients.unwrap_or(sizes.pick(5_000, 15_000));
+    let group_per_s = sizes.rate_per_s.unwrap_or((clients as u64 / 60).max(1));
+    let pace = Pace::Rate { group_per_s };
+    sizes.of_one_group(clients, Role::Echo { pace })
+}
+
+/// Idle clients up to what one generator can open; fewer where the machine has less room.
+fn c1m(sizes: &Sizes) -> Case {
+    let clients = sizes.clients.unwrap_or(C1M_CLIENTS);
+    let mut case = sizes.of_one_group(clients, Role::Listen).calm(sizes);
+    case.method = Method::AsManyAsFit;
+    case
+}
+
 impl Sizes {
     /// What the comparison's extent asks for.
     fn pick<T>(&self, quick: T, thorough: T) -> T {
@@ -357,7 +379,7 @@ impl Case {
     /// Its largest number of clients.
     pub(crate) fn clients_most(&self) -> usize {
         match self.method {
-            Method::AsPlanned => self.clients(),
+            Method::AsPlanned | Method::AsManyAsFit => self.clients(),
             Method::LargestRoom(search) => search.grid.most,
         }
     }
@@ -366,6 +388,14 @@ impl Case {
     pub(crate) fn fit(&mut self, room: usize) -> bool {
         match &mut self.method {
             Method::AsPlanned => self.clients() <= room,
+            Method::AsManyAsFit => {
+                let fitting = self.clients().min(room);
+                for group in &mut self.plan.groups {
+                    group.clients = fitting;
+                }
+                self.name = format!("clients-{fitting}");
+                fitting > 0
+            }
             Method::LargestRoom(RoomSearch { grid, guess, .. }) => {
                 grid.most = grid.most.min(room);
                 *guess = (*guess).min(room);

@@ -26,11 +26,15 @@ pub(crate) enum Scenario {
     Stall,
     /// A day in the life: talkers, listeners, dashboards, passers-by and a few that never read
     Mixed,
+    /// Many clients that send a message a minute each: how many a core could serve (only when named)
+    Sparse,
+    /// As many idle clients as the machine allows, and what a million would take (only when named)
+    C1m,
 }
 
 impl Scenario {
     /// In the order in which they run: what depends on a quiet machine first.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Idle,
         Self::Connect,
         Self::Echo,
@@ -41,7 +45,14 @@ impl Scenario {
         Self::Spam,
         Self::Stall,
         Self::Mixed,
+        Self::Sparse,
+        Self::C1m,
     ];
+
+    /// Whether it runs where none is named.
+    pub(crate) fn is_asked_by_default(self) -> bool {
+        !matches!(self, Self::Sparse | Self::C1m)
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -55,6 +66,8 @@ impl Scenario {
             Self::Spam => "spam",
             Self::Stall => "stall",
             Self::Mixed => "mixed",
+            Self::Sparse => "sparse",
+            Self::C1m => "c1m",
         }
     }
 }

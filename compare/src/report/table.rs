@@ -254,6 +254,14 @@ pub(crate) fn title(scenario: Scenario) -> Text {
             "Half-open handshakes: do newcomers have to wait?",
         ),
         Scenario::Mixed => ("Một ngày bình thường", "A day in the life"),
+        Scenario::Sparse => (
+            "Mỗi client mỗi phút một tin: một lõi phục vụ được bao nhiêu?",
+            "A message a minute from each: how many could a core serve?",
+        ),
+        Scenario::C1m => (
+            "Nhiều client nhàn rỗi nhất có thể: một triệu cần bao nhiêu?",
+            "As many idle clients as fit: what would a million take?",
+        ),
     };
     Text::new(vi, en)
 }

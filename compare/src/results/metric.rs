@@ -119,6 +119,16 @@ metrics! {
         |m| server(m, |s| s.resident_per_client_bytes.map(|bytes| bytes / KIB));
     KERNEL_PER_CLIENT = "kernel_kib_per_client", "Bộ nhớ nhân mỗi client", "kernel memory per client", "KiB", Lower,
         |m| server(m, |s| s.kernel_per_client_bytes.map(|bytes| bytes / KIB));
+    MILLION = "million_clients_gib", "Một triệu client sẽ cần", "a million clients would take", "GiB", Lower, |m| {
+        server(m, |s| {
+            let each = s.resident_per_client_bytes? + s.kernel_per_client_bytes.unwrap_or(0.0);
+            (each > 0.0).then_some(each * 1e6 / KIB / KIB / KIB)
+        })
+    };
+    CLIENTS_PER_CORE = "clients_per_core", "Client mỗi lõi, theo CPU", "clients per core, by CPU", "", Higher, |m| {
+        server(m, |s| (s.cpu > 0.0).then_some(m.figures.clients as f64 / s.cpu))
+    };
+    CLIENTS = "clients", "Client", "clients", "", Neither, |m| some(m.figures.clients as f64);
     RESIDENT = "resident_mib", "Bộ nhớ thường trú", "resident memory", "MiB", Lower,
         |m| server(m, |s| some(s.used.resident_loaded_bytes as f64 / KIB / KIB));
     THREADS = "threads", "Luồng", "threads", "", Lower, |m| server(m, |s| some(s.used.threads as f64));
@@ -166,6 +176,14 @@ pub(crate) fn headlines(scenario: Scenario) -> &'static [&'static Metric] {
         Scenario::Slow => &[&P99, &P50, &RESIDENT],
         Scenario::Spam => &[&P99, &REFUSED, &CPU],
         Scenario::Stall => &[&P99, &HANDSHAKES, &CPU_PER_VISIT],
+        Scenario::Sparse => &[&CLIENTS_PER_CORE, &P99, &CPU, &RESIDENT_PER_CLIENT],
+        Scenario::C1m => &[
+            &MILLION,
+            &CLIENTS,
+            &RESIDENT_PER_CLIENT,
+            &KERNEL_PER_CLIENT,
+            &CPU,
+        ],
         Scenario::Mixed => &[&P99, &TICK_P99, &CPU, &RESIDENT],
     }
 }

@@ -342,7 +342,7 @@ fn answer_upgrade(head: &[u8]) -> Option<(Stage, Vec<u8>)> {
         .ok()
         .filter(httparse::Status::is_complete)?;
     let stage = match request.path {
-        Some("/ws/echo") => Stage::Echo,
+        Some(path) if path.ends_with("/echo") => Stage::Echo,
         Some("/ws/dashboard") => Stage::Dashboard,
         _ => Stage::Room,
     };

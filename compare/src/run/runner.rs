@@ -121,7 +121,7 @@ impl Runner {
 
     fn measure(&self, planned: &PlannedRun<'_>, results: &Results) -> Result<Measured> {
         match planned.case.method {
-            Method::AsPlanned => Ok(Measured {
+            Method::AsPlanned | Method::AsManyAsFit => Ok(Measured {
                 figures: self.once(planned, &planned.case.plan)?,
                 largest_room: None,
                 open_ended: false,
@@ -221,7 +221,7 @@ impl PlannedRun<'_> {
             plan.warm_up + plan.window + joining + RUN_BESIDES
         };
         match self.case.method {
-            Method::AsPlanned => one(clients),
+            Method::AsPlanned | Method::AsManyAsFit => one(clients),
             Method::LargestRoom(_) if self.repeat == 0 => one(2 * clients) * PROBES_FIRST,
             Method::LargestRoom(_) => one(2 * clients) * PROBES_LATER,
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
-use crate::loadgen::Endpoint;
+use crate::loadgen::{Endpoint, Foreign};
 use crate::results::text::Lang;
 use crate::run::build;
 
@@ -67,6 +67,8 @@ pub(crate) enum Start {
 pub(crate) struct ServerUrl {
     authority: String,
     addresses: Vec<SocketAddr>,
+    /// Set for a server that does not speak the lab's protocol.
+    pub(crate) foreign: Option<Foreign>,
 }
 
 /// How long an address may take to answer before the next one is tried.
@@ -169,10 +171,18 @@ impl FromStr for ServerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("wss://") {
+            return Err("wss:// is not spoken here: put what ends TLS in front of the generator, and measure ws://".to_owned());
+        }
         let authority = text
             .strip_prefix("ws://")
             .ok_or("it has the form ws://HOST:PORT")?
             .trim_end_matches('/');
+        if authority.contains('/') {
+            return Err(
+                "it has the form ws://HOST:PORT; --path says which path to ask for".to_owned(),
+            );
+        }
         let addresses: Vec<SocketAddr> = authority
             .to_socket_addrs()
             .map_err(|error| format!("{error}; it has the form ws://HOST:PORT"))?
@@ -180,6 +190,7 @@ impl FromStr for ServerUrl {
         Ok(Self {
             authority: authority.to_owned(),
             addresses,
+            foreign: None,
         })
     }
 }
@@ -201,6 +212,7 @@ impl ServerUrl {
                     return Ok(Endpoint {
                         address,
                         authority: self.authority.clone(),
+                        foreign: self.foreign.clone(),
                     });
                 }
                 Err(error) => tried.push(format!("{address}: {error}")),
@@ -373,6 +385,7 @@ mod tests {
         let mut url = ServerUrl {
             authority: "name:80".to_owned(),
             addresses: vec![silent, listening],
+            foreign: None,
         };
         let found = url.find().unwrap();
         assert_eq!(

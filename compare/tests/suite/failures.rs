@@ -126,7 +126,7 @@ fn no_condition_holds_when_a_later_repeat_fails() {
     assert_no_condition_holds(&outcome);
 }
 
-fn listening_address(server: &mut std::process::Child) -> String {
+pub(crate) fn listening_address(server: &mut std::process::Child) -> String {
     use std::io::{BufRead as _, BufReader};
 
     let mut line = String::new();
