@@ -298,8 +298,9 @@ impl<S: Socket> Connection<S> {
             );
             reply.clear(READ_BUFFER);
         } else {
-            self.outbox.allow(reply.len());
-            for chunk in reply.take_chunks() {
+            let chunks = reply.take_chunks();
+            self.outbox.allow_owed(&chunks);
+            for chunk in chunks {
                 self.queue(now, chunk, limit, counters);
             }
         }

@@ -72,6 +72,13 @@ impl Outbox {
         }
     }
 
+    /// Lets these slices wait, whatever waits already: what a client is owed of what it shares with others, which costs
+    /// references and comes once, when it leaves or when the server stops.
+    pub fn allow_owed(&mut self, slices: &[Bytes]) {
+        let bytes: usize = slices.iter().map(Bytes::len).sum();
+        self.allowance += bytes + slices.len() * SLICE_COST;
+    }
+
     /// The first slice, for a thread that may wait until the socket takes it, and then calls [`Outbox::sent`].
     pub fn front(&self) -> Option<Bytes> {
         self.slices.front().cloned()

@@ -311,9 +311,13 @@ impl ClientWriter {
         Ok(())
     }
 
-    /// What the client asked for may wait beyond the limit.
+    /// What the client asked for, or is owed at its end, may wait beyond the limit.
     fn append_owed(&self, state: &mut State, chunks: Vec<Bytes>) {
-        state.outbox.allow(chunks.iter().map(Bytes::len).sum());
+        if let [own] = &chunks[..] {
+            state.outbox.allow(own.len());
+        } else {
+            state.outbox.allow_owed(&chunks);
+        }
         for chunk in chunks {
             self.append(state, chunk);
         }

@@ -160,6 +160,9 @@ impl Shared {
         state.engine.drain();
         let last = state.next_batch(usize::MAX);
         let writers: Vec<_> = state.clients().cloned().collect();
+        for writer in &writers {
+            writer.enqueue(state.engine.end_replay(writer.client()));
+        }
         drop(state);
         let mut pending = send(&last);
         pending.extend(

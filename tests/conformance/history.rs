@@ -16,6 +16,8 @@ conformance! {
     nothing_is_missed_or_doubled_while_others_speak,
     a_long_history_waits_in_the_history_and_not_for_each_client,
     live_messages_follow_a_long_history_that_is_read_late,
+    #[cfg(unix)]
+    a_stopping_server_sends_the_rest_of_a_history_before_its_close,
     a_query_that_makes_no_sense_hurts_nobody,
 }
 
@@ -192,6 +194,23 @@ fn live_messages_follow_a_long_history_that_is_read_late(program: Program) {
     }
     speaker.say("Alice", "and on");
     assert_eq!(late.next_of_type("chat")["id"], 1101);
+}
+
+#[cfg(unix)]
+fn a_stopping_server_sends_the_rest_of_a_history_before_its_close(program: Program) {
+    let (mut server, mut speaker) = with_a_long_history(program);
+    let mut late = ask_for_everything(&server);
+    speaker.say("Alice", "acknowledged just before the end");
+    assert_eq!(speaker.next_of_type("chat")["id"], 1001);
+    server.process.signal("TERM");
+    speaker.expect_close(1001);
+    for id in 1..=1001 {
+        assert_eq!(late.next_of_type("chat")["id"], id);
+    }
+    late.expect_close(1001);
+    server
+        .process
+        .wait_until(std::time::Instant::now() + crate::wire::PATIENCE);
 }
 
 fn a_query_that_makes_no_sense_hurts_nobody(program: Program) {

@@ -251,6 +251,21 @@ impl Engine {
         }
     }
 
+    /// What is left of a member's replay, which a stopping server sends at once, before its Close.
+    pub fn end_replay(&mut self, client: ClientId) -> Vec<Bytes> {
+        let Some(Client {
+            place: Place::Room(_, membership),
+            ..
+        }) = client_mut(&mut self.clients, client)
+        else {
+            return Vec::new();
+        };
+        match std::mem::replace(membership, Membership::Live) {
+            Membership::Replaying(replaying) => self.room.end_replay(replaying),
+            Membership::Live => Vec::new(),
+        }
+    }
+
     /// A member of the room asks for something, or tried to. Tells whether it went out to the room.
     pub fn chat(
         &mut self,

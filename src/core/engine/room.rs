@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::broadcast_log::{Batch, BroadcastLog};
 use super::history::{History, MessageKey};
 use super::limiter::Bucket;
@@ -196,6 +198,17 @@ impl Room {
         Some(Membership::Live)
     }
 
+    /// Ends a replay: what is left of it, as shared slices, which cost the references alone. The member is in the log no
+    /// more than before.
+    pub fn end_replay(&mut self, replaying: Replaying) -> Vec<Bytes> {
+        self.replaying -= 1;
+        if replaying.resyncs != self.resyncs {
+            return Vec::new();
+        }
+        let rest = self.history.read(replaying.next_id, usize::MAX);
+        rest.map(|step| step.slices).unwrap_or_default()
+    }
+
     /// A member leaves: what the log still owes it comes next in its output. The members that stay are told, unless
     /// the whole room is leaving.
     pub fn leave(
@@ -207,7 +220,12 @@ impl Room {
         output: &mut Output,
     ) {
         match membership {
-            Membership::Replaying(_) => self.replaying -= 1,
+            Membership::Replaying(replaying) => {
+                let rest = self.end_replay(replaying).into_iter();
+                // One that leaves by itself has not waited for it; one that a stopping server closes has.
+                rest.filter(|_| !announced)
+                    .for_each(|slice| output.reply.push_shared(slice));
+            }
             Membership::Live => {
                 let owed = self.log.leave(client).into_iter();
                 owed.for_each(|slice| output.reply.push_shared(slice));
