@@ -8,6 +8,7 @@
 # Longer, and not part of all of it:
 #
 #   tests/run.sh simulation ten thousand worlds of the event loop, of which `rust` runs two hundred
+#   tests/run.sh planted    twenty faults in a copy of the source, each of which the simulation must find
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-all}
@@ -43,6 +44,12 @@ simulation() {
     WORLDS=10000 cargo test --locked --profile simulation --test simulation
 }
 
+planted() {
+    install patch patch
+    step "planted faults"
+    tests/simulation/planted.sh
+}
+
 browser() {
     install chromium chromium
     step "browser tests"
@@ -53,6 +60,6 @@ browser() {
 
 case $what in
     all) rust && browser ;;
-    rust | browser | simulation) "$what" ;;
-    *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    rust | browser | simulation | planted) "$what" ;;
+    *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -138,6 +138,8 @@ pub struct Held {
     pub sockets: usize,
     /// Clients in.
     pub clients: usize,
+    /// Sockets that were to be reaped and have not been.
+    pub dead: usize,
     /// Timers on the wheel.
     pub timers: usize,
     /// Connections on a list of what is to be done.
@@ -232,6 +234,11 @@ impl<W: World> EventLoop<W> {
         Held {
             sockets: self.connections.len(),
             clients: self.engine.client_count(),
+            dead: self
+                .connections
+                .iter()
+                .filter(|connection| connection.is_dead())
+                .count(),
             timers: self.wheel.len(),
             listed: self.ready_again.len() + self.replaying.len() + self.dirty.len(),
             unsent_max: self

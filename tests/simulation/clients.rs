@@ -682,6 +682,10 @@ impl Sim {
         note!(self, "the audit");
         let last_id = self.room.last_id();
         for (index, client) in self.clients.iter().enumerate() {
+            assert!(
+                client.stage != Stage::Asking,
+                "client {index} has not been answered"
+            );
             if client.stage != Stage::Open {
                 continue;
             }

@@ -123,6 +123,10 @@ fn run(sim: &Rc<RefCell<Sim>>) {
     loop {
         let phase = server.turn().expect("a poll that does not fail");
         let held = server.held();
+        assert_eq!(
+            held.dead, 0,
+            "what is dead at the end of a turn is gone: {held:?}"
+        );
         let answer_max = 160 << 10;
         assert!(
             held.unsent_max <= context.limits.max_unsent + answer_max,
