@@ -97,6 +97,11 @@ function refused({ error, entry }) {
     renderSendButton();
   }
   if (!entry) return;
+  if (error.code === 'unavailable') {
+    // Under the same cid: it may be in the room already.
+    setTimeout(() => entry.status === 'pending' && deliver(entry), wait || 1000);
+    return;
+  }
   if (messageInput.value) {
     log.setStatus(entry, 'failed');
   } else {

@@ -27,6 +27,8 @@ install() {
 
 rust() {
     install redis-server redis-server
+    install haproxy haproxy
+    install nginx nginx
     step "format"
     cargo fmt --all --check
     step "lints"

@@ -4,6 +4,7 @@
 //! acknowledged one is in it once, and none that was refused.
 
 use std::collections::{HashMap, HashSet};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,8 +14,9 @@ use serde_json::{Value, json};
 use crate::client::{Client, Message};
 use crate::frame::{self, Frame};
 use crate::harness::{Program, Server};
+use crate::process::Process;
 use crate::redis_server::{Redis, Way};
-use crate::wire::PATIENCE;
+use crate::wire::{PATIENCE, Wire};
 
 conformance! {
     what_is_said_comes_back_from_redis,
@@ -654,5 +656,191 @@ fn wait_until_same(dashboards: &mut [Client]) {
             return;
         }
         assert!(Instant::now() < deadline, "{shown:?}");
+    }
+}
+
+#[test]
+fn nodes_behind_haproxy() {
+    behind_a_proxy(|ports, folder| {
+        let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recipes/haproxy.cfg");
+        let mut command = Command::new("haproxy");
+        command.args(["-db", "-f", recipe]).current_dir(folder);
+        for (name, port) in ["PORT", "NODE1", "NODE2", "NODE3"].iter().zip(ports) {
+            command.env(name, port.to_string());
+        }
+        command
+    });
+}
+
+#[test]
+fn nodes_behind_nginx() {
+    behind_a_proxy(|ports, folder| {
+        let recipe = include_str!("../recipes/nginx.conf").replace("FOLDER", folder);
+        let names = [":PORT", ":NODE1", ":NODE2", ":NODE3"];
+        let filled = names
+            .iter()
+            .zip(ports)
+            .fold(recipe, |recipe, (name, port)| {
+                recipe.replace(name, &format!(":{port}"))
+            });
+        let file = format!("{folder}/nginx.conf");
+        std::fs::write(&file, filled).expect("a folder");
+        let mut command = Command::new("nginx");
+        command.args(["-c", &file, "-p", folder, "-e", "stderr"]);
+        command
+    });
+}
+
+/// Clients come through the proxy to all nodes; when a node dies, those that were on it come back through the proxy and
+/// miss nothing.
+fn behind_a_proxy(command: impl FnOnce([u16; 4], &str) -> Command) {
+    let redis = Redis::start("");
+    let mut servers = three_nodes(&redis.url());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("an address");
+    drop(free);
+    let folder = std::env::temp_dir().join(format!("wslab-proxy-{}", address.port()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let port = |node: usize| servers[node].address.port();
+    let ports = [address.port(), port(0), port(1), port(2)];
+    let mut command = command(ports, folder.to_str().expect("a path in UTF-8"));
+    let mut proxy = Process::spawn(&mut command);
+    let open = |path: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(stream) = std::net::TcpStream::connect(address) {
+                drop(stream);
+                if let Ok(client) = Client::upgrade(Wire::connect(address), address, path, "") {
+                    return client;
+                }
+            }
+            assert!(Instant::now() < deadline, "nobody comes through the proxy");
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let mut clients: Vec<_> = (0..6).map(|_| open("/ws/chat")).collect();
+    let mut epoch = String::new();
+    for client in &mut clients {
+        epoch = client.next_json()["epoch"]
+            .as_str()
+            .expect("an epoch")
+            .to_owned();
+    }
+    clients[0].say_with_cid("before", "1");
+    for client in &mut clients {
+        while client.next_json()["text"] != "before" {}
+    }
+    servers[0].process.signal("KILL");
+    servers[0].process.wait();
+    let mut writer = open("/ws/chat");
+    writer.say_with_cid("after", "2");
+    let mut ended = 0;
+    for client in &mut clients {
+        loop {
+            match client.try_message(Instant::now() + PATIENCE) {
+                Ok(Message::Text(text)) if text.contains("\"after\"") => break,
+                Ok(_) => {}
+                Err(_) => {
+                    ended += 1;
+                    let mut back = open(&format!("/ws/chat?since={epoch}:1"));
+                    assert_eq!(back.next_json()["recovered"], true);
+                    while back.next_json()["text"] != "after" {}
+                    break;
+                }
+            }
+        }
+    }
+    assert!(
+        (1..6).contains(&ended),
+        "{ended} of 6 were on the node that died"
+    );
+    proxy.signal("TERM");
+    proxy.wait();
+    std::fs::remove_dir_all(&folder).expect("the folder is there");
+}
+
+/// The kernel chooses between servers that listen on one port.
+#[cfg(target_os = "linux")]
+#[test]
+fn several_servers_share_a_port() {
+    let redis = Redis::start("");
+    let flags = format!("--redis {} --reuse-port", redis.url());
+    let first = KINDS[0].start(&flags);
+    let mut command = KINDS[1].command(&format!("--bind {} {flags}", first.address));
+    let second = Server::start(&mut command);
+    assert_eq!(first.address, second.address);
+    let deadline = Instant::now() + PATIENCE;
+    let mut kinds = HashSet::new();
+    while kinds.len() < 2 {
+        assert!(Instant::now() < deadline, "always {kinds:?}");
+        let mut client = first.open("/ws/chat");
+        kinds.insert(client.next_json()["server"].to_string());
+        client.leave();
+    }
+    let without = KINDS[0].run(&format!("--bind {}", first.address));
+    assert_eq!(without.status, Some(1), "a port is shared by consent only");
+}
+
+/// Each figure is there, and those that this test causes have moved.
+#[test]
+fn redis_is_measured() {
+    let redis = Redis::start("");
+    let way = Way::to(redis.address);
+    for program in [KINDS[0], KINDS[1]] {
+        let servers = [start(program, &way.url(), "")];
+        let mut member = Member::join(&servers, 0);
+        let address = servers[0].address;
+        member.say_for_sure(&format!("one {address}"));
+        way.cut();
+        member.say_for_sure(&format!("two {address}"));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let metrics = servers[0].get("/metrics");
+            let text = metrics.text();
+            let wanted = [
+                "wslab_redis_up{link=\"publish\"} 1",
+                "wslab_redis_up{link=\"read\"} 1",
+                "wslab_redis_reconnects_total 2",
+                "wslab_redis_gaps_total 0",
+                "wslab_redis_resyncs_total 0",
+                "wslab_redis_lag 0",
+                "wslab_redis_pending 0",
+            ];
+            let has = |line: &str| text.lines().any(|found| found == line);
+            if wanted.iter().all(|line| has(line)) && !has("wslab_redis_round_trip_seconds_count 0")
+            {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{text}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Where replicas are asked for, the acknowledgement says whether they have the message.
+#[test]
+fn replicas_are_waited_for() {
+    let master = Redis::start("");
+    let replica = Redis::replica_of(&master);
+    for program in [KINDS[0], KINDS[1]] {
+        let server = start(program, &master.url(), "--redis-replicas 1");
+        let mut client = server.join();
+        client.say_with_cid("Hello", &format!("{}", server.address));
+        assert_eq!(ack(&mut client)["stored"], "replicas");
+    }
+    drop(replica);
+    let server = start(KINDS[0], &master.url(), "--redis-replicas 1");
+    let mut client = server.join();
+    client.say_with_cid("Hello", "alone");
+    assert_eq!(ack(&mut client)["stored"], "stream");
+}
+
+/// The next acknowledgement, which may come before its message or behind it.
+fn ack(client: &mut Client) -> Value {
+    loop {
+        let value = client.next_json();
+        if value["type"] == "ack" {
+            return value;
+        }
     }
 }
