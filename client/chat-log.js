@@ -149,16 +149,15 @@ class ChatLog extends Emitter {
 
   #system(message) {
     const comingOrGoing = ['joined', 'left'].find((code) => message.code === code || message.text === TEXTS[`system.${code}`][0]);
-    if (this.#awaitsGreeting) this.#greeting(message);
-    else if (message.code === 'resync') this.#resync(message);
+    if (this.#awaitsGreeting || message.code === 'resync') this.#greeting(message);
     else if (comingOrGoing) this.#count(comingOrGoing, message.ts);
     else if (message.code !== 'presence') this.#note(message);
   }
 
   #greeting(message) {
     this.#awaitsGreeting = false;
-    const { last_id: lastId } = message;
-    const epoch = ChatLog.#epochIn(message);
+    const { epoch: named, last_id: lastId } = message;
+    const epoch = typeof named === 'string' && named.length <= EPOCH_LIMIT && named.isWellFormed() ? named : null;
     const sameRoom = epoch !== null && epoch === this.#epoch;
     const knowsOurs = epoch !== null && epoch === this.#own.epoch;
     const complete = this.#greetings === 0 || (sameRoom && message.recovered === true);
@@ -175,20 +174,6 @@ class ChatLog extends Emitter {
       if (knowsOurs) this.emit('resend', { entry });
       else this.setStatus(entry, 'unsure');
     }
-  }
-
-  static #epochIn({ epoch }) {
-    return typeof epoch === 'string' && epoch.length <= EPOCH_LIMIT && epoch.isWellFormed() ? epoch : null;
-  }
-
-  /** The room goes on from an earlier message than the last one here, or from a later one. What is pending stays so. */
-  #resync(message) {
-    this.#forgetIds();
-    this.#epoch = ChatLog.#epochIn(message);
-    this.#own = { epoch: this.#epoch, ids: [] };
-    this.#lastId = isId(message.last_id) ? message.last_id : null;
-    this.#replay = { until: 0, above: null };
-    this.#note({ code: 'gap', ts: message.ts });
   }
 
   /** Another life of the room counts from 1 again: what the old ids meant is over. */

@@ -115,10 +115,7 @@ const TEXTS = {
     'Bạn đang gửi tin nhắn quá nhanh. Vui lòng đợi {seconds} giây.',
     'You are sending too fast. Please wait {seconds} s.',
   ],
-  'error.unavailable': [
-    'Chưa lưu được tin nhắn; sẽ gửi lại sau {seconds} giây',
-    'The message could not be stored; it is sent again in {seconds} s',
-  ],
+  'error.unavailable': ['Chưa lưu được; gửi lại sau {seconds} giây', 'Not stored yet; sent again in {seconds} s'],
   'error.unknown_metric': ['Server không biết metric này', 'The server does not know this metric'],
 
   'dashboard.heading': ['Dashboard realtime', 'Realtime dashboard'],

@@ -217,6 +217,34 @@ onEachServer('chat', ['--chat-interval', '0s'], (lab) => {
     await page.locator('.message.me.sent', { hasText: 'in the new room' }).waitFor();
   });
 
+  test('what could not be stored is sent again; a rewound history is another room', async () => {
+    const sent = [];
+    const page = await lab.open('chat', {
+      prepare: (page) => page.routeWebSocket(/\/ws\/chat/, (socket) => {
+        const tell = (message) => socket.send(JSON.stringify({ ts: 1, ...message }));
+        tell({ type: 'system', code: 'welcome', text: '', epoch: 'first', last_id: 4 });
+        socket.onMessage((data) => {
+          const { type, name, text, cid } = JSON.parse(data);
+          if (type !== 'chat') return;
+          sent.push(cid);
+          if (sent.length === 1) {
+            tell({ type: 'error', code: 'unavailable', text: '', cid, retry_after_ms: 10, stored: 'unknown' });
+            return;
+          }
+          tell({ type: 'ack', cid, id: 5, stored: 'stream' });
+          tell({ type: 'chat', name, text, id: 5 });
+          tell({ type: 'system', code: 'resync', text: 'rewound', epoch: 'second', last_id: 2, recovered: false });
+          tell({ type: 'chat', name: 'Bình', text: 'the third of the second', id: 3 });
+        });
+      }),
+    });
+    await say(page, 'An', 'the fifth of the first');
+    await page.locator('.message', { hasText: 'the third of the second' }).waitFor();
+    await page.locator('.message.me.sent', { hasText: 'the fifth of the first' }).waitFor();
+    assert.equal(sent.length, 2);
+    assert.equal(sent[0], sent[1], 'under the same cid');
+  });
+
   test('200 messages a second leave the page smooth, and the log capped', async (t) => {
     const seconds = Number(process.env.WSLAB_BUSY_SECONDS ?? 5);
     const page = await lab.open('chat');
