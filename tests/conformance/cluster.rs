@@ -721,10 +721,9 @@ fn behind_a_proxy(command: impl FnOnce([u16; 4], &str) -> Command) {
     let mut clients: Vec<_> = (0..6).map(|_| open("/ws/chat")).collect();
     let mut epoch = String::new();
     for client in &mut clients {
-        epoch = client.next_json()["epoch"]
-            .as_str()
-            .expect("an epoch")
-            .to_owned();
+        let welcome = client.next_json();
+        let named = welcome["epoch"].as_str().expect("an epoch");
+        named.clone_into(&mut epoch);
     }
     clients[0].say_with_cid("before", "1");
     for client in &mut clients {
