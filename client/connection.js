@@ -10,16 +10,16 @@
  */
 
 const BACKOFF_MS = [1000, 2000, 4000, 8000, 16000];
-/** A delay is shortened by up to this part, so that the clients of a restarted server do not return as one. */
+/** A delay is shortened by up to this part. */
 const JITTER = 0.12;
 /** How long a server may take from the request to its greeting. */
 const GREETING_LIMIT_MS = 10_000;
 /** How long a link may be silent beyond the server's ping interval, and an answer take. */
 const LINK_SLACK_MS = 5000;
-/** A server that pings less often is asked this often all the same. */
 const PING_INTERVAL_LIMIT_MS = 600_000;
-/** A connection has succeeded once it lasted this long; one that greets and breaks off, or falls silent, has not. */
+/** A connection has succeeded once it lasted this long, not once it was greeted. */
 const LASTED_MS = BACKOFF_MS.at(-1);
+const RESTART_LIMIT_MS = 600_000;
 /** What a Date can show. */
 const TS_LIMIT = 8.64e15;
 
@@ -55,12 +55,13 @@ class Connection extends Emitter {
   #path;
   #query;
   #addresses = serverAddresses(location);
-  /** Whether the first of #addresses is known to be the lab's server. */
   #greeted = false;
   /** The Python original knows no query: it takes the upgrade and closes. Then the same is asked without. */
   #queryRefused = false;
   #socket = null;
   #failures = 0;
+  /** Until then a restarting server may be away, and no failure counts. */
+  #restartUntil = 0;
   #timer = null;
   /** The longest silence that needs no question; null with a server that answers no ping of a page. */
   #silenceLimit = null;
@@ -95,7 +96,6 @@ class Connection extends Emitter {
     return this.sendData(JSON.stringify(message));
   }
 
-  /** A string goes as a text frame, bytes as a binary one. */
   sendData(data) {
     if (this.state.phase !== 'open' || this.readyState !== WebSocket.OPEN) return false;
     this.#socket.send(data);
@@ -103,14 +103,13 @@ class Connection extends Emitter {
     return true;
   }
 
-  /** Closes as a client may, with 1000 or 3000 to 4999; what follows is what follows any other loss. */
+  /** Closes with 1000 or 3000 to 4999. */
   close(code, reason) {
     if (this.readyState !== WebSocket.OPEN) return;
     this.#socket.close(code, reason);
     this.#emitFrame('out', 'close', { code, reason });
   }
 
-  /** At once, and with all attempts anew. */
   retry() {
     this.#failures = 0;
     this.#connect();
@@ -157,6 +156,8 @@ class Connection extends Emitter {
       return;
     }
     if (this.state.phase === 'connecting') this.#greetedBy(message);
+    const { code, retry_after_ms: away } = message;
+    if (code === 'restart' && away > 0) this.#restartUntil = this.#heardAt + Math.min(away, RESTART_LIMIT_MS);
     this.emit('message', message);
   }
 
@@ -193,7 +194,7 @@ class Connection extends Emitter {
     });
   }
 
-  /** Without waiting for a close handshake that nobody may be there to answer. */
+  /** Without waiting for a close handshake. */
   #abandon() {
     const socket = this.#socket;
     this.#socket = null;
@@ -226,13 +227,15 @@ class Connection extends Emitter {
       this.#enter({ phase: 'failed', lost });
       return;
     }
-    const delay = BACKOFF_MS[this.#failures] * (1 - JITTER * Math.random());
+    const away = this.#restartUntil - since;
+    const restarts = away > BACKOFF_MS[0];
+    if (restarts) this.#failures = 0;
+    const delay = restarts ? away * Math.random() : BACKOFF_MS[this.#failures] * (1 - JITTER * Math.random());
     this.#failures += 1;
     this.#setTimer(delay, () => this.#connect());
     this.#enter({ phase: 'waiting', lost, since, until: since + delay, attempt: this.#failures, attempts: BACKOFF_MS.length });
   }
 
-  /** Each phase waits for one thing at most. */
   #setTimer(delay, act) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(act, delay);

@@ -105,6 +105,7 @@ const TEXTS = {
     'Welcome to the chat room! {online_count} online now.',
   ],
   'system.joined': ['Một người dùng mới đã tham gia chat', 'Someone joined the chat'],
+  'system.restart': ['Server sắp khởi động lại.', 'The server is restarting.'],
   'system.left': ['Một người dùng đã rời khỏi chat', 'Someone left the chat'],
 
   'error.bad_json': ['Server không đọc được JSON này', 'The server could not read this JSON'],

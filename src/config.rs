@@ -135,6 +135,10 @@ pub struct Config {
     #[arg(long, value_name = "DUR", env = "WSLAB_DRAIN_TIMEOUT", default_value = "5s", value_parser = positive_duration)]
     pub drain_timeout: Duration,
 
+    /// Time over which a stopping server closes its clients, a few at a time, with Close 1012; 0s: all at once with 1001
+    #[arg(long, value_name = "DUR", env = "WSLAB_DRAIN_SPREAD", default_value = "0s", value_parser = duration)]
+    pub drain_spread: Duration,
+
     /// Origin of pages allowed besides the server's own.
     #[arg(
         long,

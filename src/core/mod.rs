@@ -16,5 +16,6 @@ pub mod http;
 pub mod limits;
 pub mod protocol;
 pub(crate) mod refusals;
+pub mod spread;
 pub mod time;
 pub mod websocket;

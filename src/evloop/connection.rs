@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::Token;
@@ -111,6 +111,11 @@ impl<S: Socket> Connection<S> {
             replay: Replay::None,
             timer: None,
         }
+    }
+
+    /// Whether it is a WebSocket, open or closing.
+    pub fn is_websocket(&self) -> bool {
+        self.conversation.is_websocket()
     }
 
     /// Whether a stopping server waits for it: an open or closing WebSocket, or an answer still on its way.
@@ -260,6 +265,11 @@ impl<S: Socket> Connection<S> {
     /// The server wants to end it.
     pub fn close(&mut self, now: Now, close: Close, access: &mut DirectAccess<'_>) {
         self.conversation.close(now, close, access);
+    }
+
+    /// The server is restarting.
+    pub fn restart(&mut self, now: Now, retry_after: Duration, access: &mut DirectAccess<'_>) {
+        self.conversation.restart(now, retry_after, access);
     }
 
     /// It is its turn on the list of replays: the next step, unless something else waits for its socket by now.

@@ -11,6 +11,7 @@
 //! blocked.
 
 pub mod connection;
+mod drain;
 pub mod redis;
 pub mod slots;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::Token;
-use tracing::{info, warn};
+use tracing::warn;
 
 use self::redis::Redis;
 use crate::config::Config;
@@ -35,11 +36,12 @@ use crate::core::cluster::figures::LinkKind;
 use crate::core::context::Context;
 use crate::core::engine::broadcast_log::{self, MEMBERS_PER_BATCH};
 use crate::core::engine::output::Output;
-use crate::core::engine::{ClientId, Close, Engine};
+use crate::core::engine::{ClientId, Engine};
 use crate::core::http::Refusal;
+use crate::core::spread::Spread;
 use crate::core::time::Now;
 use crate::core::websocket::engine_access::EngineAccess;
-use crate::host::{self, systemd};
+use crate::host;
 use crate::net::accept::{self, Accepted, Acceptor};
 use crate::net::redis::{self as net_redis, Connected, Target};
 use crate::net::shutdown::Shutdown;
@@ -67,6 +69,8 @@ pub enum TimerKind {
     Engine,
     /// Accepting was paused for want of descriptors.
     Accept,
+    /// The next clients of a restarting server are told to leave.
+    Leave,
     /// A stopping server waits no longer for its clients.
     Drain,
     /// Something is due with Redis.
@@ -85,7 +89,7 @@ pub fn run(
 ) -> io::Result<()> {
     let (world, acceptor) = MioWorld::new(listeners, config.simulate_cpu, shutdown)?;
     let target = host::redis::target(config, &context);
-    let mut event_loop = EventLoop::new(world, acceptor, config.drain_timeout, context);
+    let mut event_loop = EventLoop::new(world, acceptor, config, context);
     if let Some(target) = target {
         event_loop.connect(target)?;
     }
@@ -98,6 +102,8 @@ pub fn run(
 pub enum Phase {
     /// Clients come and go.
     Serving,
+    /// Clients are told to leave, a few at a time.
+    Leaving,
     /// Clients have been sent a Close, and have a while to leave.
     Draining,
     /// All is over.
@@ -110,7 +116,10 @@ pub struct EventLoop<W: World> {
     events: W::Events,
     acceptor: Acceptor<W::Listener>,
     phase: Phase,
+    drain_spread: Duration,
     drain_timeout: Duration,
+    /// Clients of a restarting server that have not been told yet.
+    spread: Option<Spread<Token>>,
     context: Arc<Context>,
     engine: Engine,
     output: Output,
@@ -201,7 +210,7 @@ impl<W: World> EventLoop<W> {
     pub fn new(
         world: W,
         acceptor: Acceptor<W::Listener>,
-        drain_timeout: Duration,
+        config: &Config,
         context: Arc<Context>,
     ) -> Self {
         let now = world.now();
@@ -212,7 +221,9 @@ impl<W: World> EventLoop<W> {
             events: W::events(EVENTS_PER_POLL),
             acceptor,
             phase: Phase::Serving,
-            drain_timeout,
+            drain_spread: config.drain_spread,
+            drain_timeout: config.drain_timeout,
+            spread: None,
             engine: Engine::new(Arc::clone(&context), now),
             output: Output::new(Arc::clone(&context)),
             connections: Slots::with_capacity(max_sockets),
@@ -425,6 +436,7 @@ impl<W: World> EventLoop<W> {
                     self.tick(now);
                 }
                 TimerKind::Accept => self.acceptor.resume(),
+                TimerKind::Leave => self.tell_to_leave(now),
                 TimerKind::Drain => self.phase = Phase::Stopping,
                 // Each turn looks at it.
                 TimerKind::Redis => self.redis_timer = None,
@@ -647,50 +659,6 @@ impl<W: World> EventLoop<W> {
                 length.as_millis(),
                 self.connections.len()
             );
-        }
-    }
-
-    /// The first request to stop drains, a second one stops at once.
-    fn take_stop_requests(&mut self, now: Now) {
-        for _ in 0..self.world.take_stop_requests() {
-            match self.phase {
-                Phase::Serving => self.drain(now),
-                Phase::Draining | Phase::Stopping => self.phase = Phase::Stopping,
-            }
-        }
-    }
-
-    /// Every client gets a Close, and a while to leave. Who connects now is told that the server is stopping.
-    fn drain(&mut self, now: Now) {
-        info!(
-            "[SERVER] Shutting down: {} clients are told to leave",
-            self.engine.client_count()
-        );
-        self.phase = Phase::Draining;
-        systemd::tell_stopping();
-        self.engine.drain();
-        self.wheel
-            .insert(now.instant + self.drain_timeout, TimerKind::Drain);
-        let tokens: Vec<Token> = self.connections.tokens().collect();
-        for token in tokens {
-            if let Some(connection) = self.connections.get_mut(token) {
-                let mut access = DirectAccess {
-                    engine: &mut self.engine,
-                    output: &mut self.output,
-                    context: &self.context,
-                };
-                connection.close(now, Close::GOING_AWAY, &mut access);
-                self.after_io(now, token);
-            }
-        }
-    }
-
-    fn next_phase(&self) -> Phase {
-        let awaited = || self.connections.iter().any(Connection::holds_up_drain);
-        if self.phase == Phase::Draining && !awaited() {
-            Phase::Stopping
-        } else {
-            self.phase
         }
     }
 }

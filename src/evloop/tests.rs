@@ -15,7 +15,7 @@ fn start(listener: TcpListener) -> EventLoop<MioWorld> {
     let context = Arc::new(Context::for_tests(config.limits()));
     let (_stopper, shutdown) = crate::net::shutdown::channel().expect("a pair of streams");
     let (world, acceptor) = MioWorld::new(vec![listener], true, shutdown).expect("a poll");
-    EventLoop::new(world, acceptor, config.drain_timeout, context)
+    EventLoop::new(world, acceptor, &config, context)
 }
 
 #[test]

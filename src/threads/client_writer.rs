@@ -262,13 +262,14 @@ impl ClientWriter {
         }
     }
 
-    /// Appends a Close from another thread than its own, as the last frame, and sends what the kernel takes at once.
-    pub(super) fn close(&self, close: Close) -> Delivered {
+    /// Appends a message and a Close from another thread than its own, as the last frames, and sends what the kernel takes
+    /// at once.
+    pub(super) fn close_after(&self, message: &[u8], close: Close) -> Delivered {
         let mut state = self.state.lock();
         if !state.takes_from_others() {
             return Delivered::Settled;
         }
-        let mut last = Vec::new();
+        let mut last = message.to_vec();
         frame::close(&mut last, close.code, close.reason);
         self.append(&mut state, last.into());
         state.policy = AppendPolicy::Closed;

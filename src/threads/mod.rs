@@ -23,6 +23,7 @@ mod state;
 mod tests;
 mod ticker;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -36,10 +37,12 @@ use crate::config::Config;
 use crate::core::arrival::Arrival;
 use crate::core::context::Context;
 use crate::core::http::Refusal;
+use crate::core::spread::{self, Spread};
 use crate::host::{self, systemd};
 use crate::net::accept::{Accepted, Acceptor};
 use crate::net::shutdown::{Shutdown, StopRequests};
 use client_handler::ClientHandler;
+use client_writer::ClientWriter;
 use shared::Shared;
 
 /// Stack of a client's thread. Untouched pages cost nothing, but the address space of 20,000 default stacks is 40 GiB.
@@ -78,13 +81,19 @@ struct AcceptLoop {
     shared: Arc<Shared>,
     resume_at: Option<Instant>,
     phase: Phase,
+    drain_spread: Duration,
     drain_timeout: Duration,
 }
 
 /// How far the server's life has come.
-#[derive(Clone, Copy)]
 enum Phase {
     Serving,
+    /// Clients are sent a Close, a few at a time.
+    Leaving {
+        spread: Spread<Arc<ClientWriter>>,
+        /// Those who have been, with the time until which they may answer it.
+        closed: VecDeque<(Instant, Arc<ClientWriter>)>,
+    },
     /// Clients have been sent a Close.
     Draining {
         /// How long they may take to answer it.
@@ -113,6 +122,7 @@ impl AcceptLoop {
             shared,
             resume_at: None,
             phase: Phase::Serving,
+            drain_spread: config.drain_spread,
             drain_timeout: config.drain_timeout,
         })
     }
@@ -128,6 +138,7 @@ impl AcceptLoop {
                 }
             }
             self.accept();
+            self.tell_to_leave();
         }
         Ok(())
     }
@@ -141,6 +152,8 @@ impl AcceptLoop {
         let resume = self.resume_at.map(|resume_at| resume_at - now);
         let timeout = if self.acceptor.is_ready() {
             Some(Duration::ZERO)
+        } else if let Phase::Leaving { .. } = self.phase {
+            Some(spread::STEP)
         } else if let Phase::Draining { .. } = self.phase {
             Some(DRAIN_POLL)
         } else {
@@ -211,9 +224,48 @@ impl AcceptLoop {
     fn take_stop_requests(&mut self) {
         for _ in 0..self.stop_requests.take() {
             match self.phase {
-                Phase::Serving => self.drain(),
-                Phase::Draining { .. } | Phase::Stopping => self.phase = Phase::Stopping,
+                Phase::Serving if self.drain_spread.is_zero() => self.drain(),
+                Phase::Serving => self.leave(),
+                Phase::Leaving { .. } | Phase::Draining { .. } | Phase::Stopping => {
+                    self.phase = Phase::Stopping;
+                }
             }
+        }
+    }
+
+    /// No client is let in any more, and those who are in are told to leave, a few at a time.
+    fn leave(&mut self) {
+        info!(
+            "[SERVER] Restarting: {} clients are told to leave over {:?}",
+            self.shared.client_count(),
+            self.drain_spread
+        );
+        systemd::tell_stopping();
+        let clients = self.shared.close_the_door();
+        self.phase = Phase::Leaving {
+            spread: Spread::new(Instant::now(), self.drain_spread, clients),
+            closed: VecDeque::new(),
+        };
+    }
+
+    /// Tells the next clients to leave; after the last of them comes the end.
+    fn tell_to_leave(&mut self) {
+        let Phase::Leaving { spread, closed } = &mut self.phase else {
+            return;
+        };
+        let now = Instant::now();
+        let retry_after = spread.retry_after(now);
+        let due = spread.take_due(now);
+        if !due.is_empty() {
+            self.shared.restart(&due, retry_after);
+        }
+        let until = now + self.shared.context.limits.close_timeout;
+        closed.extend(due.into_iter().map(|writer| (until, writer)));
+        while let Some((_, silent)) = closed.pop_front_if(|(until, _)| *until <= now) {
+            silent.force_close();
+        }
+        if spread.is_over() || self.shared.client_count() == 0 {
+            self.drain();
         }
     }
 
@@ -233,7 +285,7 @@ impl AcceptLoop {
 
     fn is_over(&self) -> bool {
         match self.phase {
-            Phase::Serving => false,
+            Phase::Serving | Phase::Leaving { .. } => false,
             Phase::Stopping => true,
             Phase::Draining {
                 closes_until,

@@ -47,8 +47,10 @@ use crate::core::answers;
 use crate::core::arrival::Arrival;
 use crate::core::context::Context;
 use crate::core::engine::broadcast_log::{self, MEMBERS_PER_BATCH};
-use crate::core::engine::{ClientId, Close, Engine};
+use crate::core::engine::{ClientId, Close, Engine, whole_ms};
 use crate::core::http::Refusal;
+use crate::core::protocol::Outgoing;
+use crate::core::websocket::frame;
 use crate::host::clock;
 use crate::net::accept;
 use crate::net::write_batch::WriteBatch;
@@ -168,8 +170,44 @@ impl Shared {
         pending.extend(
             writers
                 .into_iter()
-                .filter(|writer| writer.close(Close::GOING_AWAY) == Delivered::Pending),
+                .filter(|writer| writer.close_after(&[], Close::GOING_AWAY) == Delivered::Pending),
         );
+        drop(round);
+        self.retry_later(pending);
+    }
+
+    /// No client is let in any more; tells the writers of those who are in.
+    pub(super) fn close_the_door(&self) -> Vec<Arc<ClientWriter>> {
+        let mut state = self.state();
+        state.engine.close_the_door();
+        state.clients().cloned().collect()
+    }
+
+    /// These clients get what the room's log has for them, word that the server restarts, and a Close. From the moment on
+    /// at which the batch is taken they are not heard any more, for the reason that [`Shared::drain`] has; for the others
+    /// the room goes on.
+    pub(super) fn restart(&self, leaving: &[Arc<ClientWriter>], retry_after: Duration) {
+        let now = clock::now();
+        let message = Outgoing::restart(now.unix_ms, whole_ms(retry_after));
+        let json = serde_json::to_vec(&message).expect("plain data, written to memory");
+        let mut last = Vec::new();
+        frame::text(&mut last, &json);
+        self.context
+            .counters
+            .deliveries
+            .inc_by(leaving.len() as u64);
+        let round = self.round.try_write_for(self.context.limits.close_timeout);
+        let mut state = self.state();
+        for writer in leaving {
+            state.engine.dismiss(writer.client());
+        }
+        let batch = state.next_batch(usize::MAX);
+        drop(state);
+        let mut pending = send(&batch);
+        let closed = leaving
+            .iter()
+            .filter(|writer| writer.close_after(&last, Close::RESTART) == Delivered::Pending);
+        pending.extend(closed.cloned());
         drop(round);
         self.retry_later(pending);
     }

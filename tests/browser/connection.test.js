@@ -108,6 +108,26 @@ onEachServer('connection', [], (lab) => {
     }
   });
 
+  test('a restarting server is waited for within the time it named, and no attempt counts meanwhile', async () => {
+    const network = brokenNetwork();
+    const page = await lab.open('chat', network);
+    await page.evaluate(() => { Math.random = () => 0.5; });
+    const waits = await recordWaits(page);
+    const restart = { type: 'system', code: 'restart', text: 'x', ts: Date.now(), retry_after_ms: 64_000 };
+    await network.sockets.at(-1).send(JSON.stringify(restart));
+    await untilText(page, '#messages', 'Server sắp khởi động lại.');
+    await network.breakDown(1012);
+    for (let attempt = 1; attempt <= 6; attempt += 1) {
+      await waits.until(attempt);
+      await page.clock.fastForward(2 ** (6 - attempt) * 1000);
+    }
+    // Half of what is left each time, and then as after any other loss.
+    assert.deepEqual((await waits.all()).slice(0, 6), [[1, 32], [1, 16], [1, 8], [1, 4], [1, 2], [1, 1]]);
+    network.state = 'up';
+    await page.clock.fastForward(64_000);
+    await untilConnected(page);
+  });
+
   test('a server that greets and breaks off is a failed attempt each time, told once', async () => {
     const sockets = [];
     let patient = true;

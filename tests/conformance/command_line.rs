@@ -21,7 +21,7 @@ conformance! {
 }
 
 /// Each flag with its default and unit, or what else its help must tell.
-const FLAGS: [(&str, &[&str]); 24] = [
+const FLAGS: [(&str, &[&str]); 25] = [
     ("--bind", &["127.0.0.1:8765", "[::1]:8765"]),
     ("--chat-interval", &["1s"]),
     ("--ping-interval", &["20s"]),
@@ -37,6 +37,7 @@ const FLAGS: [(&str, &[&str]); 24] = [
     ("--handshake-timeout", &["5s"]),
     ("--close-timeout", &["5s"]),
     ("--drain-timeout", &["5s"]),
+    ("--drain-spread", &["0s", "1012"]),
     ("--max-sockets-per-address", &["0"]),
     ("--max-handshakes-per-address", &["0", "429"]),
     ("--max-messages-per-address", &["0"]),
@@ -180,6 +181,8 @@ fn a_value_that_makes_no_sense_is_exit_2(program: Program) {
         "--chat-interval fast",
         "--chat-interval=-1s",
         "--chat-interval 1",
+        "--drain-spread 30",
+        "--drain-spread=-1s",
         "--ping-interval",
         "--history many",
         "--history=-1",

@@ -78,6 +78,8 @@ mod command_line;
 #[cfg(unix)]
 mod exhaustion;
 mod log;
+#[cfg(unix)]
+mod restart;
 #[cfg(target_os = "linux")]
 mod service_manager;
 #[cfg(unix)]

@@ -117,7 +117,10 @@ fn run(sim: &Rc<RefCell<Sim>>) {
     let mut server = EventLoop::new(
         VirtualWorld(Rc::clone(sim)),
         acceptor,
-        drain_timeout,
+        &Config {
+            drain_timeout,
+            ..Config::defaults()
+        },
         Arc::clone(&context),
     );
     loop {

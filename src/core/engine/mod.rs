@@ -68,6 +68,12 @@ impl Close {
         code: CloseCode::Away,
         reason: "server is shutting down",
     };
+
+    /// What a client is told when the server stops gently, and will be back.
+    pub const RESTART: Self = Self {
+        code: CloseCode::Restart,
+        reason: "server is restarting",
+    };
 }
 
 /// The one place of rules, shared by both servers.
@@ -93,6 +99,8 @@ pub struct Engine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
+    /// Clients are told to leave a few at a time: none is let in, but the room goes on for those who are still in.
+    Leaving,
     /// The server is stopping: no client is let in, no message accepted, no leaving announced.
     Draining,
 }
@@ -105,6 +113,8 @@ struct Client {
     address: IpAddr,
     place: Place,
     faults_in_a_row: u32,
+    /// It is being sent a Close, and is heard no more.
+    dismissed: bool,
 }
 
 #[derive(Debug)]
@@ -156,7 +166,7 @@ impl Engine {
     pub fn vacancy(&self, address: IpAddr) -> Result<(), Full> {
         match self.phase {
             Phase::Serving => self.occupancy.room_for(address, &self.context.limits),
-            Phase::Draining => Err(Full::Draining),
+            Phase::Leaving | Phase::Draining => Err(Full::Draining),
         }
     }
 
@@ -201,6 +211,7 @@ impl Engine {
             address,
             place,
             faults_in_a_row: 0,
+            dismissed: false,
         });
         self.occupancy.enter(address);
         self.count_clients();
@@ -215,7 +226,7 @@ impl Engine {
         };
         match left.place {
             Place::Room(_, membership) => {
-                let announced = self.phase == Phase::Serving;
+                let announced = self.phase != Phase::Draining;
                 self.room.leave(now, client, membership, announced, output);
             }
             Place::Dashboard { .. } => self.dashboard.leave(client),
@@ -288,12 +299,13 @@ impl Engine {
         let Some(Client {
             place: Place::Room(limiter, _),
             faults_in_a_row,
+            dismissed,
             ..
         }) = client_mut(&mut self.clients, client)
         else {
             return false;
         };
-        if self.phase == Phase::Draining {
+        if self.phase == Phase::Draining || *dismissed {
             return false;
         }
         let said_before = self.room.said_before(chat);
@@ -405,14 +417,27 @@ impl Engine {
         self.room.summarise(now);
     }
 
+    /// The server is about to stop, and closes its clients a few at a time.
+    pub fn close_the_door(&mut self) {
+        self.phase = Phase::Leaving;
+    }
+
+    /// This client is about to be sent a Close by another thread than its own. It is heard no more, so that no message is
+    /// acknowledged that would stand behind it.
+    pub fn dismiss(&mut self, client: ClientId) {
+        if let Some(client) = client_mut(&mut self.clients, client) {
+            client.dismissed = true;
+        }
+    }
+
     /// The server is stopping.
     pub fn drain(&mut self) {
         self.phase = Phase::Draining;
     }
 
-    /// Whether the server is stopping.
+    /// Whether the server is stopping, or about to.
     pub fn is_draining(&self) -> bool {
-        self.phase == Phase::Draining
+        self.phase != Phase::Serving
     }
 
     fn fault(
@@ -467,6 +492,6 @@ fn client_mut(clients: &mut [Option<Client>], client: ClientId) -> Option<&mut C
 }
 
 /// How long to wait, in milliseconds, rounded up.
-pub(super) fn whole_ms(wait: Duration) -> u64 {
+pub(crate) fn whole_ms(wait: Duration) -> u64 {
     u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -76,7 +76,7 @@ pub struct System<'a> {
     pub text: Cow<'a, str>,
     /// When.
     pub ts: u64,
-    /// For a program: `welcome`, `joined`, `left`, `presence`, `subscribed` or `resync`.
+    /// For a program: `welcome`, `joined`, `left`, `presence`, `subscribed`, `resync` or `restart`.
     pub code: &'static str,
     /// How many are in the chat room now.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,12 +84,28 @@ pub struct System<'a> {
     /// The metrics subscribed to, in the order asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscribed: Option<&'a [Metric]>,
+    /// For `restart`: within which time to come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
     /// What only a welcome says.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub welcome: Option<Welcome<'a>>,
     /// Where the room's history stands, for a newcomer to the chat.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryMark<'a>>,
+}
+
+impl Outgoing<'_> {
+    /// The last message to a client of a server that will be back.
+    pub fn restart(ts: u64, retry_after_ms: u64) -> Self {
+        Self::System(System {
+            text: "Server sắp khởi động lại. Kết nối sẽ tự trở lại.".into(),
+            ts,
+            code: "restart",
+            retry_after_ms: Some(retry_after_ms),
+            ..System::default()
+        })
+    }
 }
 
 /// What a newcomer learns of the server it reached.
