@@ -446,6 +446,11 @@ impl<W: World> EventLoop<W> {
     }
 
     fn time_out(&mut self, now: Now, token: Token) {
+        // What is read before a verdict does not wait for the members to catch up, so they catch up first.
+        let lag_bytes_max = broadcast_log::lag_bytes_max(self.context.limits.max_unsent);
+        while self.engine.log().lag_bytes() > lag_bytes_max {
+            self.fan_out(now);
+        }
         if let Some(connection) = self.connections.get_mut(token) {
             let mut access = DirectAccess {
                 engine: &mut self.engine,
