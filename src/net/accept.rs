@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef, Socket, Type};
+#[cfg(target_os = "linux")]
 use tracing::warn;
 
 use crate::core::arrival::Arrival;
