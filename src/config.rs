@@ -164,6 +164,10 @@ pub struct Config {
     #[arg(long, env = "WSLAB_REFUSE_NULL_ORIGIN")]
     pub refuse_null_origin: bool,
 
+    /// Let pages of this machine block one message's handler and step the loop (see /inside.html); loopback only
+    #[arg(long, env = "WSLAB_EXPERIMENTS")]
+    pub experiments: bool,
+
     /// A report of `compare` to serve at /report
     #[arg(long, value_name = "FILE", env = "WSLAB_REPORT")]
     pub report: Option<PathBuf>,

@@ -9,6 +9,7 @@ use super::arrival::Arrival;
 use super::context::Context;
 use super::engine::Full;
 use super::http::{self, Head, Proxied, Refusal, Request, Site, Step, Upgrade};
+use super::inside::trace;
 use super::refusals::Quoted;
 use super::time::Now;
 
@@ -63,6 +64,7 @@ pub(crate) fn answer(
         report: context.report.as_deref(),
         deflate: context.limits.deflate.on,
         metrics: &|format| context.counters.exposition(format),
+        trace: &|| trace::trace(&context.inside, context.model),
     };
     match http::respond(request, &site, out) {
         http::Outcome::Upgraded(upgrade) => Outcome::Upgraded(upgrade),

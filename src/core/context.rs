@@ -4,6 +4,7 @@ use super::by_address::ByAddress;
 use super::cluster::Settings;
 use super::counters::Counters;
 use super::http::AccessPolicy;
+use super::inside::{Inside, Means};
 use super::limits::Limits;
 use super::protocol::Metric;
 use super::websocket::deflate::Codecs;
@@ -31,11 +32,14 @@ pub struct Context {
     pub counters: Counters,
     /// What inflates clients' messages.
     pub codecs: Codecs,
+    /// What is recorded for the inside view.
+    pub inside: Inside,
 }
 
 impl Context {
     /// One for a lab that no binary has set up, with these limits: for tests, the simulation and fuzzing.
     pub fn for_tests(limits: Limits) -> Self {
+        let inside = Inside::new(Means::for_tests(), true, limits.max_sockets);
         Self {
             model: "evloop",
             epoch: "epoch".to_owned(),
@@ -52,6 +56,7 @@ impl Context {
             counters: Counters::new(),
             codecs: Codecs::new(limits.deflate.level),
             limits,
+            inside,
         }
     }
 }

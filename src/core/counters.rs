@@ -236,6 +236,11 @@ impl Counters {
         self.unsent_bytes.dec_by(signed(bytes));
     }
 
+    /// Bytes waiting in outboxes.
+    pub fn unsent(&self) -> usize {
+        usize::try_from(self.unsent_bytes.get()).unwrap_or(0)
+    }
+
     /// Notes how long ready sockets may have waited.
     pub fn waited(&self, duration: Duration) {
         self.turns.observe(duration.as_secs_f64());

@@ -13,6 +13,7 @@ pub mod context;
 pub mod counters;
 pub mod engine;
 pub mod http;
+pub mod inside;
 pub mod limits;
 pub mod protocol;
 pub(crate) mod refusals;

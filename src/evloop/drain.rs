@@ -14,6 +14,8 @@ use crate::host::systemd;
 impl<W: World> EventLoop<W> {
     /// The first request to stop drains, a second one stops at once.
     pub(super) fn take_stop_requests(&mut self, now: Now) {
+        // Nobody steps a loop that is told to stop.
+        self.engine.stop_stepping();
         for _ in 0..self.world.take_stop_requests() {
             match self.phase {
                 Phase::Serving if self.drain_spread.is_zero() => self.drain(now),

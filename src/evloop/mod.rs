@@ -12,6 +12,7 @@
 
 pub mod connection;
 mod drain;
+mod inside;
 pub mod redis;
 pub mod slots;
 #[cfg(test)]
@@ -38,6 +39,8 @@ use crate::core::engine::broadcast_log::{self, MEMBERS_PER_BATCH};
 use crate::core::engine::output::Output;
 use crate::core::engine::{ClientId, Engine};
 use crate::core::http::Refusal;
+use crate::core::inside::follow::Place;
+use crate::core::inside::turns::{Stage, TurnClock};
 use crate::core::spread::Spread;
 use crate::core::time::Now;
 use crate::core::websocket::engine_access::EngineAccess;
@@ -47,6 +50,7 @@ use crate::net::redis::{self as net_redis, Connected, Target};
 use crate::net::shutdown::Shutdown;
 use crate::net::write_batch::WriteBatch;
 use connection::{Connection, Input};
+use inside::Slices;
 use slots::Slots;
 use wheel::{TimerKey, Wheel};
 use world::{LISTENERS, MioWorld, REDIS_PUBLISH, REDIS_READ, Readiness, SHUTDOWN, World};
@@ -59,6 +63,12 @@ const READ_BUFFER: usize = 64 * 1024;
 const REPLAY_STEPS_PER_TURN: usize = 64;
 /// A turn longer than this is worth a line in the log.
 const SLOW_TURN: Duration = Duration::from_millis(100);
+
+/// Where members are sent to.
+const FAN_OUT: Place = Place {
+    file: "src/evloop/mod.rs",
+    function: "EventLoop::fan_out",
+};
 
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +103,7 @@ pub fn run(
     if let Some(target) = target {
         event_loop.connect(target)?;
     }
-    while event_loop.turn()? != Phase::Stopping {}
+    while event_loop.advance()? != Phase::Stopping {}
     Ok(())
 }
 
@@ -135,6 +145,9 @@ pub struct EventLoop<W: World> {
     /// Connections that have something to send, or are to be reaped.
     dirty: Vec<Token>,
     fired: Vec<TimerKind>,
+    turn_clock: TurnClock,
+    /// Bytes read and written before this turn.
+    bytes_before: (u64, u64),
     redis: Option<Redis<W::Socket>>,
     /// When the timer for Redis is set for.
     redis_timer: Option<(TimerKey, Instant)>,
@@ -168,6 +181,11 @@ pub struct DirectAccess<'a> {
 }
 
 impl EngineAccess for DirectAccess<'_> {
+    const READS_IN: Place = Place {
+        file: "src/evloop/connection.rs",
+        function: "Connection::read_once",
+    };
+
     fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Output) -> R) -> R {
         change(self.engine, self.output)
     }
@@ -235,6 +253,8 @@ impl<W: World> EventLoop<W> {
             replaying: VecDeque::new(),
             dirty: Vec::new(),
             fired: Vec::new(),
+            turn_clock: TurnClock::new(now.instant),
+            bytes_before: (0, 0),
             redis: None,
             redis_timer: None,
         }
@@ -269,20 +289,28 @@ impl<W: World> EventLoop<W> {
     /// # Errors
     /// Those of the poll.
     pub fn turn(&mut self) -> io::Result<Phase> {
+        self.begin_turn();
         self.set_engine_timer();
         self.set_redis_timer();
         self.wait()?;
         let now = self.world.now();
+        self.end_of(Stage::Wait);
         self.take_events(now);
         self.read_redis(now);
         self.read(now);
+        self.end_of(Stage::Read);
         self.accept(now);
+        self.end_of(Stage::Accept);
         self.fire_timers(now);
         self.continue_replays(now);
         self.flush_redis(now);
+        self.end_of(Stage::Timers);
         self.fan_out(now);
+        self.end_of(Stage::FanOut);
         self.flush();
+        self.end_of(Stage::Flush);
         self.reap(now);
+        self.end_of(Stage::Reap);
         self.record(now);
         Ok(self.next_phase())
     }
@@ -301,6 +329,10 @@ impl<W: World> EventLoop<W> {
                 .next_deadline()
                 .map(|deadline| deadline.saturating_duration_since(self.world.instant()))
         };
+        self.poll(timeout)
+    }
+
+    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut polled = self.world.poll(&mut self.events, timeout);
         // After an interruption, which may have lasted, what has come meanwhile is taken before any timer fires.
         while let Err(error) = &polled
@@ -314,6 +346,7 @@ impl<W: World> EventLoop<W> {
     fn take_events(&mut self, now: Now) {
         let events = std::mem::replace(&mut self.events, W::events(0));
         for readiness in W::readiness(&events) {
+            self.turn_clock.record.ready += 1;
             match readiness.token {
                 SHUTDOWN => self.take_stop_requests(now),
                 REDIS_PUBLISH | REDIS_READ => {
@@ -363,6 +396,7 @@ impl<W: World> EventLoop<W> {
         let Some(connection) = self.connections.get_mut(token) else {
             return;
         };
+        self.turn_clock.record.served += 1;
         let mut access = DirectAccess {
             engine: &mut self.engine,
             output: &mut self.output,
@@ -419,6 +453,7 @@ impl<W: World> EventLoop<W> {
         match added {
             Ok(token) => {
                 self.context.counters.socket_opened();
+                self.turn_clock.record.accepted += 1;
                 self.after_io(now, token);
             }
             Err(error) => warn!("[SERVER] Cannot watch the socket of {peer}: {error}"),
@@ -428,12 +463,14 @@ impl<W: World> EventLoop<W> {
     fn fire_timers(&mut self, now: Now) {
         let mut fired = std::mem::take(&mut self.fired);
         self.wheel.expire(now.instant, &mut fired);
+        self.turn_clock.record.fired = u16::try_from(fired.len()).unwrap_or(u16::MAX);
         for timer in fired.drain(..) {
             match timer {
                 TimerKind::Connection(token) => self.time_out(now, token),
                 TimerKind::Engine => {
                     self.engine_timer = None;
                     self.tick(now);
+                    self.show_inside(now);
                 }
                 TimerKind::Accept => self.acceptor.resume(),
                 TimerKind::Leave => self.tell_to_leave(now),
@@ -475,21 +512,10 @@ impl<W: World> EventLoop<W> {
             self.world.go_on_from(simulated);
         }
         let values = self.world.values(now.instant, clients, counters);
-        let max_unsent = self.context.limits.max_unsent;
-        let mut sent = 0;
-        let mut dead = Vec::new();
-        self.engine.tick(now, &values, |client, slice| {
-            let connection = self
-                .connections
-                .at_mut(client.0)
-                .expect("a watcher is connected");
-            sent += connection.send_slice(now, slice, max_unsent, counters);
-            if connection.is_dead() {
-                dead.push(connection.token());
-            }
-        });
-        counters.bytes_out.inc_by(sent as u64);
-        for token in dead {
+        let mut slices = Slices::new(&mut self.connections, &self.context, now);
+        self.engine
+            .tick(now, &values, |client, slice| slices.send(client, slice));
+        for token in slices.finish() {
             self.mark_dirty(token);
         }
     }
@@ -519,6 +545,8 @@ impl<W: World> EventLoop<W> {
         let write_batch = WriteBatch::shared(&batch.slices, batch.members.len(), |slices| {
             self.world.pages(slices)
         });
+        let followed = self.context.inside.follow.is_carried_by(batch.end);
+        self.turn_clock.record.members = u32::try_from(batch.members.len()).unwrap_or(u32::MAX);
         let mut sent = 0;
         let mut dead = Vec::new();
         for (client, lacking) in batch.members {
@@ -530,8 +558,15 @@ impl<W: World> EventLoop<W> {
             if connection.is_dead() {
                 dead.push(connection.token());
             }
+            if followed {
+                self.context.inside.sent_to_member(FAN_OUT);
+            }
         }
         counters.bytes_out.inc_by(sent as u64);
+        if followed {
+            let inside = &self.context.inside;
+            inside.sent_batch(batch.low_watermark, FAN_OUT);
+        }
         for token in dead {
             self.mark_dirty(token);
         }
@@ -658,11 +693,16 @@ impl<W: World> EventLoop<W> {
     fn record(&mut self, now: Now) {
         let length = self.world.instant() - now.instant;
         self.context.counters.waited(length);
+        let number = self.keep_record();
         if length > SLOW_TURN {
+            self.context.inside.turns.lock().keep_slow();
+            let (stage, ticks) = self.turn_clock.record.longest();
             warn!(
-                "[SERVER] A turn took {} ms with {} sockets",
+                "[SERVER] Turn {number} took {} ms with {} sockets, of which {} {} ms; /inside/trace.json has it",
                 length.as_millis(),
-                self.connections.len()
+                self.connections.len(),
+                stage.name(),
+                ticks / 10_000
             );
         }
     }

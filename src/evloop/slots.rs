@@ -61,6 +61,11 @@ impl<T> Slots<T> {
         self.slab.get_mut(place as usize).map(|(_, value)| value)
     }
 
+    /// The same, to be looked at.
+    pub fn at(&self, place: u32) -> Option<&T> {
+        self.slab.get(place as usize).map(|(_, value)| value)
+    }
+
     /// Takes out the one that this token was given to.
     pub fn remove(&mut self, token: Token) -> Option<T> {
         self.get_mut(token)?;

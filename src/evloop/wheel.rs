@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::core::inside::view::{PARTS, WheelView};
 use crate::core::time::nanoseconds;
 
 /// How finely time is divided. Coarser means that more timers share a turn of the loop.
 pub const TICK: Duration = Duration::from_millis(8);
 /// Slots in a revolution: with ticks of 8 ms, a bit over half a minute, longer than any default deadline.
 const SLOTS: usize = 4096;
+const SLOTS_PER_PART: usize = SLOTS / PARTS;
 const NIL: u32 = u32::MAX;
 
 /// Timers, each carrying what is to be done when it fires.
@@ -29,6 +31,8 @@ pub struct Wheel<T> {
     timers: Slab<Timer<T>>,
     /// The first timer of each slot's doubly linked list.
     heads: Vec<u32>,
+    /// Timers in each part of the slots, to be shown.
+    parts: [u32; PARTS],
     /// A bit for each slot that is not empty, so that the next deadline is found without walking the slots.
     occupied: [u64; SLOTS / 64],
 }
@@ -53,6 +57,7 @@ impl<T> Wheel<T> {
             current: 0,
             timers: Slab::with_capacity(capacity),
             heads: vec![NIL; SLOTS],
+            parts: [0; PARTS],
             occupied: [0; SLOTS / 64],
         }
     }
@@ -77,6 +82,7 @@ impl<T> Wheel<T> {
             next.previous = key;
         }
         self.heads[slot] = key;
+        self.parts[slot / SLOTS_PER_PART] += 1;
         self.occupied[slot / 64] |= 1 << (slot % 64);
         TimerKey(key)
     }
@@ -90,6 +96,7 @@ impl<T> Wheel<T> {
             item,
         } = self.timers.try_remove(key.0 as usize)?;
         let slot = slot_of(tick);
+        self.parts[slot / SLOTS_PER_PART] -= 1;
         match self.timers.get_mut(previous as usize) {
             Some(previous) => previous.next = next,
             None => self.heads[slot] = next,
@@ -131,6 +138,15 @@ impl<T> Wheel<T> {
         let ahead = self.slots_ahead(start)?;
         let tick = self.current + 1 + ahead as u64;
         Some(self.origin + Duration::from_nanos(tick * nanoseconds(TICK)))
+    }
+
+    /// How the timers lie on the wheel.
+    pub fn view(&self) -> WheelView {
+        WheelView {
+            current: slot_of(self.current + 1) / SLOTS_PER_PART,
+            parts: self.parts.to_vec(),
+            part_ms: nanoseconds(TICK) * SLOTS_PER_PART as u64 / 1_000_000,
+        }
     }
 
     /// Timers on the wheel.

@@ -19,6 +19,24 @@ pub struct Vitals {
     pub threads: Option<u64>,
 }
 
+/// Context switches of this process's threads so far: voluntary ones, and those that the kernel imposed.
+#[cfg(unix)]
+pub fn context_switches() -> Option<(u64, u64)> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    let count = |switches| u64::try_from(switches).ok();
+    Some((
+        count(usage.voluntary_context_switches())?,
+        count(usage.involuntary_context_switches())?,
+    ))
+}
+
+/// This system does not tell.
+#[cfg(not(unix))]
+pub fn context_switches() -> Option<(u64, u64)> {
+    None
+}
+
 #[cfg(target_os = "linux")]
 pub use linux::{cpu_time, vitals};
 

@@ -5,6 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -19,6 +21,7 @@ use crate::config::Config;
 use crate::core::by_address::ByAddress;
 use crate::core::counters::Counters;
 use crate::core::http::AccessPolicy;
+use crate::core::inside::{Inside, Means};
 use crate::core::websocket::deflate::Codecs;
 use crate::net::redis::random_name;
 use crate::net::shutdown::{self, Shutdown};
@@ -49,6 +52,12 @@ pub fn main(
     }
 }
 
+/// What the inside view cannot do by itself.
+const MEANS: Means = Means {
+    clock: Instant::now,
+    block: thread::sleep,
+};
+
 fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyhow::Result<()> {
     shutdown::survive_file_size_limit().context("cannot handle signals")?;
     // What keeps the server from starting is told after all that was logged before.
@@ -69,6 +78,11 @@ fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyh
         passed if passed.is_empty() => bind(&config)?,
         passed => passed,
     };
+    if config.experiments && !are_loopback(&listeners) {
+        bail!(
+            "--experiments lets a client stop the server: listen on loopback addresses only, or leave it out"
+        );
+    }
     capacity::make_room(&mut config, cost)?;
     let (stopper, shutdown) = shutdown::channel()?;
     stopper.on_signals().context("cannot handle signals")?;
@@ -95,6 +109,7 @@ fn launch(mut config: Config, model: &'static str, cost: Cost, run: Run) -> anyh
         missing_metrics: dashboard_sources::missing(),
         counters,
         codecs: Codecs::new(config.deflate_level),
+        inside: Inside::new(MEANS, config.experiments, config.max_sockets()),
     };
     run(listeners, &config, Arc::new(context), shutdown)?;
     log::say(io::stdout(), "[SERVER] Server stopped.\n".to_owned());

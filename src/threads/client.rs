@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::client_handler::ClientHandler;
 use super::client_writer::{SEND_TIMEOUT, is_timeout};
+use super::inside;
 use super::shared::Shared;
 use crate::core::arrival::Arrival;
 use crate::core::engine::Close;
+use crate::core::inside::threads::ThreadState;
 use crate::core::websocket::conversation::{AfterFlush, Conversation, TimedOut};
 use crate::core::websocket::engine_access::EngineAccess;
 use crate::host::clock;
@@ -24,6 +26,7 @@ const READS_BEFORE_VERDICT: usize = 256;
 /// Serves one client until it has gone, then gives back its place.
 pub(super) fn serve(shared: &Shared, mut handler: ClientHandler, arrival: Arrival) {
     let limits = &shared.context.limits;
+    let _place = inside::Place::take(&shared.context.inside, handler.client());
     let mut conversation = Conversation::new(handler.client(), arrival, clock::now(), limits);
     // Both ends of this come to the same: an error is a client that has gone.
     let _ = converse(&mut conversation, &mut handler);
@@ -71,7 +74,10 @@ fn converse(conversation: &mut Conversation, handler: &mut ClientHandler) -> io:
         if let Some(wait) = timeout.change_to(left) {
             socket.set_read_timeout(Some(wait))?;
         }
-        match socket.read(&mut buffer) {
+        inside::enter(&handler.context().inside, ThreadState::Asleep);
+        let read = socket.read(&mut buffer);
+        inside::enter(&handler.context().inside, ThreadState::Reading);
+        match read {
             Ok(0) => {
                 conversation.end_of_input(clock::now(), handler);
                 return handler.deliver();

@@ -3,13 +3,15 @@
 use std::io;
 use std::sync::Arc;
 
-use super::client_writer::{ClientWriter, Delivered};
+use super::client_writer::ClientWriter;
 use super::shared::Shared;
 use super::state::{Batch, State};
 use crate::config::Delivery;
 use crate::core::context::Context;
 use crate::core::engine::output::Output;
 use crate::core::engine::{ClientId, Engine};
+use crate::core::inside::Inside;
+use crate::core::inside::follow::Place;
 use crate::core::websocket::engine_access::EngineAccess;
 
 /// Room for replies that each client's thread keeps; what a long answer took beyond it is given back.
@@ -30,6 +32,11 @@ pub(super) struct ClientHandler {
 }
 
 impl EngineAccess for ClientHandler {
+    const READS_IN: Place = Place {
+        file: "src/threads/client.rs",
+        function: "converse",
+    };
+
     fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Output) -> R) -> R {
         match self.shared.delivery {
             Delivery::Elected => self.change(change, |_| ()).0,
@@ -153,7 +160,7 @@ impl ClientHandler {
             }
             batch
         });
-        let pending = deliver_plainly(&batch, way);
+        let pending = deliver_plainly(&batch, way, &shared.context.inside);
         drop(round);
         shared.retry_later(pending);
         result
@@ -161,13 +168,11 @@ impl ClientHandler {
 }
 
 /// Sends a batch in one of the simpler ways; tells which writers could not send everything.
-fn deliver_plainly(batch: &Batch, way: Delivery) -> Vec<Arc<ClientWriter>> {
-    if way == Delivery::Direct {
-        for (writer, lacking) in &batch.members {
-            writer.write_through(&batch.slices[lacking.clone()]);
+fn deliver_plainly(batch: &Batch, way: Delivery, inside: &Inside) -> Vec<Arc<ClientWriter>> {
+    batch.deliver(inside, |writer, lacking| {
+        if way == Delivery::Direct {
+            writer.write_through(&batch.slices[lacking]);
         }
-    }
-    let writers = batch.members.iter().map(|(writer, _)| writer);
-    let pending = writers.filter(|writer| writer.send_waiting() == Delivered::Pending);
-    pending.cloned().collect()
+        writer.send_waiting()
+    })
 }

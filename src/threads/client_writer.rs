@@ -15,8 +15,10 @@ use parking_lot::Mutex;
 use socket2::SockRef;
 use tracing::warn;
 
+use super::inside;
 use crate::core::context::Context;
 use crate::core::engine::{ClientId, Close};
+use crate::core::inside::threads::ThreadState;
 use crate::core::refusals::Broken;
 use crate::core::websocket::conversation::CROSSING_BYTES;
 use crate::core::websocket::frame;
@@ -239,7 +241,10 @@ impl ClientWriter {
             };
             state.sender = Sender::OwnThread;
             drop(state);
+            let inside = &self.context.inside;
+            inside::enter(inside, ThreadState::WaitingForClient);
             let written = (&self.socket).write(&slice);
+            inside::enter(inside, ThreadState::Sending);
             self.account_for(&mut self.state.lock(), written);
         }
     }
@@ -282,6 +287,11 @@ impl ClientWriter {
         if state.policy == AppendPolicy::Closed && !has_input(&self.socket) {
             self.cut_off(&mut state, Broken::CloseTimeout);
         }
+    }
+
+    /// Bytes that wait for the socket to take them; unknown while a thread is at it.
+    pub(super) fn unsent(&self) -> Option<usize> {
+        Some(self.state.try_lock()?.outbox.unsent())
     }
 
     /// Whether all that there is for the client has been sent.

@@ -15,13 +15,16 @@
 mod client;
 mod client_handler;
 mod client_writer;
+mod inside;
 mod redis;
 mod shared;
 mod stalled;
 mod state;
+mod state_guard;
 #[cfg(test)]
 mod tests;
 mod ticker;
+mod view;
 
 use std::collections::VecDeque;
 use std::io;

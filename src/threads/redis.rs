@@ -10,12 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use parking_lot::MutexGuard;
 use tracing::{info, warn};
 
 use super::client_writer::{ClientWriter, Delivered};
 use super::shared::Shared;
-use super::state::State;
+use super::state_guard::StateGuard;
 use crate::core::cluster::backoff::Backoff;
 use crate::core::cluster::figures::LinkKind;
 use crate::core::cluster::{LINK_TIMEOUT, Publisher, Reader, Trouble};
@@ -164,7 +163,7 @@ fn publish_once(shared: &Shared, mut socket: &TcpStream, buffer: &mut [u8]) -> R
                 break BytesMut::new();
             }
             let deadline = publisher.deadline();
-            shared.said.wait_until(&mut state, deadline);
+            state.wait_until(&shared.said, deadline);
         }
     };
     socket
@@ -189,7 +188,7 @@ fn answer_the_late(shared: &Shared) {
     deliver_answers(shared, shared.state());
 }
 
-fn deliver_answers(shared: &Shared, mut state: MutexGuard<'_, State>) {
+fn deliver_answers(shared: &Shared, mut state: StateGuard<'_>) {
     let writers: Vec<Arc<ClientWriter>> = state.take_answers(clock::now());
     if state.engine.deadline() < state.ticker_wakes {
         shared.wake_ticker();

@@ -38,10 +38,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use mio::Waker;
-use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::client_writer::{ClientWriter, Delivered};
+use super::inside;
 use super::state::{Batch, Sending, State};
+use super::state_guard::StateGuard;
 use crate::config::Delivery;
 use crate::core::answers;
 use crate::core::arrival::Arrival;
@@ -49,6 +51,7 @@ use crate::core::context::Context;
 use crate::core::engine::broadcast_log::{self, MEMBERS_PER_BATCH};
 use crate::core::engine::{ClientId, Close, Engine, whole_ms};
 use crate::core::http::Refusal;
+use crate::core::inside::threads::ThreadState;
 use crate::core::protocol::Outgoing;
 use crate::core::websocket::frame;
 use crate::host::clock;
@@ -103,15 +106,19 @@ impl Shared {
     }
 
     /// Takes the lock; how long that took is what a ready message waited.
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> StateGuard<'_> {
+        let inside = &self.context.inside;
         if let Some(state) = self.state.try_lock() {
             self.context.counters.waited(Duration::ZERO);
-            return state;
+            return StateGuard::new(state, inside);
         }
         let since = Instant::now();
+        inside::enter(inside, ThreadState::WaitingForLock);
         let state = self.state.lock();
-        self.context.counters.waited(since.elapsed());
-        state
+        let waited = since.elapsed();
+        self.context.counters.waited(waited);
+        inside::lock_waited(inside, since, waited);
+        StateGuard::new(state, inside)
     }
 
     /// A socket gets its place and its writer; also tells its number over the server's life.
@@ -166,7 +173,7 @@ impl Shared {
             writer.enqueue(state.engine.end_replay(writer.client()));
         }
         drop(state);
-        let mut pending = send(&last);
+        let mut pending = self.send(&last);
         pending.extend(
             writers
                 .into_iter()
@@ -203,7 +210,7 @@ impl Shared {
         }
         let batch = state.next_batch(usize::MAX);
         drop(state);
-        let mut pending = send(&batch);
+        let mut pending = self.send(&batch);
         let closed = leaving
             .iter()
             .filter(|writer| writer.close_after(&last, Close::RESTART) == Delivered::Pending);
@@ -233,7 +240,7 @@ impl Shared {
             let Some(batch) = self.next_batch() else {
                 return;
             };
-            let pending = send(&batch);
+            let pending = self.send(&batch);
             drop(round);
             self.retry_later(pending);
         }
@@ -277,18 +284,22 @@ impl Shared {
     pub(super) fn wait_until_caught_up(&self) {
         let mut state = self.state();
         while state.sending != Sending::Idle && self.is_over_limit(&state) {
-            self.caught_up.wait(&mut state);
+            inside::enter(&self.context.inside, ThreadState::WaitingForClient);
+            state.wait_for(&self.caught_up);
         }
         // One wakes the next, as long as there is room: all at once would stand in each other's way.
         self.caught_up.notify_one();
     }
-}
 
-/// Sends a batch; tells which writers could not send everything.
-pub(super) fn send(batch: &Batch) -> Vec<Arc<ClientWriter>> {
-    let write_batch = WriteBatch::copied(&batch.slices);
-    let pending = batch.members.iter().filter(|(writer, lacking)| {
-        writer.write_batch(&write_batch, lacking.clone()) == Delivered::Pending
-    });
-    pending.map(|(writer, _)| Arc::clone(writer)).collect()
+    /// Sends a batch; tells which writers could not send everything.
+    pub(super) fn send(&self, batch: &Batch) -> Vec<Arc<ClientWriter>> {
+        let inside = &self.context.inside;
+        let since = inside::begin(inside, ThreadState::Sending);
+        let write_batch = WriteBatch::copied(&batch.slices);
+        let pending = batch.deliver(inside, |writer, lacking| {
+            writer.write_batch(&write_batch, lacking)
+        });
+        inside::batch_sent(inside, since);
+        pending
+    }
 }

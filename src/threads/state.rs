@@ -9,8 +9,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use slab::Slab;
 
-use super::client_writer::ClientWriter;
+use super::client_writer::{ClientWriter, Delivered};
 use crate::core::engine::{ClientId, Engine, Values};
+use crate::core::inside::Inside;
+use crate::core::inside::follow::Place;
+use crate::core::inside::view::View;
 use crate::core::time::Now;
 
 /// What the one lock protects.
@@ -47,8 +50,46 @@ pub(super) struct Batch {
     /// Each with the slices it lacks.
     pub(super) members: Vec<(Arc<ClientWriter>, Range<usize>)>,
     pub(super) slices: Vec<Bytes>,
+    /// The number of the slice behind the last of them.
+    pub(super) end: u64,
+    /// When it has been sent, every member has the slices before this number.
+    pub(super) low_watermark: u64,
     /// How long the first of the frames has waited for a thread to send it.
     pub(super) waited_since: Option<Instant>,
+}
+
+/// Where a member is sent to, and where all of a batch are.
+const WRITES: Place = Place {
+    file: "src/threads/client_writer.rs",
+    function: "ClientWriter::write_batch",
+};
+const DELIVERS: Place = Place {
+    file: "src/threads/state.rs",
+    function: "Batch::deliver",
+};
+
+impl Batch {
+    /// Delivers it to its members; gives back those for which something is left to do.
+    pub(super) fn deliver(
+        &self,
+        inside: &Inside,
+        deliver: impl Fn(&ClientWriter, Range<usize>) -> Delivered,
+    ) -> Vec<Arc<ClientWriter>> {
+        let followed = inside.follow.is_carried_by(self.end);
+        let mut pending = Vec::new();
+        for (writer, lacking) in &self.members {
+            if deliver(writer, lacking.clone()) == Delivered::Pending {
+                pending.push(Arc::clone(writer));
+            }
+            if followed {
+                inside.sent_to_member(WRITES);
+            }
+        }
+        if followed {
+            inside.sent_batch(self.low_watermark, DELIVERS);
+        }
+        pending
+    }
 }
 
 impl State {
@@ -84,6 +125,8 @@ impl State {
         Batch {
             members: batch.members.into_iter().map(writer).collect(),
             slices: batch.slices,
+            end: batch.end,
+            low_watermark: batch.low_watermark,
             waited_since: self.appended_at.take(),
         }
     }
@@ -112,6 +155,18 @@ impl State {
             .iter()
             .map(|(_, writer)| writer)
             .filter(|writer| self.engine.has(writer.client()))
+    }
+
+    /// Queues a view for each reader of the inside view, as the dashboard's values are.
+    pub(super) fn send_view(&mut self, now: Now, view: View) -> Vec<Arc<ClientWriter>> {
+        let mut readers = Vec::new();
+        let writers = &self.writers;
+        self.engine.send_view(now, view, |client, frame| {
+            let writer = &writers[client.index()];
+            writer.enqueue_from_other(frame);
+            readers.push(Arc::clone(writer));
+        });
+        readers
     }
 
     /// Queues what Redis has answered for each client that it is for.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::client_handler::{ClientHandler, KEPT_REPLY};
 use super::client_writer::Delivered;
-use super::shared::{Shared, send};
+use super::shared::Shared;
 use crate::config::Config;
 use crate::core::arrival::Arrival;
 use crate::core::context::Context;
@@ -135,7 +135,7 @@ fn a_short_stay_hears_what_was_said_during_it_and_no_more() {
     speaker.sends(&spoken("during, after the round began"));
     guest.sends(&[0x88, 0x80, 0, 0, 0, 0]);
     speaker.sends(&spoken("after"));
-    send(&batch);
+    shared.send(&batch);
     guest.handler.deliver().expect("a client that is there");
     let got = guest.got();
     assert_eq!(

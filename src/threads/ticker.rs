@@ -14,6 +14,7 @@ use super::client_writer::{ClientWriter, Delivered};
 use super::shared::Shared;
 use super::stalled::Stalled;
 use super::state::Sending;
+use super::view;
 use crate::host::clock;
 use crate::host::dashboard_sources::Sources;
 
@@ -104,6 +105,7 @@ fn tick(shared: &Shared, sources: &mut Sources) {
         let engine = &state.engine;
         (engine.tick_is_due(now), engine.client_count(), simulated)
     };
+    view::send(shared, now);
     if due {
         if let Some(simulated) = simulated {
             sources.go_on_from(simulated);

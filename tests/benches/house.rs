@@ -19,6 +19,7 @@ use ws_realtime_lab::core::engine::limiter::Limiter;
 use ws_realtime_lab::core::engine::output::Output;
 use ws_realtime_lab::core::engine::{ClientId, Engine};
 use ws_realtime_lab::core::http::AccessPolicy;
+use ws_realtime_lab::core::inside::{Inside, Means};
 use ws_realtime_lab::core::protocol::{self, Opening, Outgoing, Payload, Replay};
 use ws_realtime_lab::core::time::Now;
 use ws_realtime_lab::core::websocket::deflate::Codecs;
@@ -125,6 +126,7 @@ fn engine(criterion: &mut Criterion) {
             missing_metrics: Vec::new(),
             counters: Counters::new(),
             codecs: Codecs::new(config.deflate_level),
+            inside: Inside::new(Means::for_tests(), false, config.max_sockets()),
         });
         let now = now();
         let mut engine = Engine::new(Arc::clone(&context), now);

@@ -8,11 +8,15 @@ import { test } from 'node:test';
 import { AxeBuilder } from '@axe-core/playwright';
 import { SERVERS, onEachServer, openPage, say, startBrowser, startServer, untilText } from './lab.js';
 
-const PAGES = ['index', 'chat', 'dashboard'];
+const PAGES = ['index', 'chat', 'dashboard', 'inside'];
 
 /** Shows all there is on a page: messages, a notice, the wire view with its cards, every chart and table. */
 async function unfold(page, name) {
   if (name === 'index') return;
+  if (name === 'inside') {
+    await unfoldInside(page);
+    return;
+  }
   await page.click('#wire-toggle');
   for (const box of await page.locator('.choice-list input').all()) await box.check();
   if (name === 'chat') {
@@ -28,7 +32,17 @@ async function unfold(page, name) {
   await page.evaluate(() => document.querySelectorAll('details').forEach((details) => { details.open = true; }));
 }
 
-onEachServer('looks', ['--chat-interval', '0s'], (lab) => {
+/** A recording that is looked at, a followed message, and a held handler. */
+async function unfoldInside(page) {
+  await page.click('#follow-send');
+  await page.locator('#path li').first().waitFor();
+  await page.click('#hold');
+  await page.locator('#hold-result .bar').first().waitFor();
+  await page.click('#freeze');
+  await page.locator('#position').waitFor();
+}
+
+onEachServer('looks', ['--chat-interval', '0s', '--experiments'], (lab) => {
   test('axe finds nothing serious on any page, in both schemes and languages', async () => {
     for (const name of PAGES) {
       const page = await lab.open(name, { reducedMotion: 'reduce' });
@@ -78,7 +92,7 @@ onEachServer('looks', ['--chat-interval', '0s'], (lab) => {
         return [id || textContent, getComputedStyle(document.activeElement).outlineStyle];
       }));
     }
-    assert.deepEqual(reached, ['Chat', 'Dashboard', 'language-switch', 'theme-switch', 'wire-toggle', 'messages', 'name-input', 'message-input']
+    assert.deepEqual(reached, ['Chat', 'Dashboard', 'Inside', 'language-switch', 'theme-switch', 'wire-toggle', 'messages', 'name-input', 'message-input']
       .map((id) => [id, 'solid']));
   });
 

@@ -21,7 +21,7 @@ conformance! {
 }
 
 /// Each flag with its default and unit, or what else its help must tell.
-const FLAGS: [(&str, &[&str]); 25] = [
+const FLAGS: [(&str, &[&str]); 26] = [
     ("--bind", &["127.0.0.1:8765", "[::1]:8765"]),
     ("--chat-interval", &["1s"]),
     ("--ping-interval", &["20s"]),
@@ -45,6 +45,7 @@ const FLAGS: [(&str, &[&str]); 25] = [
     ("--allow-origin", &["https://lab.example"]),
     ("--allow-host", &["lab.example"]),
     ("--refuse-null-origin", &["null"]),
+    ("--experiments", &["loopback only"]),
     ("--log", &["info"]),
     ("--log-format", &["text", "json"]),
 ];

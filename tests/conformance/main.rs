@@ -53,6 +53,8 @@ mod resume;
 mod dashboard;
 mod vitals;
 
+mod inside;
+
 mod closing;
 mod deflate;
 mod deflate_input;

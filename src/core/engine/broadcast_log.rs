@@ -22,6 +22,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::ClientId;
 use super::shared_stream::{Deflated, SharedStream};
+use crate::core::inside::view::RoomView;
 use crate::core::limits::Deflate;
 use crate::core::websocket::frame;
 
@@ -129,6 +130,10 @@ pub struct Batch {
     pub members: Vec<(ClientId, Range<usize>)>,
     /// The slices, the same memory for all: the plain ones, then those of the shared stream.
     pub slices: Vec<Bytes>,
+    /// The number of the slice behind the last of them.
+    pub end: u64,
+    /// When it has been sent, every member has the slices before this number.
+    pub low_watermark: u64,
 }
 
 impl BroadcastLog {
@@ -260,7 +265,12 @@ impl BroadcastLog {
             .chain(self.deflated(first_deflated..count))
             .collect();
         self.trim();
-        Batch { members, slices }
+        Batch {
+            members,
+            slices,
+            end: end.0,
+            low_watermark: self.low_watermark.0,
+        }
     }
 
     /// Whether some member lacks something.
@@ -274,6 +284,48 @@ impl BroadcastLog {
             self.lag_bytes
         } else {
             0
+        }
+    }
+
+    /// The number of the slice that the newest frame stands in, or will.
+    pub fn newest(&self) -> u64 {
+        self.end().0
+    }
+
+    /// The room as a ring of so many parts, each with its members and the most bytes that one of them lacks.
+    pub fn ring(&self, parts: usize) -> RoomView {
+        let mut owed: Vec<usize> = self
+            .sealed
+            .iter()
+            .rev()
+            .map(|slice| slice.plain.len())
+            .collect();
+        let mut total = self.tail.len();
+        for bytes in &mut owed {
+            total += *bytes;
+            *bytes = total;
+        }
+        owed.push(0);
+        owed.rotate_right(1);
+        owed[0] = self.tail.len();
+        let nodes = &self.members.nodes;
+        let used = nodes.iter().rposition(|node| node.cursor.is_some());
+        let nodes = &nodes[..used.map_or(0, |last| last + 1)];
+        let per_part = nodes.len().div_ceil(parts).max(1);
+        let end = self.end();
+        let part = |nodes: &[Node]| {
+            let lags = nodes.iter().filter_map(|node| node.cursor);
+            let lags = lags.map(|cursor| owed[cursor.position().until(end)]);
+            let (members, most) =
+                lags.fold((0, 0), |(members, most), lag| (members + 1, lag.max(most)));
+            (members, u32::try_from(most).unwrap_or(u32::MAX))
+        };
+        let front = self.members.front();
+        RoomView {
+            members: self.members(),
+            lag: self.lag_bytes(),
+            next: front.map_or(0, |(client, _)| client.index() / per_part),
+            parts: nodes.chunks(per_part).map(part).collect(),
         }
     }
 

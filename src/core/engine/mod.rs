@@ -7,6 +7,7 @@ pub mod broadcast_log;
 mod cluster;
 mod dashboard;
 pub mod history;
+mod inside;
 pub mod limiter;
 mod occupancy;
 pub mod output;
@@ -26,6 +27,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use super::cluster::Publisher;
 use super::context::Context;
 use super::http::Upgrade;
+use super::inside::follow::{Hop, Place as HopPlace};
 use super::protocol::{
     Chat, ChatRequest, DashboardRequest, Fault, Opening, Outgoing, RefusedChat, Welcome,
 };
@@ -34,6 +36,8 @@ use super::time::Now;
 use broadcast_log::{Batch, BroadcastLog};
 use dashboard::Dashboard;
 pub use dashboard::Values;
+pub use inside::Pace;
+use inside::Readers;
 use limiter::Limiter;
 pub use occupancy::Full;
 use occupancy::Occupancy;
@@ -42,6 +46,12 @@ use room::{Membership, Room};
 
 /// Error answers in a row, without an accepted message between, that a client gets before it is closed.
 pub const MAX_FAULTS_IN_A_ROW: u32 = 50;
+
+/// Where the rules are.
+const SAY: HopPlace = HopPlace {
+    file: "src/core/engine/mod.rs",
+    function: "Engine::say",
+};
 
 /// A client, by the number of its place in the server's table: small, unique among the living, used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,6 +97,7 @@ pub struct Engine {
     opened: u64,
     room: Room,
     dashboard: Dashboard,
+    readers: Readers,
     echoes: usize,
     next_tick: Instant,
     /// The way to Redis, where the room is shared with other nodes.
@@ -125,6 +136,7 @@ enum Place {
         deflate: bool,
     },
     Echo,
+    Inside,
 }
 
 impl Engine {
@@ -137,6 +149,7 @@ impl Engine {
             opened: 0,
             room: Room::new(Arc::clone(&context)),
             dashboard: Dashboard::new(context.limits.deflate.level),
+            readers: Readers::default(),
             echoes: 0,
             next_tick: now.instant + context.limits.metric_interval,
             publisher: context
@@ -201,6 +214,10 @@ impl Engine {
                 self.echoes += 1;
                 Place::Echo
             }
+            Opening::Inside { experiments } => {
+                self.welcome_reader(now, *experiments, welcome, output);
+                Place::Inside
+            }
         };
         if self.clients.len() <= client.index() {
             self.clients.resize_with(client.index() + 1, || None);
@@ -231,6 +248,7 @@ impl Engine {
             }
             Place::Dashboard { .. } => self.dashboard.leave(client),
             Place::Echo => self.echoes -= 1,
+            Place::Inside => self.forget_reader(client),
         }
         self.occupancy.leave(left.address);
         self.count_clients();
@@ -308,6 +326,11 @@ impl Engine {
         if self.phase == Phase::Draining || *dismissed {
             return false;
         }
+        let inside = &self.context.inside;
+        let followed = inside.follow.is(chat.cid.as_deref());
+        if followed {
+            inside.follow.mark(Hop::Engine, inside.now(), SAY);
+        }
         let said_before = self.room.said_before(chat);
         if said_before.is_none()
             && let Err(wait) = limiter.accept(now.instant, self.context.limits.chat_interval)
@@ -319,9 +342,16 @@ impl Engine {
             return false;
         }
         *faults_in_a_row = 0;
+        if followed {
+            inside.follow.mark(Hop::Rules, inside.now(), SAY);
+        }
         let Some(id) = said_before.or_else(|| self.room_in_memory()?.say(now, chat).into()) else {
             return self.hand_to_redis(now, client, chat, output);
         };
+        if followed {
+            let (inside, position) = (&self.context.inside, self.room.log().newest());
+            inside.follow.appended(position, inside.now(), SAY);
+        }
         if let Some(cid) = chat.cid.as_deref() {
             output.push_reply(&Outgoing::Ack {
                 cid,
@@ -384,9 +414,9 @@ impl Engine {
 
     /// When [`Engine::tick`] or [`Engine::summarise`] has something to do.
     pub fn deadline(&self) -> Instant {
-        self.room
-            .deadline()
-            .map_or(self.next_tick, |summary| summary.min(self.next_tick))
+        let others = [self.room.deadline(), self.readers.deadline()];
+        let others = others.into_iter().flatten();
+        others.fold(self.next_tick, Instant::min)
     }
 
     /// Whether the dashboard's tick is due.
@@ -433,6 +463,7 @@ impl Engine {
     /// The server is stopping.
     pub fn drain(&mut self) {
         self.phase = Phase::Draining;
+        self.stop_stepping();
     }
 
     /// Whether the server is stopping, or about to.
@@ -483,6 +514,7 @@ impl Engine {
         counters.set_clients("chat", self.room.online());
         counters.set_clients("dashboard", self.dashboard.watchers());
         counters.set_clients("echo", self.echoes);
+        counters.set_clients("inside", self.readers.count());
     }
 }
 

@@ -56,6 +56,16 @@ impl<'a> Answer<'a> {
         .field("Vary", "Accept")
     }
 
+    /// For a program, true only now.
+    pub(super) fn trace(json: String) -> Self {
+        Self::new(
+            StatusCode::OK,
+            "application/json",
+            Cow::Owned(json.into_bytes()),
+        )
+        .field("Cache-Control", "no-store")
+    }
+
     pub(super) fn report(html: &'a [u8]) -> Self {
         let mut answer = Self::new(
             StatusCode::OK,

@@ -25,6 +25,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         ["/", "/index.html"], HTML, "index.html";
         ["/chat", "/chat.html"], HTML, "chat.html";
         ["/dashboard", "/dashboard.html"], HTML, "dashboard.html";
+        ["/inside", "/inside.html"], HTML, "inside.html";
         ["/styles.css"], CSS, "styles.css";
         ["/icon.svg"], SVG, "icon.svg";
         ["/i18n.js"], JAVASCRIPT, "i18n.js";
@@ -38,6 +39,9 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         ["/chat.js"], JAVASCRIPT, "chat.js";
         ["/chart.js"], JAVASCRIPT, "chart.js";
         ["/dashboard.js"], JAVASCRIPT, "dashboard.js";
+        ["/inside-texts.js"], JAVASCRIPT, "inside-texts.js";
+        ["/inside-charts.js"], JAVASCRIPT, "inside-charts.js";
+        ["/inside.js"], JAVASCRIPT, "inside.js";
     }
 });
 

@@ -77,6 +77,8 @@ impl Offer {
         let (least, kept) = match endpoint {
             Endpoint::Chat | Endpoint::Dashboard => (SHARED_WINDOW_BITS, SHARED_WINDOW_BITS),
             Endpoint::Echo => (WINDOW_BITS_MIN, asked),
+            // The server is not to be kept busy by those who watch it.
+            Endpoint::Inside => return None,
         };
         let shared = !matches!(endpoint, Endpoint::Echo);
         if asked < least || shared && self.server_no_context_takeover {

@@ -20,6 +20,7 @@
 //!     report: None,
 //!     deflate: true,
 //!     metrics: &|_format| "clients 0\n".to_owned(),
+//!     trace: &|| "{}".to_owned(),
 //! };
 //! let (mut head, mut out) = (Head::default(), Vec::new());
 //! head.push(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -98,6 +99,8 @@ pub struct Site<'a> {
     pub deflate: bool,
     /// Writes the Prometheus text of `/metrics`; called only when asked for it.
     pub metrics: &'a dyn Fn(MetricsFormat) -> String,
+    /// Writes what `/inside/trace.json` shows; called only when asked for it.
+    pub trace: &'a dyn Fn() -> String,
 }
 
 /// What became of a request; the bytes that say so are in the output already.
@@ -196,6 +199,7 @@ fn reply<'a>(request: &'a Request, site: &'a Site) -> Result<Reply<'a>, Refusal>
             let format = format.ok_or(Refusal::NotAcceptable)?;
             Answer::metrics(format, (site.metrics)(format))
         }
+        Route::Trace => Answer::trace((site.trace)()),
         Route::Report(html) => Answer::report(html),
         Route::File(asset) => asset.answer(request.if_none_match.as_deref()),
     }))
@@ -226,6 +230,7 @@ enum Route<'a> {
     Socket(Endpoint),
     Health,
     Metrics,
+    Trace,
     Report(&'a [u8]),
     File(&'static Asset),
 }
@@ -236,8 +241,10 @@ impl<'a> Route<'a> {
             "/ws/chat" => Some(Route::Socket(Endpoint::Chat)),
             "/ws/dashboard" => Some(Route::Socket(Endpoint::Dashboard)),
             "/ws/echo" => Some(Route::Socket(Endpoint::Echo)),
+            "/ws/inside" => Some(Route::Socket(Endpoint::Inside)),
             "/healthz" => Some(Route::Health),
             "/metrics" => Some(Route::Metrics),
+            "/inside/trace.json" => Some(Route::Trace),
             "/report" => site.report.map(Route::Report),
             path => assets::at(path).map(Route::File),
         }

@@ -59,6 +59,7 @@ impl Given {
             report: self.report,
             deflate: self.deflate,
             metrics: &metrics,
+            trace: &|| "{\"traceEvents\":[]}".to_owned(),
         };
         let mut out = Vec::new();
         let outcome = respond(&request, &site, &mut out);

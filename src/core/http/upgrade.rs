@@ -45,6 +45,7 @@ pub(super) enum Endpoint {
     Chat,
     Dashboard,
     Echo,
+    Inside,
 }
 
 impl Endpoint {
@@ -61,6 +62,7 @@ impl Endpoint {
             Self::Chat => Opening::Chat(replay(request.query.as_deref().unwrap_or_default())?),
             Self::Dashboard => Opening::Dashboard,
             Self::Echo => Opening::Echo,
+            Self::Inside => Opening::Inside { experiments: true },
         };
         let offered = request.extensions.as_deref().unwrap_or_default();
         let agreement = extensions::agree(offered, self)

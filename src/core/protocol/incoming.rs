@@ -24,14 +24,20 @@ pub enum Opening {
     Dashboard,
     /// `/ws/echo`.
     Echo,
+    /// `/ws/inside`; whether the sender may ask for experiments, where the server allows any.
+    Inside {
+        /// A page without an origin of its own may not.
+        experiments: bool,
+    },
 }
 
 impl Opening {
-    /// The same for a client that may not have what was said before it came.
+    /// The same for a client that may not have what was said before it came, nor stop the server.
     #[must_use]
     pub fn without_past(self) -> Self {
         match self {
             Self::Chat(_) => Self::Chat(Replay::Nothing),
+            Self::Inside { .. } => Self::Inside { experiments: false },
             opening @ (Self::Dashboard | Self::Echo) => opening,
         }
     }
@@ -90,6 +96,8 @@ pub enum Fault {
     },
     /// A subscription names a metric that does not exist here.
     UnknownMetric,
+    /// An experiment that this server does not do, or not for this client.
+    NoExperiments,
 }
 
 impl Fault {
@@ -103,6 +111,7 @@ impl Fault {
             Self::RateLimited { .. } | Self::AddressRate { .. } => "rate_limited",
             Self::Unavailable { .. } => "unavailable",
             Self::UnknownMetric => "unknown_metric",
+            Self::NoExperiments => "no_experiments",
         }
     }
 
@@ -126,6 +135,7 @@ impl Fault {
             }
             Self::Unavailable { .. } => "Chưa lưu được tin nhắn. Vui lòng thử lại sau.",
             Self::UnknownMetric => "Không có metric này",
+            Self::NoExperiments => "Server này không làm thí nghiệm đó (cần --experiments)",
         }
     }
 }
@@ -258,6 +268,46 @@ pub fn parse_dashboard(payload: Payload<'_>) -> Result<DashboardRequest, Fault> 
         }
     }
     Ok(DashboardRequest::Subscribe(subscribe))
+}
+
+/// What a reader of the inside view may ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum InsideRequest<'a> {
+    /// Views, from now on.
+    Subscribe,
+    /// No more of them.
+    Unsubscribe,
+    /// The path of the next chat message under this `cid`.
+    Follow(Cow<'a, str>),
+    /// The experiment: one blocking call in the handler of this request.
+    Hold,
+    /// The experiment: one turn of the loop, and none after it.
+    Step,
+    /// The end of that.
+    Run,
+    /// To be answered, see [`Outgoing::Pong`](super::Outgoing::Pong).
+    Ping,
+}
+
+/// Reads a request to the inside view.
+///
+/// # Errors
+/// [`Fault::BadJson`] or [`Fault::BadMessage`].
+pub fn parse_inside(payload: Payload<'_>) -> Result<InsideRequest<'_>, Fault> {
+    let fields = parse_fields(payload, Asked::Chat)?;
+    let cid = fields.cid;
+    match (fields.kind.as_deref(), cid) {
+        (Some("subscribe"), _) => Ok(InsideRequest::Subscribe),
+        (Some("unsubscribe"), _) => Ok(InsideRequest::Unsubscribe),
+        (Some("follow"), Some(cid)) if (1..=CID_CHARS).contains(&char_count(&cid)) => {
+            Ok(InsideRequest::Follow(cid))
+        }
+        (Some("hold"), _) => Ok(InsideRequest::Hold),
+        (Some("step"), _) => Ok(InsideRequest::Step),
+        (Some("run"), _) => Ok(InsideRequest::Run),
+        (Some("ping"), _) => Ok(InsideRequest::Ping),
+        _ => Err(Fault::BadMessage),
+    }
 }
 
 fn char_count(text: &str) -> usize {
@@ -466,6 +516,25 @@ mod tests {
             )),
             Fault::BadMessage
         );
+    }
+
+    #[test]
+    fn requests_to_the_inside_view_are_told_apart() {
+        let parse = |text: &'static str| parse_inside(Payload::Text(text));
+        assert_eq!(
+            parse(r#"{"type":"follow","cid":"a"}"#),
+            Ok(InsideRequest::Follow("a".into()))
+        );
+        assert_eq!(parse(r#"{"type":"step"}"#), Ok(InsideRequest::Step));
+        for text in [
+            r#"{"type":"follow"}"#,
+            r#"{"type":"follow","cid":""}"#,
+            r#"{"type":"chat"}"#,
+            "{}",
+        ] {
+            assert_eq!(parse(text), Err(Fault::BadMessage), "{text}");
+        }
+        assert_eq!(parse("{"), Err(Fault::BadJson));
     }
 
     #[test]

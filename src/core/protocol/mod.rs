@@ -9,8 +9,8 @@ mod outgoing;
 
 pub(crate) use incoming::first_chars;
 pub use incoming::{
-    CID_CHARS, Chat, ChatRequest, DashboardRequest, Fault, NAME_CHARS, Opening, Payload,
-    RefusedChat, Replay, Subscribe, TEXT_CHARS, parse_chat, parse_dashboard,
+    CID_CHARS, Chat, ChatRequest, DashboardRequest, Fault, InsideRequest, NAME_CHARS, Opening,
+    Payload, RefusedChat, Replay, Subscribe, TEXT_CHARS, parse_chat, parse_dashboard, parse_inside,
 };
 pub use metric::Metric;
 pub use outgoing::{HistoryMark, Outgoing, System, Welcome};

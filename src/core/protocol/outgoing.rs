@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::Metric;
+use crate::core::inside::view::View;
 
 /// A message to clients. `ts` is in milliseconds since the Unix epoch.
 #[derive(Debug, Serialize)]
@@ -67,6 +68,14 @@ pub enum Outgoing<'a> {
         /// The tick it belongs to; the same for all metrics of a tick.
         ts: u64,
     },
+    /// What the server did since the last one, to those who watch it.
+    Inside {
+        /// When it was made.
+        ts: u64,
+        /// What was seen.
+        #[serde(flatten)]
+        view: Box<View>,
+    },
 }
 
 /// A system message; which fields it has depends on its `code`.
@@ -87,6 +96,9 @@ pub struct System<'a> {
     /// For `restart`: within which time to come back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The experiments that the client may ask for, in the welcome of the inside view.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experiments: Option<&'a [&'a str]>,
     /// What only a welcome says.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub welcome: Option<Welcome<'a>>,

@@ -3,9 +3,13 @@
 use crate::core::context::Context;
 use crate::core::engine::Engine;
 use crate::core::engine::output::Output;
+use crate::core::inside::follow::Place;
 
 /// Access to the engine: direct in the event loop, through a lock in the thread server.
 pub trait EngineAccess {
+    /// Where the server reads what its clients say.
+    const READS_IN: Place;
+
     /// Runs one change of the engine. When it returns, the server has taken note of what is to be sent, in the order in
     /// which the engine was changed.
     fn with<R>(&mut self, change: impl FnOnce(&mut Engine, &mut Output) -> R) -> R;

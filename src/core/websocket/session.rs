@@ -13,6 +13,7 @@ use super::frame::{self, Fragment, Kind};
 use super::keepalive::Keepalive;
 use crate::core::engine::{ClientId, whole_ms};
 use crate::core::http::Upgrade;
+use crate::core::inside::follow::{Hop, Place};
 use crate::core::limits::Limits;
 use crate::core::protocol::{self, ChatRequest, Fault, Opening, Payload, RefusedChat};
 use crate::core::refusals::Printable;
@@ -51,6 +52,7 @@ pub(super) enum Endpoint {
     Chat,
     Dashboard,
     Echo,
+    Inside { experiments: bool },
 }
 
 impl Endpoint {
@@ -59,6 +61,7 @@ impl Endpoint {
             Self::Chat => "CHAT",
             Self::Dashboard => "DASHBOARD",
             Self::Echo => "ECHO",
+            Self::Inside { .. } => "INSIDE",
         }
     }
 }
@@ -83,6 +86,7 @@ impl Session {
             Opening::Chat(_) => Endpoint::Chat,
             Opening::Dashboard => Endpoint::Dashboard,
             Opening::Echo => Endpoint::Echo,
+            Opening::Inside { experiments } => Endpoint::Inside { experiments },
         };
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
@@ -172,6 +176,7 @@ impl Session {
         match self.endpoint {
             Endpoint::Chat => {
                 let request = protocol::parse_chat(payload);
+                note_parsed(now, &request, access);
                 let said = access.with(|engine, output| engine.chat(now, client, &request, output));
                 if let Ok(ChatRequest::Say(chat)) = request
                     && said
@@ -183,6 +188,16 @@ impl Session {
             Endpoint::Dashboard => {
                 let request = protocol::parse_dashboard(payload);
                 access.with(|engine, output| engine.watch(now, client, &request, output));
+            }
+            Endpoint::Inside { experiments } => {
+                let request = protocol::parse_inside(payload);
+                let held = access.with(|engine, output| {
+                    engine.look_inside(now, client, &request, experiments, output)
+                });
+                if held {
+                    access.context().inside.hold();
+                    access.with(|engine, output| engine.confirm_hold(now, client, output));
+                }
             }
             Endpoint::Echo => {
                 self.echo(payload, access);
@@ -217,10 +232,31 @@ impl Session {
                 Ok(ChatRequest::Ping) => None,
                 Err(refused) => refused.cid,
             },
-            Endpoint::Dashboard | Endpoint::Echo => None,
+            Endpoint::Dashboard | Endpoint::Echo | Endpoint::Inside { .. } => None,
         };
         let retry_after_ms = whole_ms(wait);
         let fault = Fault::AddressRate { retry_after_ms };
         RefusedChat { fault, cid }
+    }
+}
+
+/// Where frames become requests.
+const REQUEST: Place = Place {
+    file: "src/core/websocket/session.rs",
+    function: "Session::request",
+};
+
+/// The first hops of a message that is followed.
+fn note_parsed<A: EngineAccess>(
+    now: Now,
+    request: &Result<ChatRequest<'_>, RefusedChat<'_>>,
+    access: &A,
+) {
+    let inside = &access.context().inside;
+    if let Ok(ChatRequest::Say(chat)) = request
+        && inside.follow.is(chat.cid.as_deref())
+    {
+        inside.follow.mark(Hop::Readable, now.instant, A::READS_IN);
+        inside.follow.mark(Hop::Parsed, inside.now(), REQUEST);
     }
 }
