@@ -142,7 +142,7 @@ class Connection extends Emitter {
     const whileCurrent = (handle) => (event) => {
       if (socket === this.#socket) handle(event);
     };
-    socket.addEventListener('open', whileCurrent(() => this.#emitFrame('in', 'handshake', { url })));
+    socket.addEventListener('open', whileCurrent(() => this.#emitFrame('in', 'handshake', { url, extensions: socket.extensions })));
     socket.addEventListener('message', whileCurrent(({ data }) => this.#received(data)));
     socket.addEventListener('close', whileCurrent((event) => this.#closed(event, query)));
   }

@@ -39,15 +39,17 @@ function card(number, ...content) {
 function handshakeCard(connection) {
   const request = withId('wire-request', element('pre'));
   const response = withId('wire-response', element('pre'));
-  connection.on('frame', ({ type, direction, url }) => {
+  connection.on('frame', ({ type, direction, url, extensions }) => {
     if (type !== 'handshake') return;
     if (direction === 'out') {
       const { host, pathname, search } = new URL(url);
       request.textContent = [`GET ${pathname}${search} HTTP/1.1`, `Host: ${host}`, 'Upgrade: websocket', 'Connection: Upgrade',
-        `Sec-WebSocket-Key: ${EXAMPLE_KEY}`, 'Sec-WebSocket-Version: 13'].join('\n');
+        `Sec-WebSocket-Key: ${EXAMPLE_KEY}`, 'Sec-WebSocket-Version: 13',
+        'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits'].join('\n');
     }
     response.textContent = direction === 'out' ? '...' : ['HTTP/1.1 101 Switching Protocols', 'Upgrade: websocket',
-      'Connection: Upgrade', `Sec-WebSocket-Accept: ${EXAMPLE_ACCEPT}`].join('\n');
+      'Connection: Upgrade', `Sec-WebSocket-Accept: ${EXAMPLE_ACCEPT}`,
+      ...(extensions ? [`Sec-WebSocket-Extensions: ${extensions}`] : [])].join('\n');
   });
   return card(1, named('p', 'theory.1.duplex'), named('h4', 'theory.1.request'), request,
     named('h4', 'theory.1.response'), response, named('p', 'theory.1.after'), named('p', 'theory.1.key', 'aside'));

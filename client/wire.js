@@ -164,12 +164,12 @@ function frameSize({ type, data, reason }) {
 }
 
 /** The whole of it, or of binary data the first `limit` bytes. */
-function frameText({ type, direction, data, code, reason, url }, limit) {
+function frameText({ type, direction, data, code, reason, url, extensions }, limit) {
   switch (type) {
     case 'text': return data;
     case 'binary': return Array.from(new Uint8Array(data.slice(0, limit)), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
     case 'close': return [code, CLOSE_CODES[code], reason].filter(Boolean).join(' · ');
-    case 'handshake': return direction === 'out' ? `GET ${new URL(url).pathname}` : '101 Switching Protocols';
+    case 'handshake': return direction === 'out' ? `GET ${new URL(url).pathname}` : ['101 Switching Protocols', extensions].filter(Boolean).join(' · ');
     case 'silence': return t('wire.silence');
   }
 }

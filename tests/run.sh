@@ -4,6 +4,7 @@
 #   tests/run.sh            all of it
 #   tests/run.sh rust       format, lints, documentation, Rust tests
 #   tests/run.sh browser    the pages in headless Chromium
+#   tests/run.sh interop    compression with other languages' libraries
 #
 # Longer, and not part of all of it:
 #
@@ -18,11 +19,12 @@ step() { printf '\n== %s\n' "$*"; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # install COMMAND PACKAGE: from Debian's packages, where the command is missing.
-install() {
-    command -v "$1" >/dev/null && return
-    step "installing $2"
+install() { command -v "$1" >/dev/null || install_package "$2"; }
+
+install_package() {
+    step "installing $1"
     as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >/dev/null
 }
 
 rust() {
@@ -60,8 +62,17 @@ browser() {
     (cd tests/browser && npm ci --no-audit --no-fund --silent && WSLAB_SERVERS="$servers" npm test)
 }
 
+# Node's library is among the browser tests.
+interop() {
+    step "compression with Python's libraries"
+    cargo build --locked --bins
+    python3 -m venv target/interop 2>/dev/null || { install_package python3-venv && python3 -m venv target/interop; }
+    target/interop/bin/pip install --quiet --disable-pip-version-check -r tests/interop/requirements.txt
+    target/interop/bin/python tests/interop/deflate.py target/debug/evloop-server target/debug/thread-server
+}
+
 case $what in
-    all) rust && browser ;;
-    rust | browser | simulation | planted) "$what" ;;
-    *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    all) rust && browser && interop ;;
+    rust | browser | interop | simulation | planted) "$what" ;;
+    *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

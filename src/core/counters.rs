@@ -35,6 +35,10 @@ pub struct Counters {
     pub bytes_in: Counter,
     /// Bytes written to sockets.
     pub bytes_out: Counter,
+    /// Frames of the room that were compressed, in bytes before it; counted once, whatever the number of their receivers.
+    pub deflate_input: Counter,
+    /// The same after it.
+    pub deflate_output: Counter,
     /// Bytes waiting in outboxes.
     unsent_bytes: Gauge,
     /// Has no sample where the host does not tell.
@@ -82,6 +86,8 @@ impl Counters {
             deliveries: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
+            deflate_input: Counter::default(),
+            deflate_output: Counter::default(),
             unsent_bytes: Gauge::default(),
             resident_bytes: Told::default(),
             threads: Told::default(),
@@ -120,6 +126,18 @@ impl Counters {
         );
         registry.register_with_unit("received", "Bytes read", Unit::Bytes, self.bytes_in.clone());
         registry.register_with_unit("sent", "Bytes written", Unit::Bytes, self.bytes_out.clone());
+        registry.register_with_unit(
+            "deflate_input",
+            "Bytes of the room's frames before they were compressed, once for all receivers",
+            Unit::Bytes,
+            self.deflate_input.clone(),
+        );
+        registry.register_with_unit(
+            "deflate_output",
+            "The same frames, compressed",
+            Unit::Bytes,
+            self.deflate_output.clone(),
+        );
         registry.register_with_unit(
             "unsent",
             "Bytes waiting in outboxes",

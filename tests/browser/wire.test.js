@@ -22,12 +22,12 @@ onEachServer('wire view', ['--chat-interval', '0s'], (lab) => {
     assert.equal(await page.getAttribute('#wire-toggle', 'aria-expanded'), 'false');
     await openWire(page);
     await frame(page, '.out.handshake', 'GET /ws/chat').waitFor();
-    await frame(page, '.in.handshake', '101 Switching Protocols').waitFor();
+    await frame(page, '.in.handshake', '101 Switching Protocols · permessage-deflate').waitFor();
     await page.click('#theory-1 summary');
     const { host } = new URL(lab.server.url);
     assert.deepEqual((await page.textContent('#wire-request')).split('\n').slice(0, 4),
       ['GET /ws/chat?history=50 HTTP/1.1', `Host: ${host}`, 'Upgrade: websocket', 'Connection: Upgrade']);
-    assert.match(await page.textContent('#wire-response'), /^HTTP\/1\.1 101 Switching Protocols\nUpgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=$/);
+    assert.match(await page.textContent('#wire-response'), /^HTTP\/1\.1 101 Switching Protocols\nUpgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=\nSec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover$/);
     await page.click('.wire-head button');
     assert.ok(await page.isHidden('#wire'));
     assert.equal(await page.evaluate(() => document.activeElement.id), 'wire-toggle');

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::{Client, Message};
+use crate::counters::samples;
 use crate::frame::{self, Frame};
 use crate::harness::{Program, Server};
 
@@ -253,6 +254,19 @@ fn the_rooms_messages_become_small(program: Program) {
         plain += client.inflate(&frame.payload).len();
     }
     assert!(sent * 5 < plain * 2, "{sent} of {plain} bytes");
+    let counted = |name: &str| {
+        let name = format!("wslab_deflate_{name}_bytes_total");
+        samples(&server)
+            .into_iter()
+            .find(|sample| sample.name == name)
+            .expect("a figure")
+            .figure
+    };
+    let (input, output) = (counted("input"), counted("output"));
+    assert!(
+        output > sent as f64 && output * 5.0 < input * 2.0,
+        "{output} of {input} are counted"
+    );
 }
 
 fn what_is_for_one_client_alone_is_plain(program: Program) {

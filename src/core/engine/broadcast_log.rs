@@ -136,6 +136,15 @@ pub struct Batch {
     pub low_watermark: u64,
 }
 
+/// A frame that was appended.
+#[derive(Debug)]
+pub struct Appended<'a> {
+    /// The frame.
+    pub frame: &'a [u8],
+    /// The length of its compressed twin, if some member reads it.
+    pub deflated_length: Option<usize>,
+}
+
 impl BroadcastLog {
     /// An empty log, with a table for `clients`: growing it later would copy it in the middle of a turn.
     pub fn with_capacity(clients: usize, deflate: Deflate) -> Self {
@@ -164,8 +173,8 @@ impl BroadcastLog {
         self.members.cursor(client).is_some()
     }
 
-    /// Appends a text frame for all members, and gives it back.
-    pub fn append(&mut self, payload: &[u8]) -> &[u8] {
+    /// Appends a text frame for all members.
+    pub fn append(&mut self, payload: &[u8]) -> Appended<'_> {
         if self.members.len == 0 {
             // What was appended before is for nobody: all that hear it read the history.
             self.seal();
@@ -178,13 +187,15 @@ impl BroadcastLog {
         {
             self.seal();
         }
-        if let Some(stream) = &mut self.stream {
-            stream.push(payload);
-        }
+        let stream = self.stream.as_mut();
+        let deflated_length = stream.map(|stream| stream.push(payload));
         let start = self.tail.len();
         frame::text(&mut self.tail, payload);
         self.lag_bytes += self.tail.len() - start;
-        &self.tail[start..]
+        Appended {
+            frame: &self.tail[start..],
+            deflated_length,
+        }
     }
 
     /// A new member, whose cursor stands at the end: it gets what is appended from now on.
@@ -567,7 +578,7 @@ mod tests {
 
         fn append(&mut self, byte: u8) {
             let message = message(byte);
-            let frame = self.log.append(message.as_bytes());
+            let frame = self.log.append(message.as_bytes()).frame;
             assert!(frame[0] == 0x81 && frame.ends_with(message.as_bytes()));
             for member in self.members.values_mut() {
                 member.expected.push(message.clone());

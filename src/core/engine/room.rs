@@ -345,8 +345,14 @@ fn append<'a>(
     context: &Context,
     message: &Outgoing<'_>,
 ) -> &'a [u8] {
-    context.counters.deliveries.inc_by(log.members() as u64);
-    log.append(output::to_json(json, message))
+    let counters = &context.counters;
+    counters.deliveries.inc_by(log.members() as u64);
+    let appended = log.append(output::to_json(json, message));
+    if let Some(length) = appended.deflated_length {
+        counters.deflate_input.inc_by(appended.frame.len() as u64);
+        counters.deflate_output.inc_by(length as u64);
+    }
+    appended.frame
 }
 
 fn presence(now: Now, online: usize) -> Outgoing<'static> {

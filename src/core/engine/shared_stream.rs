@@ -68,8 +68,8 @@ impl SharedStream {
         self.newcomers && self.messages >= self.restart_messages
     }
 
-    /// Compresses the next message.
-    pub(super) fn push(&mut self, message: &[u8]) {
+    /// Compresses the next message; tells the length of its frame.
+    pub(super) fn push(&mut self, message: &[u8]) -> usize {
         if self.restart_is_due() {
             self.deflater.restart();
             self.newcomers = false;
@@ -77,7 +77,9 @@ impl SharedStream {
             self.restarts = true;
         }
         self.messages += 1;
+        let start = self.frames.len();
         frame::deflated_text(&mut self.frames, self.deflater.deflate(message));
+        self.frames.len() - start
     }
 
     /// Cuts here.
