@@ -1,187 +1,209 @@
 //! The compression that a client offers and the server agrees to: `Sec-WebSocket-Extensions` (RFC 6455 §9.1) with
 //! permessage-deflate (RFC 7692 §5 and §7.1).
 
-use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::{self, Display};
 use std::num::NonZeroU8;
 
+use super::request::Fields;
 use super::upgrade::Endpoint;
 use crate::core::websocket::deflate::{SHARED_WINDOW_BITS, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 
-const PERMESSAGE_DEFLATE: &str = "permessage-deflate";
+const PERMESSAGE_DEFLATE: &[u8] = b"permessage-deflate";
 
 /// The smallest window that a client may name; the compressor does not keep to one that small.
 const NAMED_WINDOW_BITS_MIN: u8 = 8;
 
-/// What was agreed on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Agreement {
-    /// What the answer says.
-    pub(super) answer: String,
-    /// The window that the client keeps, as a power of two.
-    pub(super) window_bits: NonZeroU8,
+/// What of a client's offers can be agreed to. It is found without an allocation, since a thread keeps what it frees.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Offered {
+    /// Where many clients share a stream.
+    shared: Option<Agreement>,
+    /// Where each message is compressed by itself.
+    alone: Option<Agreement>,
 }
 
 /// The header does not follow its grammar.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
 
-/// Agrees to the first offer that can be kept at this endpoint, if there is one; the client is served in any case.
-pub(super) fn agree(header: &str, endpoint: Endpoint) -> Result<Option<Agreement>, Malformed> {
-    let extensions = Parser(header).extensions()?;
-    let mut offers = extensions
-        .iter()
-        .filter(|extension| extension.name == PERMESSAGE_DEFLATE)
-        .filter_map(|extension| Offer::read(&extension.parameters));
-    Ok(offers.find_map(|offer| offer.accept(endpoint)))
-}
-
-/// What a client offers.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Offer {
-    server_no_context_takeover: bool,
-    server_max_window_bits: Option<u8>,
-}
-
-impl Offer {
-    /// `None` where the offer must be declined: a parameter that is not known, stands there twice, or has a value that it
-    /// cannot have (§7.1).
-    fn read(parameters: &[Parameter<'_>]) -> Option<Self> {
-        let mut offer = Self::default();
-        for (index, Parameter { name, value }) in parameters.iter().enumerate() {
-            if parameters[..index]
-                .iter()
-                .any(|before| before.name == *name)
-            {
-                return None;
-            }
-            let bits = match value {
-                Some(value) => Some(window_bits(value)?),
-                None => None,
-            };
-            match (*name, bits) {
-                ("server_no_context_takeover", None) => offer.server_no_context_takeover = true,
-                ("server_max_window_bits", Some(bits)) => offer.server_max_window_bits = Some(bits),
-                ("client_no_context_takeover", None) | ("client_max_window_bits", _) => {}
-                _ => return None,
-            }
+impl Offered {
+    pub(super) fn read(fields: &Fields) -> Result<Self, Malformed> {
+        let mut offered = Self::default();
+        for header in fields.values("Sec-WebSocket-Extensions") {
+            offered.read_header(header)?;
         }
-        Some(offer)
+        Ok(offered)
     }
 
-    /// A stream that many clients share has one window, and refers to what was said before. `/ws/echo` compresses each
-    /// message by itself, and so can do what is asked. What a client sends never refers to what it sent before: no
-    /// window is kept for it.
-    fn accept(self, endpoint: Endpoint) -> Option<Agreement> {
-        let asked = self.server_max_window_bits.unwrap_or(WINDOW_BITS_MAX);
-        let (least, kept) = match endpoint {
-            Endpoint::Chat | Endpoint::Dashboard => (SHARED_WINDOW_BITS, SHARED_WINDOW_BITS),
-            Endpoint::Echo => (WINDOW_BITS_MIN, asked),
-            // The server is not to be kept busy by those who watch it.
-            Endpoint::Inside => return None,
-        };
-        let shared = !matches!(endpoint, Endpoint::Echo);
-        if asked < least || shared && self.server_no_context_takeover {
-            return None;
-        }
-        let mut answer = format!("{PERMESSAGE_DEFLATE}; client_no_context_takeover");
-        if self.server_no_context_takeover {
-            answer += "; server_no_context_takeover";
-        }
-        if self.server_max_window_bits.is_some() {
-            let _ = write!(answer, "; server_max_window_bits={kept}");
-        }
-        Some(Agreement {
-            answer,
-            window_bits: NonZeroU8::new(kept)?,
-        })
-    }
-}
-
-/// §7.1.2: a decimal number from 8 to 15 without leading zeros.
-fn window_bits(value: &str) -> Option<u8> {
-    let bits = value.parse().ok()?;
-    let is_canonical = value.bytes().all(|byte| byte.is_ascii_digit()) && !value.starts_with('0');
-    (is_canonical && (NAMED_WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&bits)).then_some(bits)
-}
-
-struct Extension<'a> {
-    name: &'a str,
-    parameters: Vec<Parameter<'a>>,
-}
-
-struct Parameter<'a> {
-    name: &'a str,
-    value: Option<Cow<'a, str>>,
-}
-
-/// What is left of a header to be read.
-struct Parser<'a>(&'a str);
-
-impl<'a> Parser<'a> {
-    /// A list in which elements may be empty (RFC 9110 §5.6.1.2).
-    fn extensions(mut self) -> Result<Vec<Extension<'a>>, Malformed> {
-        let mut extensions = Vec::new();
+    /// A list in which elements may be empty (RFC 9110 §5.6.1.2). Of the offers that can be kept the first counts.
+    fn read_header(&mut self, header: &[u8]) -> Result<(), Malformed> {
+        let mut parser = Parser(header);
         loop {
-            while self.eat(',') {}
-            if self.0.is_empty() {
-                return Ok(extensions);
+            while parser.eat(b',') {}
+            if parser.0.is_empty() {
+                return Ok(());
             }
-            let name = self.token()?;
-            let mut parameters = Vec::new();
-            while self.eat(';') {
-                parameters.push(self.parameter()?);
+            if let Some(offer) = parser.extension()? {
+                self.shared = self.shared.or(offer.accept(true));
+                self.alone = self.alone.or(offer.accept(false));
             }
-            extensions.push(Extension { name, parameters });
-            if !self.0.is_empty() && !self.0.starts_with(',') {
+            if !parser.0.is_empty() && !parser.0.starts_with(b",") {
                 return Err(Malformed);
             }
         }
     }
 
-    fn parameter(&mut self) -> Result<Parameter<'a>, Malformed> {
-        let name = self.token()?;
-        let value = if self.eat('=') {
-            Some(self.value()?)
+    /// What is agreed on at this endpoint; the client is served in any case.
+    pub(super) fn at(self, endpoint: Endpoint) -> Option<Agreement> {
+        match endpoint {
+            Endpoint::Chat | Endpoint::Dashboard => self.shared,
+            Endpoint::Echo => self.alone,
+            // The server is not to be kept busy by its observers.
+            Endpoint::Inside => None,
+        }
+    }
+}
+
+/// What was agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Agreement {
+    /// The window that the client keeps, as a power of two.
+    pub(super) window_bits: NonZeroU8,
+    /// Whether the answer says so, which it does where the client has asked.
+    names_window: bool,
+    no_context_takeover: bool,
+}
+
+impl Display for Agreement {
+    /// What a client sends never refers to what it sent before: no window is kept for it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("permessage-deflate; client_no_context_takeover")?;
+        if self.no_context_takeover {
+            out.write_str("; server_no_context_takeover")?;
+        }
+        if self.names_window {
+            write!(out, "; server_max_window_bits={}", self.window_bits)?;
+        }
+        Ok(())
+    }
+}
+
+/// One offer of permessage-deflate.
+#[derive(Debug, Default, Clone, Copy)]
+struct Offer {
+    no_context_takeover: bool,
+    max_window_bits: Option<u8>,
+}
+
+impl Offer {
+    /// A stream that many clients share has one window, and refers to what was said before. Where each message is
+    /// compressed by itself, it can be done as asked.
+    fn accept(self, shared: bool) -> Option<Agreement> {
+        let asked = self.max_window_bits.unwrap_or(WINDOW_BITS_MAX);
+        let (least, kept) = if shared {
+            (SHARED_WINDOW_BITS, SHARED_WINDOW_BITS)
         } else {
-            None
+            (WINDOW_BITS_MIN, asked)
         };
-        Ok(Parameter { name, value })
+        let can_be_kept = asked >= least && !(shared && self.no_context_takeover);
+        let agreement = Agreement {
+            window_bits: NonZeroU8::new(kept)?,
+            names_window: self.max_window_bits.is_some(),
+            no_context_takeover: self.no_context_takeover,
+        };
+        can_be_kept.then_some(agreement)
+    }
+}
+
+/// What stands behind a parameter's name.
+#[derive(Debug, Clone, Copy)]
+enum Value {
+    Missing,
+    /// §7.1.2: a decimal number from 8 to 15 without leading zeros.
+    WindowBits(u8),
+    Other,
+}
+
+impl Value {
+    /// The value of these characters.
+    fn of(characters: impl Iterator<Item = u8>) -> Self {
+        let mut number = 0_u8;
+        for byte in characters {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 || digit == 0 && number == 0 {
+                return Self::Other;
+            }
+            number = number.saturating_mul(10).saturating_add(digit);
+        }
+        match number {
+            NAMED_WINDOW_BITS_MIN..=WINDOW_BITS_MAX => Self::WindowBits(number),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What is left of a header to be read.
+struct Parser<'a>(&'a [u8]);
+
+impl<'a> Parser<'a> {
+    /// The next extension, if it is an offer that says nothing else than it can: a parameter that is not known, stands
+    /// there twice, or has a value that it cannot have makes it one to be declined (§7.1).
+    fn extension(&mut self) -> Result<Option<Offer>, Malformed> {
+        let mut is_proper = self.token()? == PERMESSAGE_DEFLATE;
+        let mut offer = Offer::default();
+        let mut seen = [false; 4];
+        while self.eat(b';') {
+            let name = self.token()?;
+            let value = if self.eat(b'=') {
+                self.value()?
+            } else {
+                Value::Missing
+            };
+            let place = match (name, value) {
+                (b"server_no_context_takeover", Value::Missing) => {
+                    offer.no_context_takeover = true;
+                    0
+                }
+                (b"server_max_window_bits", Value::WindowBits(bits)) => {
+                    offer.max_window_bits = Some(bits);
+                    1
+                }
+                (b"client_no_context_takeover", Value::Missing) => 2,
+                (b"client_max_window_bits", Value::Missing | Value::WindowBits(_)) => 3,
+                _ => {
+                    is_proper = false;
+                    continue;
+                }
+            };
+            is_proper &= !std::mem::replace(&mut seen[place], true);
+        }
+        Ok(is_proper.then_some(offer))
     }
 
-    fn value(&mut self) -> Result<Cow<'a, str>, Malformed> {
+    fn value(&mut self) -> Result<Value, Malformed> {
         self.skip_space();
-        let Some(mut quoted) = self.0.strip_prefix('"') else {
-            return self.token().map(Cow::Borrowed);
+        let Some(quoted) = self.0.strip_prefix(b"\"") else {
+            return self.token().map(|token| Value::of(token.iter().copied()));
         };
-        let mut value = String::new();
-        loop {
-            let mut characters = quoted.chars();
-            match characters.next().ok_or(Malformed)? {
-                '"' => break,
-                '\\' => value.push(characters.next().ok_or(Malformed)?),
-                character => value.push(character),
-            }
-            quoted = characters.as_str();
+        let mut end = 0;
+        while *quoted.get(end).ok_or(Malformed)? != b'"' {
+            end += if quoted[end] == b'\\' { 2 } else { 1 };
         }
-        self.0 = &quoted[1..];
+        let (quoted, rest) = (&quoted[..end], &quoted[end + 1..]);
+        self.0 = rest;
         self.skip_space();
-        // RFC 6455 §9.1: unquoted it must be a token.
-        let is_token = !value.is_empty() && value.bytes().all(is_token_byte);
-        if is_token {
-            Ok(Cow::Owned(value))
+        // RFC 6455 §9.1: without its quotes and escapes it must be a token.
+        if end > 0 && unescaped(quoted).all(is_token_byte) {
+            Ok(Value::of(unescaped(quoted)))
         } else {
             Err(Malformed)
         }
     }
 
-    fn token(&mut self) -> Result<&'a str, Malformed> {
+    fn token(&mut self) -> Result<&'a [u8], Malformed> {
         self.skip_space();
-        let end = self
-            .0
-            .bytes()
-            .take_while(|byte| is_token_byte(*byte))
-            .count();
+        let is_end = |byte: &u8| !is_token_byte(*byte);
+        let end = self.0.iter().position(is_end).unwrap_or(self.0.len());
         let (token, rest) = self.0.split_at(end);
         self.0 = rest;
         self.skip_space();
@@ -192,21 +214,27 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn eat(&mut self, character: char) -> bool {
+    fn eat(&mut self, byte: u8) -> bool {
         self.skip_space();
-        match self.0.strip_prefix(character) {
-            Some(rest) => {
-                self.0 = rest;
-                self.skip_space();
-                true
-            }
-            None => false,
-        }
+        let rest = self.0.strip_prefix(&[byte]);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
     }
 
     fn skip_space(&mut self) {
-        self.0 = self.0.trim_start_matches([' ', '\t']);
+        while let [b' ' | b'\t', rest @ ..] = self.0 {
+            self.0 = rest;
+        }
     }
+}
+
+/// What stands between quotes, each backslash taken off what it escapes.
+fn unescaped(quoted: &[u8]) -> impl Iterator<Item = u8> {
+    let mut escaped = false;
+    quoted.iter().copied().filter(move |byte| {
+        escaped = *byte == b'\\' && !escaped;
+        !escaped
+    })
 }
 
 /// RFC 9110 §5.6.2.
@@ -221,9 +249,11 @@ mod tests {
     /// What the answer says behind the parameter that it always has; `None` where the client goes on plain.
     #[track_caller]
     fn agreed(header: &str, endpoint: Endpoint) -> Option<String> {
-        let agreement = agree(header, endpoint).expect("the header follows its grammar")?;
-        let rest = agreement
-            .answer
+        let mut offered = Offered::default();
+        let read = offered.read_header(header.as_bytes());
+        assert_eq!(read, Ok(()), "the header follows its grammar");
+        let answer = offered.at(endpoint)?.to_string();
+        let rest = answer
             .strip_prefix("permessage-deflate; client_no_context_takeover")
             .expect("what the answer always says");
         Some(rest.to_owned())
@@ -327,7 +357,8 @@ mod tests {
             "a; b=\"c\"d",
             "permessage-deflate; \u{e9}",
         ] {
-            assert_eq!(agree(header, Endpoint::Echo), Err(Malformed), "{header}");
+            let read = Offered::default().read_header(header.as_bytes());
+            assert_eq!(read, Err(Malformed), "{header}");
         }
     }
 }

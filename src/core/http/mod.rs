@@ -131,8 +131,7 @@ pub fn respond(request: &Request, site: &Site, out: &mut Vec<u8>) -> Outcome {
             opening,
             agreement,
         }) => {
-            let extensions = agreement.as_ref().map(|agreed| agreed.answer.as_str());
-            upgrade::switch_protocols(key, extensions, site.model, out);
+            upgrade::switch_protocols(key, agreement, site.model, out);
             return Outcome::Upgraded(Upgrade {
                 opening,
                 deflate: agreement.map(|agreed| agreed.window_bits),

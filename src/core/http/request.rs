@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use super::extensions::{Malformed, Offered};
 use super::refusal::Refusal;
 use super::upgrade;
 
@@ -35,7 +36,7 @@ pub struct Request {
     /// Which formats the peer reads.
     pub accept: Option<String>,
     /// Which WebSocket extensions the peer offers.
-    pub extensions: Option<Box<str>>,
+    pub extensions: Result<Offered, Malformed>,
     /// The `Sec-WebSocket-Key` of a proper handshake, or what the request lacks to be one.
     pub upgrade: Result<String, Refusal>,
 }
@@ -77,7 +78,7 @@ impl Request {
             forwarded_for: fields.joined("X-Forwarded-For"),
             if_none_match: fields.joined("If-None-Match"),
             accept: fields.joined("Accept"),
-            extensions: fields.joined("Sec-WebSocket-Extensions").map(Into::into),
+            extensions: Offered::read(&fields),
             upgrade: upgrade::key(&fields, http_minor_version),
         })
     }
@@ -212,7 +213,7 @@ mod tests {
             forwarded_for: Some("192.0.2.1, 192.0.2.2".to_owned()),
             if_none_match: Some("\"a\", \"b\"".to_owned()),
             accept: Some("application/openmetrics-text; version=1.0.0".to_owned()),
-            extensions: None,
+            extensions: Ok(Offered::default()),
             upgrade: Err(Refusal::UpgradeRequired),
         };
         assert_eq!(request, expected);

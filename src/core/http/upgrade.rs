@@ -1,12 +1,13 @@
 //! The opening handshake of RFC 6455 §4.2: which requests may switch to WebSocket, for what, and the 101 that says so.
 
+use std::io::Write;
 use std::num::NonZeroU8;
 
 use http::Method;
 use tungstenite::handshake::derive_accept_key;
 
 use super::answer::{server, write_field};
-use super::extensions::{self, Agreement};
+use super::extensions::{Agreement, Malformed};
 use super::refusal::Refusal;
 use super::request::{Fields, Request};
 use crate::core::protocol::{Opening, Replay};
@@ -64,10 +65,10 @@ impl Endpoint {
             Self::Echo => Opening::Echo,
             Self::Inside => Opening::Inside { experiments: true },
         };
-        let offered = request.extensions.as_deref().unwrap_or_default();
-        let agreement = extensions::agree(offered, self)
-            .map_err(|extensions::Malformed| Refusal::BadRequest(BAD_EXTENSIONS))?;
-        Ok((key, opening, agreement))
+        let offered = request
+            .extensions
+            .map_err(|Malformed| Refusal::BadRequest(BAD_EXTENSIONS))?;
+        Ok((key, opening, offered.at(self)))
     }
 }
 
@@ -98,7 +99,7 @@ pub(super) fn key(fields: &Fields, http_minor_version: u8) -> Result<String, Ref
 /// The answer after which the connection is a WebSocket.
 pub(super) fn switch_protocols(
     key: &str,
-    extensions: Option<&str>,
+    agreement: Option<Agreement>,
     model: &str,
     out: &mut Vec<u8>,
 ) {
@@ -110,8 +111,9 @@ pub(super) fn switch_protocols(
         "Sec-WebSocket-Accept",
         &derive_accept_key(key.as_bytes()),
     );
-    if let Some(extensions) = extensions {
-        write_field(out, "Sec-WebSocket-Extensions", extensions);
+    if let Some(agreement) = agreement {
+        write!(out, "Sec-WebSocket-Extensions: {agreement}\r\n")
+            .expect("writing to memory does not fail");
     }
     write_field(out, "Server", &server(model));
     out.extend_from_slice(b"\r\n");

@@ -534,6 +534,71 @@ mod tests {
         }
     }
 
+    /// A message in fragments, whether it is compressed, and whether a Ping stands before its last one.
+    type Sent = (Vec<Vec<u8>>, bool, bool);
+
+    fn sent() -> impl Strategy<Value = Sent> {
+        let fragment = prop::collection::vec(any::<u8>(), 0..20);
+        let fragments = prop::collection::vec(fragment, 1..4);
+        (fragments, any::<bool>(), any::<bool>())
+    }
+
+    /// The frames of a binary message, each with whether it belongs to a compressed one.
+    fn frames((fragments, deflated, pinged): &Sent) -> Vec<(bool, Vec<u8>)> {
+        let mut frames = Vec::new();
+        for (index, fragment) in fragments.iter().enumerate() {
+            let is_last = index + 1 == fragments.len();
+            if is_last && *pinged {
+                frames.push((false, masked(0x89, b"")));
+            }
+            let opcode = if index == 0 { 0x02 } else { 0x00 };
+            let mut frame = masked(opcode | if is_last { 0x80 } else { 0 }, fragment);
+            if index == 0 && *deflated {
+                frame[0] |= 0x40;
+            }
+            frames.push((*deflated, frame));
+        }
+        frames
+    }
+
+    proptest! {
+        /// However the bytes are cut on their way, each frame goes to its reader, whole and in order.
+        #[test]
+        fn compressed_messages_are_told_from_others(messages in prop::collection::vec(sent(), 0..10), piece in 1_usize..40) {
+            let frames: Vec<_> = messages.iter().flat_map(frames).collect();
+            let bytes = frames.iter().map(|(_, frame)| frame.as_slice()).collect::<Vec<_>>().concat();
+            let mut inspector = Inspector::new(true);
+            let (mut held, mut plain, mut deflated) = (Vec::new(), Vec::new(), Vec::new());
+            for piece in bytes.chunks(piece) {
+                held.extend_from_slice(piece);
+                let mut in_deflated = inspector.is_in_deflated();
+                let Inspected { whole, violation } = inspector.inspect(&held, 1000);
+                prop_assert_eq!(violation, None);
+                let mut rest = &held[..whole];
+                while !rest.is_empty() {
+                    let (run, after) = split_run(rest, in_deflated);
+                    match run {
+                        Run::Plain(frames) => plain.extend_from_slice(frames),
+                        Run::Deflated(fragment) => {
+                            prop_assert_eq!(fragment.kind.is_none(), in_deflated);
+                            in_deflated = !fragment.is_final;
+                            fragment.unmask(&mut deflated);
+                        }
+                    }
+                    prop_assert!(after.len() < rest.len());
+                    rest = after;
+                }
+                prop_assert_eq!(in_deflated, inspector.is_in_deflated());
+                held.drain(..whole);
+            }
+            prop_assert!(held.is_empty());
+            let others = frames.iter().filter(|(deflated, _)| !deflated).map(|(_, frame)| frame.as_slice());
+            prop_assert_eq!(plain, others.collect::<Vec<_>>().concat());
+            let payloads = messages.iter().filter(|(_, deflated, _)| *deflated).map(|(fragments, ..)| fragments.concat());
+            prop_assert_eq!(deflated, payloads.collect::<Vec<_>>().concat());
+        }
+    }
+
     #[test]
     fn a_close_carries_its_code() {
         let mut out = Vec::new();
