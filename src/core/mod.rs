@@ -6,9 +6,9 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub(crate) mod answers;
-pub mod arrival;
+pub(crate) mod arrival;
 pub mod by_address;
-pub mod cluster;
+pub(crate) mod cluster;
 pub mod context;
 pub mod counters;
 pub mod engine;
@@ -17,6 +17,6 @@ pub mod inside;
 pub mod limits;
 pub mod protocol;
 pub(crate) mod refusals;
-pub mod spread;
+pub(crate) mod spread;
 pub mod time;
 pub mod websocket;

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 /// The time between two steps; each tells those whose time has come.
-pub const STEP: Duration = Duration::from_millis(50);
+pub(crate) const STEP: Duration = Duration::from_millis(50);
 /// What a restart takes at least: no client need return sooner.
 const RESTART_MIN: Duration = Duration::from_secs(1);
 
 /// The clients that have not been told yet, by whatever a server knows them.
 #[derive(Debug)]
-pub struct Spread<C> {
+pub(crate) struct Spread<C> {
     began: Instant,
     over: Duration,
     all: usize,
@@ -18,7 +18,7 @@ pub struct Spread<C> {
 
 impl<C> Spread<C> {
     /// Spreads these clients over this time.
-    pub fn new(now: Instant, over: Duration, clients: Vec<C>) -> Self {
+    pub(crate) fn new(now: Instant, over: Duration, clients: Vec<C>) -> Self {
         Self {
             began: now,
             over,
@@ -28,7 +28,7 @@ impl<C> Spread<C> {
     }
 
     /// Those whose time has come: they are spread evenly, the first leave at once.
-    pub fn take_due(&mut self, now: Instant) -> Vec<C> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<C> {
         let left = self
             .over
             .saturating_sub(now.saturating_duration_since(self.began));
@@ -46,13 +46,13 @@ impl<C> Spread<C> {
     }
 
     /// Whether all have been told.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.clients.is_empty()
     }
 
     /// How long a client that leaves now may take to return: until the last one has left and the server is back, and as
     /// long again as they all took to leave.
-    pub fn retry_after(&self, now: Instant) -> Duration {
+    pub(crate) fn retry_after(&self, now: Instant) -> Duration {
         let all = u32::try_from(self.all.max(1)).unwrap_or(u32::MAX);
         let last = self.over / all * (all - 1);
         let gone = now.saturating_duration_since(self.began);

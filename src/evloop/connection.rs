@@ -24,7 +24,7 @@ use crate::net::write_batch::{self, WriteBatch};
 
 /// A client's socket and all that belongs to it.
 #[derive(Debug)]
-pub struct Connection<S> {
+pub(crate) struct Connection<S> {
     socket: S,
     token: Token,
     conversation: Conversation,
@@ -74,7 +74,7 @@ enum Closed {
 
 /// What the socket has to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// Nothing; the next readiness will be reported.
     Drained,
     /// There may be more, and mio will not report it again: it stands on the loop's list of connections to be read.
@@ -90,7 +90,7 @@ const READS_BEFORE_VERDICT: usize = 16;
 
 impl<S: Socket> Connection<S> {
     /// A socket just accepted and registered under `token`.
-    pub fn new(
+    pub(crate) fn new(
         socket: S,
         token: Token,
         client: ClientId,
@@ -114,32 +114,32 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Whether it is a WebSocket, open or closing.
-    pub fn is_websocket(&self) -> bool {
+    pub(crate) fn is_websocket(&self) -> bool {
         self.conversation.is_websocket()
     }
 
     /// Whether a stopping server waits for it: an open or closing WebSocket, or an answer still on its way.
-    pub fn holds_up_drain(&self) -> bool {
+    pub(crate) fn holds_up_drain(&self) -> bool {
         self.conversation.is_websocket() || !self.outbox.is_empty()
     }
 
     /// Bytes that wait for the socket.
-    pub fn unsent(&self) -> usize {
+    pub(crate) fn unsent(&self) -> usize {
         self.outbox.unsent()
     }
 
     /// What the loop knows it by.
-    pub fn token(&self) -> Token {
+    pub(crate) fn token(&self) -> Token {
         self.token
     }
 
     /// Whether it is to be reaped.
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.state == State::Dead
     }
 
     /// Whether the end of the turn has something to do for it.
-    pub fn needs_flush(&self) -> bool {
+    pub(crate) fn needs_flush(&self) -> bool {
         self.is_dead()
             || !self.outbox.is_empty()
             || self.is_ending()
@@ -147,7 +147,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Whether it must be put on the list of connections whose next step of a replay can be sent.
-    pub fn queue_replay(&mut self) -> bool {
+    pub(crate) fn queue_replay(&mut self) -> bool {
         let wanted = self.replay == Replay::Waiting && self.takes_next_step();
         if wanted {
             self.replay = Replay::Queued;
@@ -164,14 +164,14 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Readiness to read was reported. Returns what was known before.
-    pub fn set_ready(&mut self, ending: bool) -> Input {
+    pub(crate) fn set_ready(&mut self, ending: bool) -> Input {
         self.ending |= ending;
         std::mem::replace(&mut self.input, Input::Ready)
     }
 
     /// The kernel takes more again; where it took nothing before, the client has taken something. Tells whether there is
     /// something for it.
-    pub fn set_writable(&mut self) -> bool {
+    pub(crate) fn set_writable(&mut self) -> bool {
         if self.state == State::Blocked {
             self.state = State::Writable;
             self.conversation.took_output();
@@ -180,7 +180,12 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Reads once, so that no connection holds up the turn, and hands the bytes to the conversation.
-    pub fn read(&mut self, now: Now, buffer: &mut [u8], access: &mut DirectAccess<'_>) -> Input {
+    pub(crate) fn read(
+        &mut self,
+        now: Now,
+        buffer: &mut [u8],
+        access: &mut DirectAccess<'_>,
+    ) -> Input {
         self.input = self.read_once(now, buffer, access);
         self.input
     }
@@ -216,7 +221,7 @@ impl<S: Socket> Connection<S> {
 
     /// Its timer fired. A turn takes a limited number of events, so what has come and gone is seen to before silence is judged.
     /// Returns what was known of its input before.
-    pub fn time_out(
+    pub(crate) fn time_out(
         &mut self,
         now: Now,
         buffer: &mut [u8],
@@ -258,22 +263,27 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Whether it must stand on the loop's list of connections to be read.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.input == Input::Ready
     }
 
     /// The server wants to end it.
-    pub fn close(&mut self, now: Now, close: Close, access: &mut DirectAccess<'_>) {
+    pub(crate) fn close(&mut self, now: Now, close: Close, access: &mut DirectAccess<'_>) {
         self.conversation.close(now, close, access);
     }
 
     /// The server is restarting.
-    pub fn restart(&mut self, now: Now, retry_after: Duration, access: &mut DirectAccess<'_>) {
+    pub(crate) fn restart(
+        &mut self,
+        now: Now,
+        retry_after: Duration,
+        access: &mut DirectAccess<'_>,
+    ) {
         self.conversation.restart(now, retry_after, access);
     }
 
     /// It is its turn on the list of replays: the next step, unless something else waits for its socket by now.
-    pub fn continue_replay(&mut self, now: Now, access: &mut DirectAccess<'_>) {
+    pub(crate) fn continue_replay(&mut self, now: Now, access: &mut DirectAccess<'_>) {
         self.replay = Replay::Waiting;
         if self.takes_next_step() {
             self.replay = Replay::None;
@@ -283,7 +293,13 @@ impl<S: Socket> Connection<S> {
 
     /// Sends what the conversation just came up with, or queues it. A reply of its own is sent at once, while all that
     /// belongs to the socket is still in the processor's caches from the read.
-    pub fn send_reply(&mut self, now: Now, output: &mut Output, limit: usize, counters: &Counters) {
+    pub(crate) fn send_reply(
+        &mut self,
+        now: Now,
+        output: &mut Output,
+        limit: usize,
+        counters: &Counters,
+    ) {
         if std::mem::take(&mut output.replaying) {
             self.replay = Replay::Waiting;
         }
@@ -318,7 +334,7 @@ impl<S: Socket> Connection<S> {
 
     /// Sends these slices of the batch, behind what the client is still owed. Returns how many bytes the kernel
     /// took.
-    pub fn send_batch(
+    pub(crate) fn send_batch(
         &mut self,
         now: Now,
         batch: &WriteBatch<'_, S::Pages>,
@@ -338,7 +354,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// The same for a single slice, which is copied for each socket.
-    pub fn send_slice(
+    pub(crate) fn send_slice(
         &mut self,
         now: Now,
         frames: &Bytes,
@@ -383,7 +399,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Sends what waits, as far as the kernel takes it, and ends a conversation that is over. Returns the bytes taken.
-    pub fn flush(&mut self, counters: &Counters) -> usize {
+    pub(crate) fn flush(&mut self, counters: &Counters) -> usize {
         if self.is_dead() {
             return 0;
         }
@@ -414,7 +430,7 @@ impl<S: Socket> Connection<S> {
 
     /// Plans the timer for the conversation's deadline. One that is due too early is left: it costs less to look again
     /// when it fires than to move it with every message.
-    pub fn set_timer(&mut self, wheel: &mut Wheel<TimerKind>) {
+    pub(crate) fn set_timer(&mut self, wheel: &mut Wheel<TimerKind>) {
         let deadline = self.conversation.deadline();
         if let Some((key, planned)) = self.timer {
             if planned <= deadline {
@@ -427,7 +443,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// The end: the conversation leaves whatever it is in, the timer is cancelled, the socket closes.
-    pub fn teardown(
+    pub(crate) fn teardown(
         mut self,
         now: Now,
         wheel: &mut Wheel<TimerKind>,

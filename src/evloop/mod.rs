@@ -10,11 +10,11 @@
 //! that no system call is ever spent on changing what is waited for: an edge for writing comes only after a write that
 //! blocked.
 
-pub mod connection;
+pub(crate) mod connection;
 mod drain;
 mod inside;
-pub mod redis;
-pub mod slots;
+pub(crate) mod redis;
+pub(crate) mod slots;
 #[cfg(test)]
 mod tests;
 pub mod wheel;

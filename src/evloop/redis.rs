@@ -25,7 +25,7 @@ const READS_PER_TURN: usize = 4;
 
 /// The two connections, as they come and go.
 #[derive(Debug)]
-pub struct Redis<S> {
+pub(crate) struct Redis<S> {
     links: [Link<S>; 2],
     reader: Reader,
 }
@@ -56,7 +56,7 @@ struct Up<S> {
 
 impl<S: Socket> Redis<S> {
     /// Without its connections, which [`Redis::take_first`] brings.
-    pub fn new(reader: Reader) -> Self {
+    pub(crate) fn new(reader: Reader) -> Self {
         let link = |kind, token| Link {
             kind,
             token,
@@ -77,7 +77,7 @@ impl<S: Socket> Redis<S> {
     ///
     /// # Errors
     /// The poll does not watch it.
-    pub fn take_first(
+    pub(crate) fn take_first(
         &mut self,
         kind: LinkKind,
         socket: S,
@@ -96,7 +96,7 @@ impl<S: Socket> Redis<S> {
     }
 
     /// Takes note of readiness.
-    pub fn take_readiness(&mut self, readiness: Readiness) {
+    pub(crate) fn take_readiness(&mut self, readiness: Readiness) {
         for link in &mut self.links {
             if let State::Up(up) = &mut link.state
                 && link.token == readiness.token
@@ -108,7 +108,7 @@ impl<S: Socket> Redis<S> {
     }
 
     /// Whether a connection was not read until it would block.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.links.iter().any(|link| match &link.state {
             State::Up(up) => up.readable,
             State::Down { .. } | State::Connecting => false,
@@ -116,7 +116,7 @@ impl<S: Socket> Redis<S> {
     }
 
     /// When [`Redis::turn`] has something to do, whatever comes.
-    pub fn deadline(&self, now: Instant, engine: &mut Engine) -> Option<Instant> {
+    pub(crate) fn deadline(&self, now: Instant, engine: &mut Engine) -> Option<Instant> {
         let links = self.links.iter().map(|link| match link.state {
             State::Down { retry_at } => Some(retry_at),
             State::Connecting => Some(now + ATTEMPT_POLL),
@@ -128,7 +128,7 @@ impl<S: Socket> Redis<S> {
     }
 
     /// Reads what has come, and sees to what is due. While the log lags too far behind, the stream waits in Redis.
-    pub fn turn(
+    pub(crate) fn turn(
         &mut self,
         now: Now,
         engine: &mut Engine,
@@ -203,7 +203,7 @@ impl<S: Socket> Redis<S> {
     }
 
     /// Sends what was said since the last call.
-    pub fn flush(
+    pub(crate) fn flush(
         &mut self,
         now: Now,
         engine: &mut Engine,

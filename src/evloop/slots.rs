@@ -10,7 +10,7 @@ const PLACE_MASK: usize = (1 << PLACE_BITS) - 1;
 
 /// A slab of `T`, by token.
 #[derive(Debug)]
-pub struct Slots<T> {
+pub(crate) struct Slots<T> {
     slab: Slab<(usize, T)>,
     generation: usize,
 }
@@ -18,7 +18,7 @@ pub struct Slots<T> {
 impl<T> Slots<T> {
     /// An empty table with room for so many. Room that is not used costs address space (on Windows, a promise of
     /// memory), while growing would copy every connection there is in the middle of a turn.
-    pub fn with_capacity(capacity: usize) -> Self {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self {
             slab: Slab::with_capacity(capacity),
             generation: 0,
@@ -32,7 +32,7 @@ impl<T> Slots<T> {
     ///
     /// # Panics
     /// Never below 2³² places, of which the limit on sockets makes sure.
-    pub fn try_insert<E>(
+    pub(crate) fn try_insert<E>(
         &mut self,
         make: impl FnOnce(u32, Token) -> Result<T, E>,
     ) -> Result<Token, E> {
@@ -51,44 +51,39 @@ impl<T> Slots<T> {
     }
 
     /// The one that this token was given to, if it is still there.
-    pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         let (generation, value) = self.slab.get_mut(token.0 & PLACE_MASK)?;
         (*generation == token.0 >> PLACE_BITS).then_some(value)
     }
 
     /// The one in a place, whatever its generation.
-    pub fn at_mut(&mut self, place: u32) -> Option<&mut T> {
+    pub(crate) fn at_mut(&mut self, place: u32) -> Option<&mut T> {
         self.slab.get_mut(place as usize).map(|(_, value)| value)
     }
 
     /// The same, to be looked at.
-    pub fn at(&self, place: u32) -> Option<&T> {
+    pub(crate) fn at(&self, place: u32) -> Option<&T> {
         self.slab.get(place as usize).map(|(_, value)| value)
     }
 
     /// Takes out the one that this token was given to.
-    pub fn remove(&mut self, token: Token) -> Option<T> {
+    pub(crate) fn remove(&mut self, token: Token) -> Option<T> {
         self.get_mut(token)?;
         Some(self.slab.remove(token.0 & PLACE_MASK).1)
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.slab.is_empty()
-    }
-
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slab.len()
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slab.iter().map(|(_, (_, value))| value)
     }
 
     /// All tokens.
-    pub fn tokens(&self) -> impl Iterator<Item = Token> {
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = Token> {
         self.slab
             .iter()
             .map(|(place, (generation, _))| Token(generation << PLACE_BITS | place))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::core::time::Now;
 
 /// Reads both clocks of the system.
-pub fn now() -> Now {
+pub(crate) fn now() -> Now {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);

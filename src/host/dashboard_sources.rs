@@ -15,7 +15,7 @@ const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
 /// Measures or simulates one set of values a tick.
 #[derive(Debug)]
-pub struct Sources {
+pub(crate) struct Sources {
     rng: StdRng,
     temperature: f64,
     stock: f64,
@@ -37,7 +37,7 @@ enum Cpu {
 }
 
 /// Metrics that this host has no figures for.
-pub fn missing() -> Vec<Metric> {
+pub(crate) fn missing() -> Vec<Metric> {
     let vitals = proc::vitals();
     let has_figure = [
         (Metric::Memory, vitals.resident_bytes.is_some()),
@@ -52,7 +52,7 @@ pub fn missing() -> Vec<Metric> {
 
 impl Sources {
     /// Starts the walks; `rng` drives them, so a seeded one repeats them.
-    pub fn new(now: Instant, simulate_cpu: bool, rng: &mut impl rand::Rng) -> Self {
+    pub(crate) fn new(now: Instant, simulate_cpu: bool, rng: &mut impl rand::Rng) -> Self {
         let cpu = match proc::cpu_time() {
             Some(before) if !simulate_cpu => Cpu::Host {
                 before,
@@ -71,13 +71,13 @@ impl Sources {
     }
 
     /// The simulated walks go on from where another node's are.
-    pub fn go_on_from(&mut self, simulated: [f64; 2]) {
+    pub(crate) fn go_on_from(&mut self, simulated: [f64; 2]) {
         [self.temperature, self.stock] = simulated;
     }
 
     /// The values of a tick, in the order of [`Metric::ALL`](crate::core::protocol::Metric::ALL). Also brings the
     /// memory, the threads and the lost log lines in `counters` up to date.
-    pub fn sample(&mut self, now: Instant, clients: usize, counters: &Counters) -> Values {
+    pub(crate) fn sample(&mut self, now: Instant, clients: usize, counters: &Counters) -> Values {
         self.temperature = (self.temperature + self.rng.random_range(-1.5..=1.5)).clamp(20.0, 35.0);
         self.stock = (self.stock * self.rng.random_range(0.98..=1.02)).clamp(50.0, 200.0);
         let lost = log::lines_lost();

@@ -36,7 +36,7 @@ static OVERFLOWN: OnceLock<ErrorCounter> = OnceLock::new();
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 /// Log lines that were lost since the start.
-pub fn lines_lost() -> u64 {
+pub(crate) fn lines_lost() -> u64 {
     lines_overflown() + REFUSED.load(Ordering::Relaxed)
 }
 
@@ -46,7 +46,7 @@ fn lines_overflown() -> u64 {
 
 /// The log, for as long as the server runs. When it goes, what waits is written if that takes no longer than a moment.
 #[derive(Debug)]
-pub struct Log {
+pub(crate) struct Log {
     _lines: Option<Lines>,
 }
 
@@ -64,7 +64,7 @@ impl Log {
     ///
     /// # Errors
     /// There is no thread for it.
-    pub fn start(level: LogLevel, format: LogFormat) -> anyhow::Result<Self> {
+    pub(crate) fn start(level: LogLevel, format: LogFormat) -> anyhow::Result<Self> {
         let level = match level {
             LogLevel::Off => return Ok(Self { _lines: None }),
             LogLevel::Error => LevelFilter::ERROR,
@@ -183,7 +183,7 @@ impl Write for StandardError {
 
 /// Gives `output` a text, and waits no longer than a moment for it to be taken. An output that has gone is no reason to
 /// fail.
-pub fn say(mut output: impl Write + Send + 'static, text: String) {
+pub(crate) fn say(mut output: impl Write + Send + 'static, text: String) {
     let (done, taken) = mpsc::channel();
     let write = move || {
         let _ = output

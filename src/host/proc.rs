@@ -3,7 +3,7 @@
 
 /// CPU time of the whole host since boot, in ticks.
 #[derive(Debug, Clone, Copy)]
-pub struct CpuTime {
+pub(crate) struct CpuTime {
     /// Spent on anything but idling and waiting for disks.
     pub busy: u64,
     /// All of it.
@@ -12,7 +12,7 @@ pub struct CpuTime {
 
 /// What this process takes, as far as the system tells.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Vitals {
+pub(crate) struct Vitals {
     /// Resident memory, in bytes.
     pub resident_bytes: Option<u64>,
     /// Its threads.
@@ -21,7 +21,7 @@ pub struct Vitals {
 
 /// Context switches of this process's threads so far: voluntary ones, and those that the kernel imposed.
 #[cfg(unix)]
-pub fn context_switches() -> Option<(u64, u64)> {
+pub(crate) fn context_switches() -> Option<(u64, u64)> {
     use nix::sys::resource::{UsageWho, getrusage};
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     let count = |switches| u64::try_from(switches).ok();
@@ -38,7 +38,7 @@ pub fn context_switches() -> Option<(u64, u64)> {
 }
 
 #[cfg(target_os = "linux")]
-pub use linux::{cpu_time, vitals};
+pub(crate) use linux::{cpu_time, vitals};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -48,7 +48,7 @@ mod linux {
     use super::{CpuTime, Vitals};
 
     /// The host's CPU time, or `None` where `/proc` does not tell.
-    pub fn cpu_time() -> Option<CpuTime> {
+    pub(crate) fn cpu_time() -> Option<CpuTime> {
         let time = KernelStats::current().ok()?.total;
         let idle = time.idle + time.iowait.unwrap_or(0);
         let busy = time.user
@@ -64,7 +64,7 @@ mod linux {
     }
 
     /// What this process takes; nothing is known where `/proc` does not tell.
-    pub fn vitals() -> Vitals {
+    pub(crate) fn vitals() -> Vitals {
         let stat = Process::myself().and_then(|myself| myself.stat());
         stat.map_or_else(
             |_| Vitals::default(),

@@ -18,7 +18,7 @@ pub(super) fn new_node(config: &Config) -> Option<Target> {
 }
 
 /// The same for a server that runs: its node has its name already.
-pub fn target(config: &Config, context: &Context) -> Option<Target> {
+pub(crate) fn target(config: &Config, context: &Context) -> Option<Target> {
     Some(Target {
         url: config.redis.clone()?,
         settings: context.cluster.clone()?,

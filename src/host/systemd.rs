@@ -11,7 +11,7 @@ use std::net::TcpListener;
 /// # Errors
 /// Something was passed on that is no TCP listener.
 #[cfg(unix)]
-pub fn listeners() -> io::Result<Vec<TcpListener>> {
+pub(crate) fn listeners() -> io::Result<Vec<TcpListener>> {
     let mut passed = listenfd::ListenFd::from_env();
     (0..passed.len())
         .filter_map(|index| passed.take_tcp_listener(index).transpose())
@@ -25,13 +25,13 @@ pub fn listeners() -> io::Result<Vec<TcpListener>> {
 }
 
 /// The server accepts connections.
-pub fn tell_ready() {
+pub(crate) fn tell_ready() {
     #[cfg(target_os = "linux")]
     tell(sd_notify::NotifyState::Ready);
 }
 
 /// The server drains.
-pub fn tell_stopping() {
+pub(crate) fn tell_stopping() {
     #[cfg(target_os = "linux")]
     tell(sd_notify::NotifyState::Stopping);
 }

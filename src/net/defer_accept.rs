@@ -22,7 +22,7 @@ static SECONDS: libc::c_int = 1;
 /// # Panics
 /// Never: the size of an int fits a `socklen_t`.
 #[allow(unsafe_code)]
-pub fn defer_accept(listener: &impl AsFd) -> io::Result<()> {
+pub(crate) fn defer_accept(listener: &impl AsFd) -> io::Result<()> {
     let listener = listener.as_fd();
     let length = libc::socklen_t::try_from(size_of_val(&SECONDS)).expect("an int is a few bytes");
     // SAFETY: the borrowed descriptor is open for as long as the call takes; the kernel reads `length` bytes from the

@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 /// Whether a read would not wait.
 #[cfg(unix)]
-pub fn has_input(socket: &TcpStream) -> bool {
+pub(crate) fn has_input(socket: &TcpStream) -> bool {
     let mut byte = [MaybeUninit::uninit()];
     loop {
         match SockRef::from(socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)

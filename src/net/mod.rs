@@ -2,10 +2,10 @@
 
 pub mod accept;
 #[cfg(target_os = "linux")]
-pub mod defer_accept;
-pub mod has_input;
+pub(crate) mod defer_accept;
+pub(crate) mod has_input;
 pub mod outbox;
-pub mod redis;
-pub mod send_flags;
-pub mod shutdown;
-pub mod write_batch;
+pub(crate) mod redis;
+pub(crate) mod send_flags;
+pub(crate) mod shutdown;
+pub(crate) mod write_batch;

@@ -80,11 +80,11 @@ impl Target {
 
 /// Why an attempt failed, told once for as long as it stays the same.
 #[derive(Debug, Default)]
-pub struct Told(Option<String>);
+pub(crate) struct Told(Option<String>);
 
 impl Told {
     /// Tells it in the log, unless it was what was told last.
-    pub fn tell(&mut self, error: &impl ToString) {
+    pub(crate) fn tell(&mut self, error: &impl ToString) {
         let error = Some(error.to_string());
         if self.0 != error {
             warn!(
@@ -97,7 +97,7 @@ impl Told {
 }
 
 /// Twelve random letters and digits: a name that nothing had before.
-pub fn random_name() -> String {
+pub(crate) fn random_name() -> String {
     let letters = rand::rng().sample_iter(Alphanumeric).take(12);
     letters.map(char::from).collect()
 }
@@ -144,7 +144,7 @@ fn read_until(mut socket: &TcpStream, deadline: Instant) -> io::Result<Vec<u8>> 
 }
 
 /// A blocking call has waited as long as it may.
-pub fn is_timeout(error: &io::Error) -> bool {
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
@@ -153,7 +153,7 @@ pub fn is_timeout(error: &io::Error) -> bool {
 
 /// Both connections of a node, and what the stream had when they were made.
 #[derive(Debug)]
-pub struct Start {
+pub(crate) struct Start {
     /// To publish.
     pub publish: Connected,
     /// To read on; the reader's next question is on its way to be sent.
@@ -168,7 +168,7 @@ pub struct Start {
 ///
 /// # Errors
 /// There is no Redis to be used.
-pub fn start(target: &Target) -> io::Result<Start> {
+pub(crate) fn start(target: &Target) -> io::Result<Start> {
     let publish = target.connect().map_err(io::Error::other)?;
     let read = target.connect().map_err(io::Error::other)?;
     let mut reader = Reader::new(target.settings.clone(), &read.greeting);

@@ -8,7 +8,7 @@ use socket2::SockRef;
 /// A nonblocking socket for the last bytes that are sent on it: on Linux the end of output, which follows at once,
 /// travels in the same segment.
 #[derive(Debug)]
-pub struct MoreFollows<'a>(pub &'a mio::net::TcpStream);
+pub(crate) struct MoreFollows<'a>(pub &'a mio::net::TcpStream);
 
 #[cfg(target_os = "linux")]
 const MORE_FOLLOWS: i32 = libc::MSG_MORE;
@@ -31,7 +31,7 @@ impl Write for MoreFollows<'_> {
 
 /// A blocking socket that is sent what the kernel takes at once.
 #[derive(Debug)]
-pub struct DontWait<'a>(pub &'a TcpStream);
+pub(crate) struct DontWait<'a>(pub &'a TcpStream);
 
 #[cfg(unix)]
 impl Write for DontWait<'_> {

@@ -3,7 +3,7 @@
 //! A stream, because both servers poll it beside their listeners. A signal handler may write to it (signal-safety(7)),
 //! so no thread is needed for signals on Unix.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 #[cfg(not(unix))]
 use std::net::TcpStream as Stream;
@@ -24,13 +24,13 @@ pub struct Shutdown(Stream);
 
 /// The other end, which requests.
 #[derive(Debug)]
-pub struct Stopper(Stream);
+pub(crate) struct Stopper(Stream);
 
 /// Both ends.
 ///
 /// # Errors
 /// Those of making a connected pair of streams.
-pub fn channel() -> io::Result<(Stopper, Shutdown)> {
+pub(crate) fn channel() -> io::Result<(Stopper, Shutdown)> {
     let (request, receive) = pair()?;
     Ok((Stopper(request), Shutdown(receive)))
 }
@@ -40,6 +40,7 @@ impl Stopper {
     ///
     /// # Errors
     /// The server is gone.
+    #[cfg(not(unix))]
     pub fn stop(&self) -> io::Result<()> {
         (&self.0).write_all(b"x")
     }
@@ -50,7 +51,7 @@ impl Stopper {
     /// # Errors
     /// The system does not take the handler.
     #[cfg(unix)]
-    pub fn on_signals(self) -> io::Result<()> {
+    pub(crate) fn on_signals(self) -> io::Result<()> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         if !is_ignored(SIGHUP) {
             signal_hook::low_level::pipe::register(SIGHUP, self.0.try_clone()?)?;
@@ -72,14 +73,14 @@ impl Stopper {
 
 /// The server's end, in a poll.
 #[derive(Debug)]
-pub struct StopRequests(PolledStream);
+pub(crate) struct StopRequests(PolledStream);
 
 impl StopRequests {
     /// Makes it ready to be polled.
     ///
     /// # Errors
     /// The stream cannot be made nonblocking.
-    pub fn new(shutdown: Shutdown) -> io::Result<Self> {
+    pub(crate) fn new(shutdown: Shutdown) -> io::Result<Self> {
         shutdown.0.set_nonblocking(true)?;
         Ok(Self(PolledStream::from_std(shutdown.0)))
     }
@@ -88,12 +89,12 @@ impl StopRequests {
     ///
     /// # Errors
     /// Those of registering.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut self.0, token, Interest::READABLE)
     }
 
     /// How many requests to stop have come since this was last asked.
-    pub fn take(&mut self) -> usize {
+    pub(crate) fn take(&mut self) -> usize {
         let mut requests = [0; 16];
         std::iter::from_fn(|| self.0.read(&mut requests).ok().filter(|length| *length > 0)).sum()
     }
@@ -104,7 +105,7 @@ impl StopRequests {
 /// # Errors
 /// The system does not take the handler.
 #[cfg(unix)]
-pub fn survive_file_size_limit() -> io::Result<()> {
+pub(crate) fn survive_file_size_limit() -> io::Result<()> {
     signal_hook::flag::register(libc::SIGXFSZ, Arc::default()).map(drop)
 }
 

@@ -22,7 +22,7 @@ const SLICES_PER_WRITE: usize = 1024;
 
 /// Slices of the log, of which each receiver gets a range.
 #[derive(Debug)]
-pub struct WriteBatch<'a, P = MemFile> {
+pub(crate) struct WriteBatch<'a, P = MemFile> {
     slices: &'a [Bytes],
     io_slices: Vec<IoSlice<'a>>,
     pages: Option<P>,
@@ -30,7 +30,7 @@ pub struct WriteBatch<'a, P = MemFile> {
 
 impl<'a> WriteBatch<'a> {
     /// For sockets that each get a copy.
-    pub fn copied(slices: &'a [Bytes]) -> Self {
+    pub(crate) fn copied(slices: &'a [Bytes]) -> Self {
         Self::new(slices, None)
     }
 }
@@ -46,7 +46,7 @@ impl<'a, P> WriteBatch<'a, P> {
 
     /// For so many nonblocking sockets, which share pages where that pays and `make` has some. A blocking one would wait
     /// for its reader: `sendfile(2)` has no flag against that.
-    pub fn shared(
+    pub(crate) fn shared(
         slices: &'a [Bytes],
         receivers: usize,
         make: impl FnOnce(&[Bytes]) -> Option<P>,
@@ -60,7 +60,11 @@ impl<'a, P> WriteBatch<'a, P> {
     ///
     /// # Errors
     /// Those of the socket, except that it would block.
-    pub fn send_copy(&self, range: Range<usize>, socket: &mut impl Write) -> io::Result<usize> {
+    pub(crate) fn send_copy(
+        &self,
+        range: Range<usize>,
+        socket: &mut impl Write,
+    ) -> io::Result<usize> {
         taken(match &self.io_slices[range] {
             [only] => socket.write(only),
             several => socket.write_vectored(&several[..several.len().min(SLICES_PER_WRITE)]),
@@ -71,7 +75,7 @@ impl<'a, P> WriteBatch<'a, P> {
     ///
     /// # Errors
     /// Those of the socket, except that it would block.
-    pub fn send_shared<S: Write>(
+    pub(crate) fn send_shared<S: Write>(
         &self,
         range: Range<usize>,
         socket: &mut S,
@@ -88,7 +92,11 @@ impl<'a, P> WriteBatch<'a, P> {
     }
 
     /// What is left of these slices when `written` bytes have been sent: kept by reference.
-    pub fn rest(&self, range: Range<usize>, mut written: usize) -> impl Iterator<Item = Bytes> {
+    pub(crate) fn rest(
+        &self,
+        range: Range<usize>,
+        mut written: usize,
+    ) -> impl Iterator<Item = Bytes> {
         self.slices[range].iter().filter_map(move |frames| {
             let taken = written.min(frames.len());
             written -= taken;
@@ -113,7 +121,7 @@ pub(crate) fn taken(sent: io::Result<usize>) -> io::Result<usize> {
 }
 
 #[cfg(target_os = "linux")]
-pub use linux::MemFile;
+pub(crate) use linux::MemFile;
 
 #[cfg(target_os = "linux")]
 mod linux {

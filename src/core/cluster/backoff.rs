@@ -7,20 +7,20 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// Waits that double up to a limit. Each is spread over its second half, so that the nodes do not come back all at once.
 #[derive(Debug, Default)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// An attempt failed; tells how long to wait before the next, `random` being any number.
-    pub fn failed(&mut self, random: u64) -> Duration {
+    pub(crate) fn failed(&mut self, random: u64) -> Duration {
         let longest = LONGEST.min(FIRST * 2_u32.pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
         longest / 2 + (longest / 2).mul_f64(random as f64 / u64::MAX as f64)
     }
 
     /// An attempt succeeded.
-    pub fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         self.failures = 0;
     }
 }

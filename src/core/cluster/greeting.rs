@@ -66,7 +66,7 @@ enum Question {
 
 /// A greeting under way.
 #[derive(Debug)]
-pub struct Greeter {
+pub(crate) struct Greeter {
     questions: Vec<Question>,
     replies: Replies,
     answers: Vec<(Question, Reply)>,
@@ -74,7 +74,7 @@ pub struct Greeter {
 
 impl Greeter {
     /// Begins; also gives the bytes to be sent. `fresh_epoch` becomes the log's epoch where it has none.
-    pub fn new(login: &Login, settings: &Settings, fresh_epoch: &str) -> (Self, BytesMut) {
+    pub(crate) fn new(login: &Login, settings: &Settings, fresh_epoch: &str) -> (Self, BytesMut) {
         let mut output = BytesMut::new();
         let mut questions = Vec::new();
         let mut ask = |question, parts: &[&[u8]]| {
@@ -119,7 +119,7 @@ impl Greeter {
     ///
     /// # Errors
     /// This Redis cannot be used.
-    pub fn receive(&mut self, bytes: &[u8]) -> Result<Option<Greeting>, Unfit> {
+    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<Option<Greeting>, Unfit> {
         self.replies.push(bytes);
         while let Some(reply) = self.replies.next_reply()? {
             let Some(question) = self.questions.get(self.answers.len()) else {

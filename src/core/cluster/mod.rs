@@ -13,29 +13,29 @@
 //! - A rewound log gets a new epoch, by compare-and-set; a node with an old epoch cannot publish. Each node goes back to the
 //!   last message that its history and the log have in common, tells its clients so, and goes on from there.
 
-pub mod backoff;
-pub mod figures;
-pub mod greeting;
-pub mod message;
-pub mod publisher;
-pub mod reader;
-pub mod resp;
-pub mod script;
+pub(crate) mod backoff;
+pub(crate) mod figures;
+pub(crate) mod greeting;
+pub(crate) mod message;
+pub(crate) mod publisher;
+pub(crate) mod reader;
+pub(crate) mod resp;
+pub(crate) mod script;
 #[cfg(test)]
 mod tests;
-pub mod url;
+pub(crate) mod url;
 
-pub use message::{Answer, Outcome, Stored};
-pub use publisher::Publisher;
-pub use reader::{Reader, StreamEvent};
+pub(crate) use message::{Answer, Outcome, Stored};
+pub(crate) use publisher::Publisher;
+pub(crate) use reader::{Reader, StreamEvent};
 
 use bytes::Bytes;
 
 /// Messages that the stream keeps at least: the lead that a node may lose, while it is paused or cut off, without missing
 /// any. It keeps more where `--history` asks for more.
-pub const STREAM_ENTRIES_MIN: usize = 65_536;
+pub(crate) const STREAM_ENTRIES_MIN: usize = 65_536;
 /// Silence after which a link is given up for lost.
-pub const LINK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
+pub(crate) const LINK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// What a node of the cluster is told.
 #[derive(Debug, Clone)]

@@ -17,9 +17,9 @@ use super::resp::{self, Replies, Reply};
 use super::{LINK_TIMEOUT, Settings, Trouble, script};
 
 /// How long a message may wait for its answer. Longer than [`LINK_TIMEOUT`], so that a lost link is replaced meanwhile.
-pub const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 /// What may wait for Redis in this node; what comes on top is answered `unavailable`.
-pub const PENDING_BYTES_MAX: usize = 8 << 20;
+pub(crate) const PENDING_BYTES_MAX: usize = 8 << 20;
 /// How often a node gives a sign of life.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a sign of life counts, and a lease holds.

@@ -38,7 +38,7 @@ pub struct Resync {
 
 /// Reads the stream through one connection after the other.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     settings: Settings,
     epoch: String,
     last_id: u64,
@@ -89,7 +89,7 @@ enum Awaited {
 
 impl Reader {
     /// A reader of the log that this greeting told of, which begins with the newest entries that a node keeps.
-    pub fn new(settings: Settings, greeting: &Greeting) -> Self {
+    pub(crate) fn new(settings: Settings, greeting: &Greeting) -> Self {
         let last_id = greeting.tip.saturating_sub(settings.history as u64);
         let beginning = Resync {
             epoch: greeting.epoch.clone(),
@@ -114,12 +114,12 @@ impl Reader {
     }
 
     /// The last entry read.
-    pub fn last_id(&self) -> u64 {
+    pub(crate) fn last_id(&self) -> u64 {
         self.last_id
     }
 
     /// Entries that Redis had and we had not, when it was last asked.
-    pub fn lag(&self) -> u64 {
+    pub(crate) fn lag(&self) -> u64 {
         self.lag
     }
 
@@ -129,7 +129,7 @@ impl Reader {
     }
 
     /// There is a new connection, on which this greeting was exchanged.
-    pub fn connected(&mut self, now: Instant, greeting: &Greeting) {
+    pub(crate) fn connected(&mut self, now: Instant, greeting: &Greeting) {
         self.disconnected();
         if greeting.run_id != self.run_id {
             self.restarted = true;
@@ -140,7 +140,7 @@ impl Reader {
     }
 
     /// The connection is gone.
-    pub fn disconnected(&mut self) {
+    pub(crate) fn disconnected(&mut self) {
         self.phase = Phase::Away;
         self.replies = Replies::default();
         self.output.clear();
@@ -149,17 +149,17 @@ impl Reader {
     }
 
     /// Takes the bytes to be sent.
-    pub fn take_output(&mut self) -> BytesMut {
+    pub(crate) fn take_output(&mut self) -> BytesMut {
         self.output.split()
     }
 
     /// Takes what came of reading.
-    pub fn take_events(&mut self) -> Vec<StreamEvent> {
+    pub(crate) fn take_events(&mut self) -> Vec<StreamEvent> {
         std::mem::take(&mut self.events)
     }
 
     /// When [`Reader::check`] finds that Redis is silent.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         Some(self.asked_at? + BLOCK + LINK_TIMEOUT)
     }
 
@@ -167,7 +167,7 @@ impl Reader {
     ///
     /// # Errors
     /// Redis has not answered in time.
-    pub fn check(&self, now: Instant) -> Result<(), Trouble> {
+    pub(crate) fn check(&self, now: Instant) -> Result<(), Trouble> {
         match self.deadline() {
             Some(deadline) if now >= deadline => Err(Trouble::Silent),
             _ => Ok(()),
@@ -178,7 +178,7 @@ impl Reader {
     ///
     /// # Errors
     /// The connection is of no use any more.
-    pub fn receive(
+    pub(crate) fn receive(
         &mut self,
         now: Instant,
         bytes: &[u8],

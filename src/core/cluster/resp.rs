@@ -4,18 +4,18 @@ use bytes::{Bytes, BytesMut};
 use redis_protocol::resp2::decode::decode_bytes_mut;
 use redis_protocol::resp2::encode::extend_encode_borrowed;
 use redis_protocol::resp2::types::BorrowedFrame;
-pub use redis_protocol::resp2::types::BytesFrame as Reply;
+pub(crate) use redis_protocol::resp2::types::BytesFrame as Reply;
 
 use super::Trouble;
 
 /// The longest reply that is taken in: far more than the largest page of the stream.
-pub const REPLY_BYTES_MAX: usize = 32 << 20;
+pub(crate) const REPLY_BYTES_MAX: usize = 32 << 20;
 
 /// Appends a command.
 ///
 /// # Panics
 /// Never: what is encoded is written to memory.
-pub fn command(output: &mut BytesMut, parts: &[&[u8]]) {
+pub(crate) fn command(output: &mut BytesMut, parts: &[&[u8]]) {
     let mut strings = Vec::with_capacity(parts.len());
     strings.extend(parts.iter().map(|part| BorrowedFrame::BulkString(part)));
     extend_encode_borrowed(output, &BorrowedFrame::Array(&strings), false)
@@ -24,13 +24,13 @@ pub fn command(output: &mut BytesMut, parts: &[&[u8]]) {
 
 /// Bytes from Redis, until whole replies have come.
 #[derive(Debug, Default)]
-pub struct Replies {
+pub(crate) struct Replies {
     received: BytesMut,
 }
 
 impl Replies {
     /// Adds what has come.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.received.extend_from_slice(bytes);
     }
 
@@ -38,7 +38,7 @@ impl Replies {
     ///
     /// # Errors
     /// What came is no reply, or more than one can be.
-    pub fn next_reply(&mut self) -> Result<Option<Reply>, Trouble> {
+    pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, Trouble> {
         if self.received.is_empty() {
             return Ok(None);
         }
@@ -52,7 +52,7 @@ impl Replies {
 }
 
 /// The bytes of a string reply.
-pub fn bytes(reply: &Reply) -> Option<&Bytes> {
+pub(crate) fn bytes(reply: &Reply) -> Option<&Bytes> {
     match reply {
         Reply::BulkString(bytes) | Reply::SimpleString(bytes) => Some(bytes),
         _ => None,
@@ -60,12 +60,12 @@ pub fn bytes(reply: &Reply) -> Option<&Bytes> {
 }
 
 /// A string reply that is UTF-8.
-pub fn text(reply: &Reply) -> Option<&str> {
+pub(crate) fn text(reply: &Reply) -> Option<&str> {
     std::str::from_utf8(bytes(reply)?).ok()
 }
 
 /// An integer that is not negative, whether it comes as one or as digits.
-pub fn number(reply: &Reply) -> Option<u64> {
+pub(crate) fn number(reply: &Reply) -> Option<u64> {
     match reply {
         Reply::Integer(number) => u64::try_from(*number).ok(),
         other => text(other)?.parse().ok(),
@@ -73,7 +73,7 @@ pub fn number(reply: &Reply) -> Option<u64> {
 }
 
 /// The elements of an array.
-pub fn array(reply: &Reply) -> Option<&[Reply]> {
+pub(crate) fn array(reply: &Reply) -> Option<&[Reply]> {
     match reply {
         Reply::Array(replies) => Some(replies),
         _ => None,

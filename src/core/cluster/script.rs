@@ -8,7 +8,7 @@
 ///
 /// Keys: stream, known messages, epoch. Arguments: epoch, last id read, entries kept, by, ts, name, text and, where the
 /// sender wants an acknowledgement, cid.
-pub const PUBLISH: &str = "\
+pub(crate) const PUBLISH: &str = "\
 local stream, known, epoch = KEYS[1], KEYS[2], KEYS[3]
 local kept, by, ts, name, text, cid = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 if redis.call('GET', epoch) ~= ARGV[1] then
@@ -40,7 +40,7 @@ return id
 /// Gives the log a new epoch, unless another node has done so; answers with the epoch that stands now.
 ///
 /// Keys: epoch. Arguments: the epoch known, a new one.
-pub const REPLACE_EPOCH: &str = "\
+pub(crate) const REPLACE_EPOCH: &str = "\
 local epoch = redis.call('GET', KEYS[1])
 if epoch and epoch ~= ARGV[1] then return epoch end
 redis.call('SET', KEYS[1], ARGV[2])
@@ -51,7 +51,7 @@ return ARGV[2]
 /// simulated metrics, which the node that holds the lease writes.
 ///
 /// Keys: nodes, lease, metrics. Arguments: node, clients, how long this is valid (ms), temperature, stock.
-pub const HEARTBEAT: &str = "\
+pub(crate) const HEARTBEAT: &str = "\
 local nodes, lease, metrics = KEYS[1], KEYS[2], KEYS[3]
 local node, clients, valid = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')

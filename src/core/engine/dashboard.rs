@@ -41,7 +41,7 @@ impl Subscription {
 
 /// The subscribers of the dashboard.
 #[derive(Debug)]
-pub struct Dashboard {
+pub(super) struct Dashboard {
     watching: SparseSet,
     subscriptions: Vec<Subscription>,
     level: u32,
@@ -51,7 +51,7 @@ pub struct Dashboard {
 
 impl Dashboard {
     /// Nobody watches yet.
-    pub fn new(level: u32) -> Self {
+    pub(super) fn new(level: u32) -> Self {
         Self {
             watching: SparseSet::default(),
             subscriptions: Vec::new(),
@@ -61,12 +61,18 @@ impl Dashboard {
     }
 
     /// How many watchers there are.
-    pub fn watchers(&self) -> usize {
+    pub(super) fn watchers(&self) -> usize {
         self.watching.as_slice().len()
     }
 
     /// A newcomer is subscribed to the defaults and welcomed.
-    pub fn join(&mut self, now: Now, client: ClientId, welcome: Welcome<'_>, output: &mut Output) {
+    pub(super) fn join(
+        &mut self,
+        now: Now,
+        client: ClientId,
+        welcome: Welcome<'_>,
+        output: &mut Output,
+    ) {
         self.watching.insert(client);
         self.set(client, Subscription::of(&Metric::DEFAULT));
         output.push_reply(&Outgoing::System(System {
@@ -80,12 +86,12 @@ impl Dashboard {
     }
 
     /// A client stops watching.
-    pub fn leave(&mut self, client: ClientId) {
+    pub(super) fn leave(&mut self, client: ClientId) {
         self.watching.remove(client);
     }
 
     /// Changes what a client gets, from the next tick on, and confirms it.
-    pub fn subscribe(
+    pub(super) fn subscribe(
         &mut self,
         now: Now,
         client: ClientId,
@@ -106,7 +112,7 @@ impl Dashboard {
     /// Sends each watcher its metrics. A metric is encoded once, a set of metrics put together once, so a watcher
     /// costs one shared slice; those that take compressed ticks (`is_deflate`) share another. Returns how many frames went
     /// out.
-    pub fn tick(
+    pub(super) fn tick(
         &mut self,
         now: Now,
         values: &Values,

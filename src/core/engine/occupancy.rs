@@ -19,19 +19,19 @@ pub enum Full {
 
 /// The clients that are in, counted.
 #[derive(Debug, Default)]
-pub struct Occupancy {
+pub(super) struct Occupancy {
     clients: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
 impl Occupancy {
     /// Clients that are in.
-    pub fn clients(&self) -> usize {
+    pub(super) fn clients(&self) -> usize {
         self.clients
     }
 
     /// Whether there is room for one more from this address.
-    pub fn room_for(&self, address: IpAddr, limits: &Limits) -> Result<(), Full> {
+    pub(super) fn room_for(&self, address: IpAddr, limits: &Limits) -> Result<(), Full> {
         let per_address = limits.max_clients_per_address;
         let from_there = self.by_address.get(&counted_as(address));
         let from_there = from_there.copied().unwrap_or(0);
@@ -45,13 +45,13 @@ impl Occupancy {
     }
 
     /// One comes in.
-    pub fn enter(&mut self, address: IpAddr) {
+    pub(super) fn enter(&mut self, address: IpAddr) {
         self.clients += 1;
         *self.by_address.entry(counted_as(address)).or_default() += 1;
     }
 
     /// One that came in goes.
-    pub fn leave(&mut self, address: IpAddr) {
+    pub(super) fn leave(&mut self, address: IpAddr) {
         self.clients -= 1;
         let address = counted_as(address);
         if let Some(from_there) = self.by_address.get_mut(&address) {

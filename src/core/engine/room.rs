@@ -27,7 +27,7 @@ const REPLAY_RETAINED_BYTES: usize = 8 * 1024 * 1024;
 
 /// The one room of the lab.
 #[derive(Debug)]
-pub struct Room {
+pub(super) struct Room {
     context: Arc<Context>,
     log: BroadcastLog,
     history: History,
@@ -46,7 +46,7 @@ pub struct Room {
 
 /// How far a member has come.
 #[derive(Debug, Clone, Copy)]
-pub enum Membership {
+pub(super) enum Membership {
     /// It is sent the history.
     Replaying(Replaying),
     /// It is in the log, which sends it the rest.
@@ -55,14 +55,14 @@ pub enum Membership {
 
 impl Membership {
     /// Whether a replay is under way.
-    pub fn is_replaying(self) -> bool {
+    pub(super) fn is_replaying(self) -> bool {
         matches!(self, Self::Replaying(_))
     }
 }
 
 /// A replay under way.
 #[derive(Debug, Clone, Copy)]
-pub struct Replaying {
+pub(super) struct Replaying {
     /// The message to be sent next.
     next_id: u64,
     /// How many members the welcome spoke of.
@@ -75,7 +75,7 @@ pub struct Replaying {
 
 impl Room {
     /// An empty room.
-    pub fn new(context: Arc<Context>) -> Self {
+    pub(super) fn new(context: Arc<Context>) -> Self {
         Self {
             log: BroadcastLog::with_capacity(context.limits.max_sockets, context.limits.deflate),
             history: History::new(context.limits.history),
@@ -91,37 +91,37 @@ impl Room {
     }
 
     /// How many members there are, on all nodes.
-    pub fn online(&self) -> usize {
+    pub(super) fn online(&self) -> usize {
         self.online_here() + self.online_elsewhere
     }
 
     /// How many members this node has.
-    pub fn online_here(&self) -> usize {
+    pub(super) fn online_here(&self) -> usize {
         self.log.members() + self.replaying
     }
 
     /// Names this life of the history.
-    pub fn epoch(&self) -> &str {
+    pub(super) fn epoch(&self) -> &str {
         &self.epoch
     }
 
     /// The newest message's id.
-    pub fn last_id(&self) -> u64 {
+    pub(super) fn last_id(&self) -> u64 {
         self.history.last_id()
     }
 
     /// Moves the cursors of the next members; see [`BroadcastLog::next_batch`].
-    pub fn next_batch(&mut self, members_max: usize) -> Batch {
+    pub(super) fn next_batch(&mut self, members_max: usize) -> Batch {
         self.log.next_batch(members_max)
     }
 
     /// The log, to be asked how far it lags.
-    pub fn log(&self) -> &BroadcastLog {
+    pub(super) fn log(&self) -> &BroadcastLog {
         &self.log
     }
 
     /// A newcomer is announced to the members, then welcomed with the beginning of the history it asked for.
-    pub fn join(
+    pub(super) fn join(
         &mut self,
         now: Now,
         client: ClientId,
@@ -160,7 +160,7 @@ impl Room {
 
     /// The next step of a member's replay. `None` where the history has forgotten what comes next: the member reads
     /// slower than the room speaks.
-    pub fn replay(
+    pub(super) fn replay(
         &mut self,
         now: Now,
         client: ClientId,
@@ -200,7 +200,7 @@ impl Room {
 
     /// Ends a replay: what is left of it, as shared slices, which cost the references alone. The member is in the log no
     /// more than before.
-    pub fn end_replay(&mut self, replaying: Replaying) -> Vec<Bytes> {
+    pub(super) fn end_replay(&mut self, replaying: Replaying) -> Vec<Bytes> {
         self.replaying -= 1;
         if replaying.resyncs != self.resyncs {
             return Vec::new();
@@ -211,7 +211,7 @@ impl Room {
 
     /// A member leaves: what the log still owes it comes next in its output. The members that stay are told, unless
     /// the whole room is leaving.
-    pub fn leave(
+    pub(super) fn leave(
         &mut self,
         now: Now,
         client: ClientId,
@@ -238,13 +238,13 @@ impl Room {
     }
 
     /// Takes a message that is allowed into the room's order and sends it to all members; tells its id.
-    pub fn say(&mut self, now: Now, chat: &Chat<'_>) -> u64 {
+    pub(super) fn say(&mut self, now: Now, chat: &Chat<'_>) -> u64 {
         let key = message_key(chat);
         self.store(chat.name(), chat.text(), now.unix_ms, key.as_ref())
     }
 
     /// The next message of the stream, for all members.
-    pub fn append(&mut self, entry: &Entry) {
+    pub(super) fn append(&mut self, entry: &Entry) {
         let key = entry.cid.as_deref().map(|cid| MessageKey {
             name: entry.name.as_str().into(),
             cid: cid.into(),
@@ -256,7 +256,7 @@ impl Room {
 
     /// The history goes on after `last_id` in this epoch: what was said after it is void, or what was said up to it is lost
     /// to this node. The members are told so; a replay under way cannot go on.
-    pub fn resync(&mut self, now: Now, epoch: String, last_id: u64) {
+    pub(super) fn resync(&mut self, now: Now, epoch: String, last_id: u64) {
         self.history.resync(last_id);
         self.epoch = epoch;
         self.resyncs = self.resyncs.wrapping_add(1);
@@ -276,7 +276,7 @@ impl Room {
     }
 
     /// How many members there are on all nodes, as they have told each other.
-    pub fn set_online(&mut self, now: Now, online: u64) {
+    pub(super) fn set_online(&mut self, now: Now, online: u64) {
         let online = usize::try_from(online).unwrap_or(usize::MAX);
         let elsewhere = online.saturating_sub(self.online_here());
         if elsewhere != self.online_elsewhere {
@@ -299,17 +299,17 @@ impl Room {
     }
 
     /// The id of the same message, if it was said before and is still kept.
-    pub fn said_before(&self, chat: &Chat<'_>) -> Option<u64> {
+    pub(super) fn said_before(&self, chat: &Chat<'_>) -> Option<u64> {
         self.history.find(&message_key(chat)?)
     }
 
     /// When [`Room::summarise`] has something to do.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.summary_due
     }
 
     /// Sends the summary of a large room if one is due.
-    pub fn summarise(&mut self, now: Now) {
+    pub(super) fn summarise(&mut self, now: Now) {
         if self.summary_due.is_some_and(|due| now.instant >= due) {
             self.summary_due = None;
             let message = presence(now, self.online());

@@ -5,7 +5,7 @@ use super::ClientId;
 /// Clients in no particular order, each at most once (Briggs and Torczon, "An Efficient Representation for Sparse
 /// Sets", 1993).
 #[derive(Debug, Default)]
-pub struct SparseSet {
+pub(super) struct SparseSet {
     dense: Vec<ClientId>,
     /// The position of each client in `dense`, by its id; [`ABSENT`] where it is not in the set.
     positions: Vec<u32>,
@@ -15,19 +15,19 @@ const ABSENT: u32 = u32::MAX;
 
 impl SparseSet {
     /// The clients, to iterate over.
-    pub fn as_slice(&self) -> &[ClientId] {
+    pub(super) fn as_slice(&self) -> &[ClientId] {
         &self.dense
     }
 
     /// Whether the client is in it.
-    pub fn contains(&self, client: ClientId) -> bool {
+    pub(super) fn contains(&self, client: ClientId) -> bool {
         self.positions
             .get(client.index())
             .is_some_and(|position| *position != ABSENT)
     }
 
     /// Adds a client that is not in it.
-    pub fn insert(&mut self, client: ClientId) {
+    pub(super) fn insert(&mut self, client: ClientId) {
         debug_assert!(!self.contains(client), "a client joins once");
         if self.positions.len() <= client.index() {
             self.positions.resize(client.index() + 1, ABSENT);
@@ -38,7 +38,7 @@ impl SparseSet {
     }
 
     /// Removes a client; tells whether it was in it. The last client takes its position.
-    pub fn remove(&mut self, client: ClientId) -> bool {
+    pub(super) fn remove(&mut self, client: ClientId) -> bool {
         if !self.contains(client) {
             return false;
         }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::ticks;
 
 /// How long a message is waited for, and followed.
-pub const FOLLOW_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const FOLLOW_LIMIT: Duration = Duration::from_secs(5);
 
 /// A place on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

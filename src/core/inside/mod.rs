@@ -4,11 +4,11 @@
 //! (thread states, the room's ring, outboxes, the wheel, the path of one message) is collected only while somebody
 //! watches. Nothing in here reads a clock or waits: both are given as functions.
 
-pub mod follow;
-pub mod threads;
-pub mod trace;
-pub mod turns;
-pub mod view;
+pub(crate) mod follow;
+pub(crate) mod threads;
+pub(crate) mod trace;
+pub(crate) mod turns;
+pub(crate) mod view;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 /// Spans that are kept.
-pub const SPANS_KEPT: usize = 4096;
+pub(crate) const SPANS_KEPT: usize = 4096;
 /// Spans that one view shows at most; of more, the newest.
-pub const SPANS_PER_VIEW: usize = 256;
+pub(crate) const SPANS_PER_VIEW: usize = 256;
 
 /// What a client's thread is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl ThreadState {
 }
 
 /// The thread that is not a client's: it ticks, and takes over from a thread that has sent long enough.
-pub const TICKER: u32 = u32::MAX - 1;
+pub(crate) const TICKER: u32 = u32::MAX - 1;
 const NOBODY: u32 = u32::MAX;
 
 /// How long a thread was in one state.
@@ -247,7 +247,7 @@ impl Threads {
 }
 
 /// Parts of the grid at most: beyond it, several threads share one.
-pub const PARTS_MAX: usize = 1024;
+pub(crate) const PARTS_MAX: usize = 1024;
 
 fn count(places: &[AtomicU8]) -> [u16; ThreadState::COUNT] {
     let mut counts = [0_u16; ThreadState::COUNT];

@@ -42,7 +42,7 @@ const SLOW: u32 = 1_000_000;
 ///
 /// # Panics
 /// Never: plain data is written to memory.
-pub fn trace(inside: &Inside, model: &str) -> String {
+pub(crate) fn trace(inside: &Inside, model: &str) -> String {
     let mut events = Vec::new();
     let turns = inside.turns.lock();
     let (first, kept) = turns.kept();

@@ -8,15 +8,15 @@ use serde::ser::{Serialize, SerializeTuple, Serializer};
 use super::short_ticks;
 
 /// Turns that are kept.
-pub const TURNS_KEPT: usize = 4096;
+pub(crate) const TURNS_KEPT: usize = 4096;
 /// Turns that one view shows at most; of more, the newest.
-pub const TURNS_PER_VIEW: usize = 256;
+pub(crate) const TURNS_PER_VIEW: usize = 256;
 /// Slow turns of which a snapshot is kept.
-pub const SLOW_TURNS_KEPT: usize = 8;
+pub(crate) const SLOW_TURNS_KEPT: usize = 8;
 /// Turns that a snapshot holds: the slow one and those before it.
 const TURNS_PER_SNAPSHOT: usize = 16;
 /// Classes of lengths: each twice as long as the one before, from 1 µs.
-pub const LENGTH_CLASSES: usize = 20;
+pub(crate) const LENGTH_CLASSES: usize = 20;
 
 /// A part of a turn, in the order of the turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Serialize for TurnRecord {
 
 /// Measures the stages of the turn that is under way.
 #[derive(Debug)]
-pub struct TurnClock {
+pub(crate) struct TurnClock {
     /// What is known of the turn so far.
     pub record: TurnRecord,
     entered: Instant,
@@ -142,7 +142,7 @@ pub struct TurnClock {
 
 impl TurnClock {
     /// Before the first turn.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             record: TurnRecord::default(),
             entered: now,
@@ -150,7 +150,7 @@ impl TurnClock {
     }
 
     /// A turn begins.
-    pub fn begin(&mut self, now: Instant, start: u64) {
+    pub(crate) fn begin(&mut self, now: Instant, start: u64) {
         self.entered = now;
         self.record = TurnRecord {
             start,
@@ -159,7 +159,7 @@ impl TurnClock {
     }
 
     /// A stage ends, the next begins.
-    pub fn leave(&mut self, stage: Stage, now: Instant) {
+    pub(crate) fn leave(&mut self, stage: Stage, now: Instant) {
         let before = std::mem::replace(&mut self.entered, now);
         self.record.stages[stage as usize] += short_ticks(now.saturating_duration_since(before));
     }

@@ -7,11 +7,11 @@ use super::threads::ThreadsView;
 use super::turns::NewTurns;
 
 /// Parts of the room's ring and of the wheel.
-pub const PARTS: usize = 64;
+pub(crate) const PARTS: usize = 64;
 /// Classes of outboxes: empty, then up to 1 KiB and four times as much with each.
-pub const OUTBOX_CLASSES: usize = 8;
+pub(crate) const OUTBOX_CLASSES: usize = 8;
 /// Outboxes that are looked at per view; of more, an even sample.
-pub const OUTBOXES_PER_VIEW: usize = 1024;
+pub(crate) const OUTBOXES_PER_VIEW: usize = 1024;
 
 /// A frame of the inside view. Times are in tenths of a microsecond, counted from the start of the server.
 #[derive(Debug, Serialize)]
@@ -71,7 +71,7 @@ pub struct WheelView {
 }
 
 /// The class of an outbox in which so many bytes wait.
-pub fn outbox_class(unsent: usize) -> usize {
+pub(crate) fn outbox_class(unsent: usize) -> usize {
     if unsent == 0 {
         return 0;
     }

@@ -32,11 +32,11 @@ use crate::core::refusals::Broken;
 use crate::core::time::Now;
 
 /// Read from a socket before it is closed after both have said Close; more than a few control frames cannot come.
-pub const CROSSING_BYTES: usize = 1024;
+pub(crate) const CROSSING_BYTES: usize = 1024;
 
 /// One client's conversation.
 #[derive(Debug)]
-pub struct Conversation {
+pub(crate) struct Conversation {
     client: ClientId,
     caller: Caller,
     stage: Stage,
@@ -73,7 +73,7 @@ enum Stage {
 
 /// What becomes of a conversation's socket once all replies are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterFlush {
+pub(crate) enum AfterFlush {
     /// The conversation goes on.
     KeepOpen,
     /// The sending side is shut down, and the socket closed when the client has closed its own.
@@ -84,7 +84,7 @@ pub enum AfterFlush {
 
 /// What a server does when a conversation's deadline has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimedOut {
+pub(crate) enum TimedOut {
     /// Deliver the replies and go on.
     GoesOn,
     /// Drop the socket.
@@ -93,7 +93,7 @@ pub enum TimedOut {
 
 impl Conversation {
     /// A client has connected and not said anything yet.
-    pub fn new(client: ClientId, arrival: Arrival, now: Now, limits: &Limits) -> Self {
+    pub(crate) fn new(client: ClientId, arrival: Arrival, now: Now, limits: &Limits) -> Self {
         let deadline = now.instant + limits.handshake_timeout;
         Self {
             client,
@@ -108,13 +108,8 @@ impl Conversation {
         }
     }
 
-    /// The client's place in the server's table.
-    pub fn client(&self) -> ClientId {
-        self.client
-    }
-
     /// When [`Conversation::time_out`] must be called. It may move, so ask again after each call.
-    pub fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         match &self.stage {
             Stage::Http { deadline, .. }
             | Stage::Closing { deadline, .. }
@@ -125,7 +120,7 @@ impl Conversation {
     }
 
     /// Whether what has come by the deadline decides what happens at it; a Ping is sent in any case.
-    pub fn is_judged_at_deadline(&self) -> bool {
+    pub(crate) fn is_judged_at_deadline(&self) -> bool {
         match &self.stage {
             Stage::Open(session) => session.keepalive.awaits_answer(),
             _ => true,
@@ -133,7 +128,7 @@ impl Conversation {
     }
 
     /// What becomes of the socket once all replies are sent.
-    pub fn after_flush(&self) -> AfterFlush {
+    pub(crate) fn after_flush(&self) -> AfterFlush {
         match self.stage {
             Stage::Http { .. } | Stage::Open(_) | Stage::Closing { .. } => AfterFlush::KeepOpen,
             Stage::Lingering { .. } => AfterFlush::HalfClose,
@@ -146,12 +141,12 @@ impl Conversation {
     }
 
     /// Whether a WebSocket is open or closing, for which a stopping server waits.
-    pub fn is_websocket(&self) -> bool {
+    pub(crate) fn is_websocket(&self) -> bool {
         matches!(self.stage, Stage::Open(_) | Stage::Closing { .. })
     }
 
     /// Bytes came from the client.
-    pub fn receive(&mut self, now: Now, input: &[u8], access: &mut impl EngineAccess) {
+    pub(crate) fn receive(&mut self, now: Now, input: &[u8], access: &mut impl EngineAccess) {
         match &mut self.stage {
             Stage::Http { head, .. } => {
                 head.push(input);
@@ -163,19 +158,19 @@ impl Conversation {
     }
 
     /// The client took output that had been waiting for it. A Ping may stand behind more of it, so this is a sign of life.
-    pub fn took_output(&mut self) {
+    pub(crate) fn took_output(&mut self) {
         if let Stage::Open(session) = &mut self.stage {
             session.keepalive.heard();
         }
     }
 
     /// The client sends no more. What it is still owed may be sent.
-    pub fn end_of_input(&mut self, now: Now, access: &mut impl EngineAccess) {
+    pub(crate) fn end_of_input(&mut self, now: Now, access: &mut impl EngineAccess) {
         self.linger(now, access);
     }
 
     /// The deadline has come, and what the client had sent by then has been received.
-    pub fn time_out(&mut self, now: Now, access: &mut impl EngineAccess) -> TimedOut {
+    pub(crate) fn time_out(&mut self, now: Now, access: &mut impl EngineAccess) -> TimedOut {
         match &mut self.stage {
             Stage::Http { head, answered, .. } => {
                 let idle = head.is_empty() && *answered;
@@ -221,14 +216,19 @@ impl Conversation {
     }
 
     /// The server wants to end an open WebSocket.
-    pub fn close(&mut self, now: Now, close: Close, access: &mut impl EngineAccess) {
+    pub(crate) fn close(&mut self, now: Now, close: Close, access: &mut impl EngineAccess) {
         if let Stage::Open(_) = &self.stage {
             self.start_closing(now, close, access);
         }
     }
 
     /// The server is restarting: an open WebSocket is told within which time to come back, and ended.
-    pub fn restart(&mut self, now: Now, retry_after: Duration, access: &mut impl EngineAccess) {
+    pub(crate) fn restart(
+        &mut self,
+        now: Now,
+        retry_after: Duration,
+        access: &mut impl EngineAccess,
+    ) {
         if let Stage::Open(_) = &self.stage {
             let deadline = self.leave(now, access);
             let message = Outgoing::restart(now.unix_ms, whole_ms(retry_after));
@@ -238,7 +238,7 @@ impl Conversation {
     }
 
     /// The socket has taken all it was sent of a replay: the next step.
-    pub fn continue_replay(&mut self, now: Now, access: &mut impl EngineAccess) {
+    pub(crate) fn continue_replay(&mut self, now: Now, access: &mut impl EngineAccess) {
         if let Stage::Open(_) = &self.stage {
             let client = self.client;
             access.with(|engine, output| engine.continue_replay(now, client, output));
@@ -247,7 +247,7 @@ impl Conversation {
     }
 
     /// The socket is gone, or is dropped.
-    pub fn abandon(&mut self, now: Now, access: &mut impl EngineAccess) {
+    pub(crate) fn abandon(&mut self, now: Now, access: &mut impl EngineAccess) {
         self.linger(now, access);
     }
 

@@ -6,7 +6,7 @@ use crate::core::engine::output::Output;
 use crate::core::inside::follow::Place;
 
 /// Access to the engine: direct in the event loop, through a lock in the thread server.
-pub trait EngineAccess {
+pub(crate) trait EngineAccess {
     /// Where the server reads what its clients say.
     const READS_IN: Place;
 

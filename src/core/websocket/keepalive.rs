@@ -17,7 +17,7 @@ const SLOTS_MIN: u32 = 16;
 
 /// The keepalive of one WebSocket.
 #[derive(Debug)]
-pub struct Keepalive {
+pub(crate) struct Keepalive {
     next_ping: Instant,
     /// Since the last Ping nothing was heard, and this is when patience ends.
     dead_at: Option<Instant>,
@@ -25,7 +25,7 @@ pub struct Keepalive {
 
 /// What is to be done at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// The deadline has moved on.
     Nothing,
     /// Send a Ping.
@@ -37,7 +37,7 @@ pub enum Due {
 impl Keepalive {
     /// A client that is there now. The first Ping of client `number` comes somewhere within the first interval, by
     /// the golden ratio, so that clients who came together are pinged apart, each with all others of its slot.
-    pub fn new(now: Now, interval: Duration, number: u64) -> Self {
+    pub(crate) fn new(now: Now, interval: Duration, number: u64) -> Self {
         const GOLDEN: u64 = 0x9E37_79B9;
         let phase = (number.wrapping_mul(GOLDEN) & 0xFFFF_FFFF) as f64 / f64::from(u32::MAX);
         let slot = SLOT.min(interval / SLOTS_MIN);
@@ -51,23 +51,23 @@ impl Keepalive {
     }
 
     /// A frame came, or waiting output was taken.
-    pub fn heard(&mut self) {
+    pub(crate) fn heard(&mut self) {
         self.dead_at = None;
     }
 
     /// When [`Keepalive::time_out`] must be called.
-    pub fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         self.dead_at.unwrap_or(self.next_ping)
     }
 
     /// Whether its deadline is that of an answer; else a Ping is due.
-    pub fn awaits_answer(&self) -> bool {
+    pub(crate) fn awaits_answer(&self) -> bool {
         self.dead_at.is_some()
     }
 
     /// Tells what is due at `now`, where Pings come every `interval` and an answer within `timeout`. There is one
     /// keepalive per client, so what is the same for all is not kept in it.
-    pub fn time_out(&mut self, now: Instant, interval: Duration, timeout: Duration) -> Due {
+    pub(crate) fn time_out(&mut self, now: Instant, interval: Duration, timeout: Duration) -> Due {
         match self.dead_at {
             Some(dead_at) if now >= dead_at => Due::Dead,
             None if now >= self.next_ping => {
