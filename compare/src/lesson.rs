@@ -1,15 +1,11 @@
 //! The six lessons of the lab: each a question, the load that answers it in under a minute, and a verdict that is made
 //! from the figures.
 
-use std::time::Duration;
-
-use crate::cli::Args;
 use crate::plan::scenario::Scenario;
 use crate::results::claims::Held;
 use crate::results::metric::{self as m, Metric};
 use crate::results::runs::Runs;
 use crate::results::text::{Text, isolated, number, text};
-use crate::run::target::{Choice, Known, Start, Target};
 
 /// One of the six.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +24,6 @@ pub(crate) struct Verdict {
     pub(crate) says: Text,
 }
 
-const ROOM: usize = 3_000;
-const IDLE: usize = 5_000;
-const FAN_OUT: usize = 200;
-const DRAIN_MAX: Duration = Duration::from_secs(2);
 const PROMISE_MS: f64 = 100.0;
 /// The loop's own thread, and one that writes the log.
 const LOOP_THREADS_MAX: f64 = 2.0;
@@ -40,9 +32,9 @@ const DEARER_FACTOR: f64 = 1.5;
 const FELT_FACTOR: f64 = 3.0;
 const FELT_LEAST_MS: f64 = 10.0;
 /// A loop that does nothing for this long, once a second.
-const STALL: [&str; 4] = ["--stall", "200ms", "--stall-every", "1s"];
-const FREE: &str = "loop";
-const BLOCKED: &str = "blocked-loop";
+pub(crate) const STALL: [&str; 4] = ["--stall", "200ms", "--stall-every", "1s"];
+pub(crate) const FREE: &str = "loop";
+pub(crate) const BLOCKED: &str = "blocked-loop";
 
 impl Lesson {
     pub(crate) const ALL: [Self; 6] = [
@@ -113,53 +105,6 @@ impl Lesson {
             ),
         };
         Text::new(vi, en)
-    }
-
-    /// Asks for its load; what was asked for besides stays.
-    pub(crate) fn prepare(self, args: &mut Args) {
-        let known = |names: &[(Known, Option<&str>)]| {
-            names
-                .iter()
-                .map(|&(known, variant)| Choice::new(known, variant))
-                .collect()
-        };
-        let both = known(&[(Known::Evloop, None), (Known::Thread, None)]);
-        let direct = (Known::Thread, Some("direct"));
-        let (servers, scenario, clients, rate) = match self {
-            Self::OneLoop => (known(&[(Known::Evloop, None)]), Scenario::Room, ROOM, None),
-            Self::ThreadPerClient => (both, Scenario::Idle, IDLE, None),
-            Self::SlowReader => (
-                known(&[(Known::Evloop, None), (Known::Thread, None), direct]),
-                Scenario::Slow,
-                50,
-                Some(1_500),
-            ),
-            Self::BlockingCall => (Vec::new(), Scenario::Fanout, 100, Some(500)),
-            Self::NaiveFanOut => (
-                known(&[(Known::Evloop, None), (Known::Thread, None), direct]),
-                Scenario::Fanout,
-                FAN_OUT,
-                Some(2_000),
-            ),
-            Self::CoordinatedOmission => (Vec::new(), Scenario::Echo, 5, Some(5_000)),
-        };
-        let fake = |name: &str, flags: &[&str]| Target {
-            name: name.to_owned(),
-            start: Start::Fake(flags.iter().map(|&flag| flag.to_owned()).collect()),
-        };
-        match self {
-            Self::BlockingCall => args.fake = vec![fake(FREE, &[]), fake(BLOCKED, &STALL)],
-            Self::CoordinatedOmission => args.fake = vec![fake(BLOCKED, &STALL)],
-            _ => args.server = servers,
-        }
-        args.scenario = vec![scenario];
-        let clients = u32::try_from(clients).expect("thousands");
-        args.clients = args.clients.or(Some(clients));
-        args.rate = args.rate.or(rate);
-        args.repeats = args.repeats.or(Some(1));
-        args.window = args.window.or(Some(Duration::from_secs(3)));
-        // A lesson lasts less than a minute, whatever has stuck.
-        args.drain = args.drain.min(DRAIN_MAX);
     }
 
     /// What the figures say.

@@ -6,6 +6,7 @@
 
 mod cli;
 mod lesson;
+mod lesson_load;
 mod loadgen;
 mod measure;
 mod plan;

@@ -17,6 +17,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::http::Refusal;
 use super::protocol::Fault;
+use super::websocket::deflate::InflateError;
 
 /// The label of a figure in `/metrics`.
 pub(super) type Labels = [(&'static str, &'static str); 1];
@@ -119,6 +120,16 @@ impl Reason {
             }
         };
         advice.into()
+    }
+}
+
+impl From<InflateError> for Broken {
+    fn from(error: InflateError) -> Self {
+        match error {
+            InflateError::TooLong => Self::TooBig,
+            InflateError::NotDeflate => Self::BadDeflate,
+            InflateError::NotUtf8(_) => Self::BadUtf8,
+        }
     }
 }
 

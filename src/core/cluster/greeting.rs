@@ -196,5 +196,5 @@ fn tip(reply: &Reply) -> Option<u64> {
     let Some(entry) = resp::array(reply)?.first() else {
         return Some(0);
     };
-    super::reader::entry_id(resp::array(entry)?.first()?)
+    resp::entry_id(resp::array(entry)?.first()?)
 }

@@ -427,11 +427,6 @@ fn name_hash(name: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// The number of an entry: all of ours end in `-0`.
-pub(super) fn entry_id(reply: &Reply) -> Option<u64> {
-    resp::text(reply)?.strip_suffix("-0")?.parse().ok()
-}
-
 /// The id and the hashed name of the only entry in a reply to `XREVRANGE`; the id is 0 where there is none.
 fn read_tip(reply: &Reply) -> Option<(u64, u64)> {
     let Some(entry) = resp::array(reply)?.first() else {
@@ -462,7 +457,7 @@ fn read_entry(reply: &Reply) -> Option<Entry> {
     };
     let text = |name| Some(resp::text(field(name)?)?.to_owned());
     Some(Entry {
-        id: entry_id(parts.first()?)?,
+        id: resp::entry_id(parts.first()?)?,
         by: resp::bytes(field("by")?)?.clone(),
         after: resp::bytes(field("after")?)?.clone(),
         ts: resp::number(field("ts")?)?,

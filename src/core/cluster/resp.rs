@@ -79,3 +79,8 @@ pub(crate) fn array(reply: &Reply) -> Option<&[Reply]> {
         _ => None,
     }
 }
+
+/// The number of an entry: all of ours end in `-0`.
+pub(super) fn entry_id(reply: &Reply) -> Option<u64> {
+    text(reply)?.strip_suffix("-0")?.parse().ok()
+}

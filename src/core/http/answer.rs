@@ -7,7 +7,9 @@ use std::time::SystemTime;
 use http::StatusCode;
 
 use super::negotiation::MetricsFormat;
-use super::refusal::METHODS;
+
+/// The methods that are answered everywhere.
+pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 

@@ -4,8 +4,8 @@
 use std::fmt::{self, Display};
 use std::num::NonZeroU8;
 
-use super::request::Fields;
-use super::upgrade::Endpoint;
+use super::endpoint::Endpoint;
+use super::fields::Fields;
 use crate::core::websocket::deflate::{SHARED_WINDOW_BITS, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 
 const PERMESSAGE_DEFLATE: &[u8] = b"permessage-deflate";

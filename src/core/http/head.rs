@@ -2,15 +2,10 @@
 
 use std::ops::Range;
 
+use super::bounds::{MAX_HEAD_BYTES, MAX_HEADERS};
 use super::proxied::{self, Proxied, Start};
 use super::refusal::Refusal;
 use super::request::{BAD_REQUEST_LINE, Request};
-
-/// The longest request head that is read, its empty line included.
-pub const MAX_HEAD_BYTES: usize = 8 * 1024;
-
-/// The most headers that a request may have.
-pub const MAX_HEADERS: usize = 64;
 
 const BAD_HEADER: &str = "A header is malformed: send each on a line of its own, a name, a colon right behind it, and a value.";
 const BAD_VERSION: &str = "This version of HTTP is not spoken here: send HTTP/1.1.";

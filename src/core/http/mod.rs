@@ -45,7 +45,11 @@ mod access;
 mod answer;
 mod assets;
 mod authority;
+mod bounds;
+mod endpoint;
 mod extensions;
+mod fields;
+mod handshake;
 mod head;
 mod negotiation;
 mod proxied;
@@ -62,7 +66,8 @@ use std::time::SystemTime;
 use ::http::{Method, StatusCode};
 
 pub use access::{AccessPolicy, AllowedHost, AllowedOrigin};
-pub use head::{Head, MAX_HEAD_BYTES, MAX_HEADERS, Step};
+pub use bounds::{MAX_HEAD_BYTES, MAX_HEADERS};
+pub use head::{Head, Step};
 pub use negotiation::MetricsFormat;
 pub use proxied::Proxied;
 pub use refusal::Refusal;
@@ -73,8 +78,8 @@ use crate::core::protocol::Opening;
 use access::Sender;
 use answer::{Answer, Envelope};
 use assets::Asset;
+use endpoint::Endpoint;
 use extensions::Agreement;
-use upgrade::Endpoint;
 
 /// What an answer depends on besides the request: the server's state at this moment.
 pub struct Site<'a> {
@@ -131,7 +136,7 @@ pub fn respond(request: &Request, site: &Site, out: &mut Vec<u8>) -> Outcome {
             opening,
             agreement,
         }) => {
-            upgrade::switch_protocols(key, agreement, site.model, out);
+            handshake::switch_protocols(key, agreement, site.model, out);
             return Outcome::Upgraded(Upgrade {
                 opening,
                 deflate: agreement.map(|agreed| agreed.window_bits),

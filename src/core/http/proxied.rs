@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ppp::{v1, v2};
 
-use super::head::MAX_HEAD_BYTES;
+use super::bounds::MAX_HEAD_BYTES;
 use super::refusal::Refusal;
 
 const BAD_PROXY_HEADER: &str =

@@ -2,11 +2,8 @@
 
 use http::StatusCode;
 
-use super::answer::Answer;
-use super::head::{MAX_HEAD_BYTES, MAX_HEADERS};
-
-/// The methods that are answered everywhere.
-pub(super) const METHODS: &str = "GET, HEAD, OPTIONS";
+use super::answer::{Answer, METHODS};
+use super::bounds::{MAX_HEAD_BYTES, MAX_HEADERS};
 
 /// Why a request, or a connection before its request, got nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

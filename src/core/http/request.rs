@@ -3,8 +3,9 @@
 use http::Method;
 
 use super::extensions::{Malformed, Offered};
+use super::fields::Fields;
+use super::handshake;
 use super::refusal::Refusal;
-use super::upgrade;
 
 pub(super) const BAD_REQUEST_LINE: &str =
     "The request line is malformed: send a method, a path and HTTP/1.1, as in GET / HTTP/1.1.";
@@ -79,7 +80,7 @@ impl Request {
             if_none_match: fields.joined("If-None-Match"),
             accept: fields.joined("Accept"),
             extensions: Offered::read(&fields),
-            upgrade: upgrade::key(&fields, http_minor_version),
+            upgrade: handshake::key(&fields, http_minor_version),
         })
     }
 }
@@ -140,32 +141,6 @@ fn keeps_alive(fields: &Fields, http_minor_version: u8) -> bool {
     let by_default = http_minor_version >= 1;
     !fields.list_contains("Connection", "close")
         && (by_default || fields.list_contains("Connection", "keep-alive"))
-}
-
-/// The header fields of a request, looked up without regard to case.
-pub(super) struct Fields<'a>(&'a [httparse::Header<'a>]);
-
-impl<'a> Fields<'a> {
-    /// Each value of the fields of this name, in their order.
-    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.0
-            .iter()
-            .filter(move |field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| field.value)
-    }
-
-    /// Whether this is an element of the comma-separated list that the fields of this name make up together.
-    pub(super) fn list_contains(&self, name: &str, element: &str) -> bool {
-        self.values(name)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|each| each.trim_ascii().eq_ignore_ascii_case(element.as_bytes()))
-    }
-
-    /// RFC 9110 §5.3: repeated fields are one list.
-    fn joined(&self, name: &str) -> Option<String> {
-        let values: Vec<_> = self.values(name).map(String::from_utf8_lossy).collect();
-        (!values.is_empty()).then(|| values.join(", "))
-    }
 }
 
 #[cfg(test)]

@@ -334,7 +334,7 @@ impl Conversation {
         if let Stage::Open(session) = &mut self.stage {
             match session.take_fragment(now, self.client, fragment, access) {
                 Ok(()) => self.close_if_told(now, access),
-                Err(error) => self.fail(now, error.broken(), &error, access),
+                Err(error) => self.fail(now, error.into(), &error, access),
             }
         }
     }

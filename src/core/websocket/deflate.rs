@@ -9,8 +9,6 @@ use std::str::Utf8Error;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use parking_lot::Mutex;
 
-use crate::core::refusals::Broken;
-
 /// The window of a stream that many clients share, as a power of two. It reaches back over some forty chat messages,
 /// which is as far as it pays, and a client that offers a small window can read it too: Python's `websockets` offers
 /// this one.
@@ -93,17 +91,6 @@ pub enum InflateError {
     /// It is text, and not UTF-8.
     #[error("compressed text that is not UTF-8")]
     NotUtf8(#[from] Utf8Error),
-}
-
-impl InflateError {
-    /// The rule that its sender broke.
-    pub fn broken(self) -> Broken {
-        match self {
-            Self::TooLong => Broken::TooBig,
-            Self::NotDeflate => Broken::BadDeflate,
-            Self::NotUtf8(_) => Broken::BadUtf8,
-        }
-    }
 }
 
 /// A decompressor of messages that each stand for themselves.
