@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { onEachServer, setHidden, untilConnected, untilText } from './lab.js';
+import { onEachServer, recordStatus, setHidden, untilConnected, untilText } from './lab.js';
 
 /**
  * A network in front of the server that can be `up`, `down` (every connection is closed with `code`) or `silent`
@@ -62,13 +62,18 @@ onEachServer('connection', [], (lab) => {
   test('five attempts after 1, 2, 4, 8 and 16 s, then a word and a button; the network\'s return is enough', async () => {
     const network = brokenNetwork();
     const page = await lab.open('chat', network);
+    const waits = await recordWaits(page);
+    const texts = await recordStatus(page);
     await network.breakDown();
-    for (const [attempt, seconds] of [[1, '1'], [2, '2'], [3, '4'], [4, '8'], [5, '1[56]']]) {
-      await untilText(page, '#status-text', new RegExp(`^Kết nối lại sau ${seconds}s\\.\\.\\.$`));
-      await untilText(page, '.status-detail', `Lần thử ${attempt}/5`);
+    for (let attempt = 1; attempt <= 5; attempt += 1) {
+      await waits.until(attempt);
+      // The last wait is long enough to be looked at while it lasts.
+      if (attempt === 5) await untilText(page, '.status-detail', 'Lần thử 5/5');
       await page.clock.fastForward(2 ** (attempt - 1) * 1000);
     }
     await untilText(page, '#status-text', 'Không thể kết nối. Vui lòng tải lại trang.');
+    assert.deepEqual(await waits.all(), [[1, 1], [2, 2], [3, 4], [4, 8], [5, 16]]);
+    assert.ok((await texts()).some((text) => /^Kết nối lại sau \d+s\.\.\.$/.test(text)));
     assert.ok(await page.isVisible('#retry-button'));
     assert.equal(network.sockets.length, 6);
 
