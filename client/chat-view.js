@@ -50,6 +50,11 @@ function linked(text) {
   return nodes;
 }
 
+/** One name, one colour, for every reader and after every reload. */
+function hueOf(name) {
+  return Array.from(name).reduce((hash, character) => (hash * 31 + character.codePointAt(0)) % 360, 0);
+}
+
 class ChatView extends Emitter {
   /** How many messages came since the reader last saw the end. */
   unread = 0;
@@ -134,7 +139,9 @@ class ChatView extends Emitter {
     text.append(...linked(entry.text));
     const time = element('time', 'message-time', entry.status === 'pending' ? t('chat.pending') : shortTime(entry.ts));
     time.title = `${dayName(entry.ts)}, ${clockTime(entry.ts)}`;
-    bubble.append(element('div', 'message-name', entry.mine ? t('chat.me') : entry.name), text, time);
+    const name = element('div', 'message-name', entry.mine ? t('chat.me') : entry.name);
+    name.style.setProperty('--hue', hueOf(entry.name));
+    bubble.append(name, text, time);
     message.append(bubble);
     if (entry.status === 'failed' || entry.status === 'unsure') message.append(this.#drawChoice(entry));
     return message;

@@ -68,6 +68,9 @@ function deliver({ name, text, cid }) {
   return connection.send({ type: 'chat', name, text, cid });
 }
 
+/** For ↑ in an empty input. */
+let lastSaid = '';
+
 function send() {
   if (sendButton.disabled) return;
   const name = tidy(clip(tidy(nameInput.value), NAME_LIMIT));
@@ -82,6 +85,7 @@ function send() {
     return;
   }
   preferences.set('chatName', name);
+  lastSaid = text;
   deliver(log.write(name, text));
   setInput('');
   messageInput.focus();
@@ -137,10 +141,17 @@ function renderInput() {
   messageInput.setAttribute('aria-invalid', count > TEXT_LIMIT);
 }
 
+/** What is no field leads to the one for messages. */
+addEventListener('keydown', (event) => {
+  if (event.key !== '/' || event.target.matches('input, textarea, select')) return;
+  event.preventDefault();
+  messageInput.focus();
+});
 log.on('refuse', refused);
 sendButton.addEventListener('click', send);
 messageInput.addEventListener('input', renderInput);
 messageInput.addEventListener('keydown', (event) => {
+  if (event.key === 'ArrowUp' && !messageInput.value) setInput(lastSaid);
   // Vietnamese input methods compose: the Enter that ends a composition belongs to them (keyCode 229 in Safari).
   if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
   event.preventDefault();

@@ -9,7 +9,7 @@ const TICKS_PER_MS = 10_000;
 const STAGES = ['wait', 'read', 'accept', 'timers', 'fan-out', 'flush', 'reap'];
 /** By the number that stands for each on the wire; 0 is a place without a thread. */
 const STATES = ['absent', 'asleep', 'reading', 'waiting', 'holding', 'sending', 'slow'];
-const OUTBOX_CLASSES = ['0', '≤1K', '≤4K', '≤16K', '≤64K', '≤256K', '≤1M', '>1M'];
+const OUTBOX_CLASSES = ['0', '1K', '4K', '16K', '64K', '256K', '1M', '∞'];
 /** Columns of what changes from view to view, and rows of the time axis of threads. */
 const COLUMNS = 120;
 const ROWS_MAX = 14;
@@ -286,7 +286,7 @@ class Ring extends Picture {
   /** What points at a part of the circle. */
   paintHand(width, height, part) {
     const angle = part * CIRCLE - CIRCLE / 4;
-    const radius = (Math.min(width, height) / 2 - 8) * 0.45;
+    const radius = (Math.min(width, height) / 2 - 8) * 0.5;
     this.context.fillStyle = ink('text');
     this.context.beginPath();
     this.context.arc(width / 2 + radius * Math.cos(angle), height / 2 + radius * Math.sin(angle), 5, 0, CIRCLE);
@@ -315,8 +315,8 @@ class RoomPicture extends Ring {
     const share = 1 / Math.max(1, parts.length);
     const fullest = Math.max(1, ...parts.map(([count]) => count));
     const most = Math.max(1024, ...parts.map(([, lag]) => lag));
-    const feet = parts.map(([count]) => ({ share, inner: 0.54, outer: 0.64, colour: count ? 'accent' : 'grid', alpha: count ? 0.3 + 0.7 * (count / fullest) : 1 }));
-    const spikes = parts.map(([, lag]) => ({ share, inner: 0.66, outer: lag ? 0.7 + 0.3 * (lag / most) : 0.66, colour: 'stage-fan-out' }));
+    const feet = parts.map(([count]) => ({ share, inner: 0.6, outer: 0.78, colour: count ? 'accent' : 'grid', alpha: count ? 0.3 + 0.7 * (count / fullest) : 1 }));
+    const spikes = parts.map(([, lag]) => ({ share, inner: 0.8, outer: lag ? 0.83 + 0.17 * (lag / most) : 0.8, colour: 'stage-fan-out' }));
     this.paintRing(width, height, [...feet, ...spikes], members, t('inside.figure.members'));
     if (members) this.paintHand(width, height, (next + 0.5) * share);
   }

@@ -167,6 +167,30 @@ onEachServer('chat', ['--chat-interval', '0s'], (lab) => {
     assert.equal(await page.inputValue('#message-input'), '');
   });
 
+  test('a name has one colour, which is that of another reader too', async () => {
+    const [page, other] = [await lab.open('chat'), await lab.open('chat')];
+    const colours = [];
+    for (const reader of [page, other]) {
+      await receive(reader, { type: 'chat', name: 'Colour A', text: 'a', ts: 1 }, { type: 'chat', name: 'Colour B', text: 'b', ts: 2 });
+      colours.push(await reader.locator('.message-name', { hasText: /^Colour [AB]$/ }).evaluateAll((names) => names.map((name) => getComputedStyle(name).color)));
+    }
+    assert.deepEqual(colours[0], colours[1]);
+    assert.notEqual(colours[0][0], colours[0][1]);
+  });
+
+  test('the up arrow brings back what was said last, and a slash leads to the input', async () => {
+    const page = await lab.open('chat');
+    await say(page, 'An', 'say it again');
+    await page.locator('.message.me.sent').waitFor();
+    await page.keyboard.press('ArrowUp');
+    assert.equal(await page.inputValue('#message-input'), 'say it again');
+    await page.focus('#messages');
+    await page.keyboard.press('/');
+    assert.equal(await page.evaluate(() => document.activeElement.id), 'message-input');
+    await page.keyboard.type('/');
+    assert.match(await page.inputValue('#message-input'), /\//);
+  });
+
   test('after a reload one\'s name and one\'s own messages are known', async () => {
     const page = await lab.open('chat');
     await say(page, 'Tú', 'mine before the reload');
