@@ -17,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::cluster::figures::Figures;
+use super::cluster::figures::{Figures, LinkKind};
 use super::http::MetricsFormat;
 use super::refusals::{Labels, Reason, Refusals};
 
@@ -61,7 +61,7 @@ struct Told(Arc<OnceLock<Gauge>>);
 impl Told {
     fn set(&self, figure: u64) {
         let gauge = self.0.get_or_init(Gauge::default);
-        gauge.set(i64::try_from(figure).unwrap_or(i64::MAX));
+        gauge.set(signed(figure));
     }
 }
 
@@ -176,6 +176,21 @@ impl Counters {
         self
     }
 
+    /// Notes whether a connection to Redis works, where the room is on Redis.
+    pub(crate) fn set_link_up(&self, link: LinkKind, up: bool) {
+        if let Some(redis) = &self.redis {
+            redis.set_up(link, up);
+        }
+    }
+
+    /// A connection to Redis works again.
+    pub(crate) fn link_reconnected(&self, link: LinkKind) {
+        if let Some(redis) = &self.redis {
+            redis.set_up(link, true);
+            redis.reconnects.inc();
+        }
+    }
+
     /// The text of `/metrics`.
     ///
     /// # Panics
@@ -231,7 +246,7 @@ impl Counters {
     pub(crate) fn set_clients(&self, endpoint: &'static str, clients: usize) {
         self.clients
             .get_or_create(&[("endpoint", endpoint)])
-            .set(i64::try_from(clients).unwrap_or(i64::MAX));
+            .set(signed(clients));
     }
 
     /// Sets the server's resident memory, in bytes.
@@ -299,8 +314,9 @@ fn text_format(openmetrics: &str) -> String {
     text
 }
 
-fn signed(bytes: usize) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
+/// A figure as a gauge takes it; the largest there is for what does not fit.
+pub(crate) fn signed(figure: impl TryInto<i64>) -> i64 {
+    figure.try_into().unwrap_or(i64::MAX)
 }
 
 impl Default for Counters {

@@ -85,7 +85,7 @@ impl<S: Socket> Redis<S> {
         context: &Context,
     ) -> io::Result<()> {
         self.link(kind).take(socket, world)?;
-        set_up(context, kind, true);
+        context.counters.set_link_up(kind, true);
         Ok(())
     }
 
@@ -238,7 +238,7 @@ impl<S: Socket> Redis<S> {
             (LinkKind::Publish, Some(publisher)) => publisher.disconnected(),
             _ => self.reader.disconnected(),
         }
-        set_up(context, kind, false);
+        context.counters.set_link_up(kind, false);
     }
 
     /// Takes the connections that have been made.
@@ -272,18 +272,8 @@ impl<S: Socket> Redis<S> {
                 }
                 _ => self.reader.connected(now.instant, &greeting),
             }
-            set_up(context, kind, true);
-            if let Some(redis) = &context.counters.redis {
-                redis.reconnects.inc();
-            }
+            context.counters.link_reconnected(kind);
         }
-    }
-}
-
-/// Notes whether a connection works.
-fn set_up(context: &Context, kind: LinkKind, up: bool) {
-    if let Some(redis) = &context.counters.redis {
-        redis.set_up(kind, up);
     }
 }
 

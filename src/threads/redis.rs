@@ -46,8 +46,9 @@ pub(super) fn start(shared: &Arc<Shared>, target: Target) -> io::Result<()> {
     let (publishing, reading) = (Arc::clone(shared), Arc::clone(shared));
     let (publish, read, mut reader) = (start.publish, start.read, start.reader);
     let publish_target = target.clone();
-    set_up(shared, LinkKind::Publish, true);
-    set_up(shared, LinkKind::Read, true);
+    let counters = &shared.context.counters;
+    counters.set_link_up(LinkKind::Publish, true);
+    counters.set_link_up(LinkKind::Read, true);
     spawn(
         "redis-publish",
         Box::new(move || {
@@ -88,7 +89,7 @@ fn keep_connected(
     loop {
         let trouble = serve(&connected);
         warn!("[REDIS] Lost {} ({kind:?}): {trouble}", target.url);
-        set_up(shared, kind, false);
+        shared.context.counters.set_link_up(kind, false);
         let mut told = Told::default();
         connected = loop {
             thread::sleep(backoff.failed(rand::random()));
@@ -102,16 +103,7 @@ fn keep_connected(
         };
         info!("[REDIS] Connected to {} ({kind:?})", target.url);
         backoff.succeeded();
-        set_up(shared, kind, true);
-        if let Some(redis) = &shared.context.counters.redis {
-            redis.reconnects.inc();
-        }
-    }
-}
-
-fn set_up(shared: &Shared, kind: LinkKind, up: bool) {
-    if let Some(redis) = &shared.context.counters.redis {
-        redis.set_up(kind, up);
+        shared.context.counters.link_reconnected(kind);
     }
 }
 

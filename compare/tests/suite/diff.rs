@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::program::{PROGRAM, Report};
+use crate::program::{PROGRAM, Report, SHORT};
 
 /// A `results.json` as far as a difference reads it: the p99 of one case, and whether all messages came.
 fn saved(cpu: &str, p99: [f64; 3], clients_short: u64) -> Value {
@@ -102,20 +102,10 @@ fn file_that_is_no_result_is_named() {
 /// A run against itself of a moment ago: the file that one run writes, the next one reads.
 #[test]
 fn baseline_is_what_another_run_wrote() {
-    let words = [
-        "--scenario",
-        "fanout",
-        "--clients",
-        "5",
-        "--rate",
-        "50",
-        "--window",
-        "300ms",
-    ];
     let first = Report::new();
     assert!(
         first
-            .command(&["fake="], &words)
+            .command(&["fake="], &SHORT)
             .output()
             .unwrap()
             .status
@@ -125,13 +115,13 @@ fn baseline_is_what_another_run_wrote() {
     let second = Report::new();
     let baseline = ["--baseline", path.to_str().unwrap()];
     let output = second
-        .command(&["fake="], &[&words[..], &baseline].concat())
+        .command(&["fake="], &[&SHORT[..], &baseline].concat())
         .output()
         .unwrap();
     assert_says(&output, 0, "### compare:");
     let baseline = ["--baseline", "/nowhere.json"];
     let output = second
-        .command(&["fake="], &[&words[..], &baseline].concat())
+        .command(&["fake="], &[&SHORT[..], &baseline].concat())
         .output()
         .unwrap();
     assert_says(&output, 1, "/nowhere.json");

@@ -6,21 +6,10 @@ use std::process::{Command, Output, Stdio};
 #[cfg(target_os = "linux")]
 use std::time::{Duration, Instant};
 
-use crate::program::{Outcome, PROGRAM, Report, compare};
+use crate::program::{Outcome, PROGRAM, Report, SHORT, compare};
 
 #[cfg(target_os = "linux")]
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A load of half a second.
-const SHORT: [&str; 8] = [
-    "--scenario",
-    "fanout",
-    "--clients",
-    "5",
-    "--rate",
-    "50",
-    "--window",
-    "300ms",
-];
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::program::{Outcome, compare, compare_alone};
+use crate::program::{Outcome, SHORT, compare, compare_alone};
 
 /// The figures of the one run that was made.
 fn measure(faults: &str, words: &[&str]) -> Value {
@@ -282,19 +282,9 @@ fn ratio_of_known_latencies_is_named_with_its_winner() {
 
 #[test]
 fn failing_assertion_sets_the_exit_status_and_one_run_names_no_winner() {
-    let words = [
-        "--scenario",
-        "fanout",
-        "--clients",
-        "5",
-        "--rate",
-        "50",
-        "--window",
-        "300ms",
-    ];
     let outcome = compare(
         &["one=", "two="],
-        &[&words[..], &["--assert", "one.fanout.p50_ms>=5000"]].concat(),
+        &[&SHORT[..], &["--assert", "one.fanout.p50_ms>=5000"]].concat(),
     );
     assert_eq!(outcome.status.code(), Some(1));
     assert_eq!(outcome.results["assertions"][0]["holds"], false);

@@ -9,6 +9,18 @@ use serde_json::Value;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_compare");
 
+/// A load of half a second.
+pub(crate) const SHORT: [&str; 8] = [
+    "--scenario",
+    "fanout",
+    "--clients",
+    "5",
+    "--rate",
+    "50",
+    "--window",
+    "300ms",
+];
+
 /// A directory of its own for each report.
 pub(crate) struct Report {
     pub(crate) directory: PathBuf,

@@ -11,6 +11,7 @@ use super::room::Room;
 use super::{Client, ClientId, Engine, Now, Place, Values, client_mut, output, whole_ms};
 use crate::core::cluster::message::{Message, Sender, Unavailable, Vitals};
 use crate::core::cluster::{Answer, Outcome, Publisher, Stored, StreamEvent};
+use crate::core::counters::signed;
 use crate::core::protocol::{Chat, Fault, Outgoing};
 use crate::core::websocket::frame;
 
@@ -225,8 +226,4 @@ fn encode(message: &Outgoing<'_>) -> Vec<u8> {
     let mut frame = Vec::new();
     frame::text(&mut frame, output::to_json(&mut Vec::new(), message));
     frame
-}
-
-fn signed(figure: impl TryInto<i64>) -> i64 {
-    figure.try_into().unwrap_or(i64::MAX)
 }
